@@ -1,0 +1,9 @@
+"""Errors meant for the person at the keyboard: the text says what is wrong, the value got, and the cure."""
+
+
+class PergError(Exception):
+    """A mistake the user can mend (profile, file, key, server). Shown without a traceback, exit status 2."""
+
+
+class DataError(PergError):
+    """An input row, file or count is not what the schema says."""

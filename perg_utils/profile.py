@@ -1,0 +1,226 @@
+"""The run configuration: one YAML file a profile, validated before anything is computed.
+
+`load_profile("demo")` reads `notebooks/profiles/demo.yaml`; a path reads that file; `overrides` are the
+`--set KEY=VALUE` of the command line (dotted keys, values as YAML). An unknown key or a bad value raises
+`ProfileError` with the key, the value got and what is allowed.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from .errors import PergError
+from .schema import Method, Setting, Source
+
+ROOT = Path(__file__).resolve().parent.parent
+PROFILES = ROOT / "notebooks" / "profiles"
+
+
+class ProfileError(PergError):
+    """The profile cannot be used; the message names the key, the value and the cure."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(_Strict):
+    """Which questions. `hub` needs a network once; `local` reads files in the hub's schema below `path`."""
+
+    origin: Literal["embedded", "hub", "local"]
+    path: Path | None = None
+    sources: list[Source] = [Source.TQA, Source.CQA, Source.MMLU]
+    limit: dict[Source, int] | int | None = Field(None, description="questions per source, sampled with the seed")
+    allow_incomplete: bool = Field(False, description="accept fewer questions than the paper's 5,170 / 817 / 1,221")
+    preferences: Literal["sampled", "full"] = "sampled"
+
+    @model_validator(mode="after")
+    def _local_has_path(self) -> DataConfig:
+        if self.origin == "local" and self.path is None:
+            raise ValueError("data.path must name the folder of Parquet files when data.origin is 'local'")
+        return self
+
+
+class DecodingConfig(_Strict):
+    """One decoding for all arms (paper, appendix): greedy, with a longer limit where a reply is JSON or thinks."""
+
+    temperature: float = Field(0.0, ge=0, le=2)
+    seed: int = 42
+    max_new_tokens: int = Field(500, ge=1)
+    max_new_tokens_second_stage: int = Field(1024, ge=1)
+    max_new_tokens_thinking: int = Field(1024, ge=1)
+
+
+class ModelConfig(_Strict):
+    """One model: weights run in process (`transformers`) or any OpenAI-compatible server (`api`)."""
+
+    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][\w.+-]*$")
+    engine: Literal["transformers", "api"] = "transformers"
+    model: str = Field(description="hub id, local folder, or the server's model name")
+    revision: str | None = None
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    quantization: Literal["nf4"] | None = None
+    device_map: str | None = None
+    batch_size: int = Field(32, ge=1)
+    base_url: str | None = None
+    api_key_env: str = "OPENAI_API_KEY"
+    concurrency: int = Field(16, ge=1)
+    extra_body: dict[str, Any] = {}
+    thinking: bool | None = Field(None, description="set the chat template's thinking switch; null leaves it alone")
+    aligner: str | None = Field(None, description="name of the model that edits in Pref-Aligner; null: this one")
+    methods: list[Method] | None = Field(None, description="only these methods for this model; null: all of the grid")
+
+
+class JudgeConfig(_Strict):
+    """Who rates whether a preference was followed."""
+
+    kind: Literal["heuristic", "llm"]
+    model: ModelConfig | None = None
+    threshold: int = Field(3, ge=2, le=5, description="followed = rating >= threshold")
+
+    @model_validator(mode="after")
+    def _llm_has_model(self) -> JudgeConfig:
+        if (self.kind == "llm") != (self.model is not None):
+            raise ValueError("judge.model is needed for kind 'llm', and for no other kind")
+        return self
+
+
+class StatisticsConfig(_Strict):
+    """Intervals: percentile bootstrap over questions where no exact form exists."""
+
+    confidence: float = Field(0.95, gt=0.5, lt=1)
+    resamples: int = Field(2000, ge=100)
+
+
+class Profile(_Strict):
+    """A whole study. `grid` says which methods run in which setting."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*$")
+    title: str
+    world: Literal["real", "invented"] = "real"
+    seed: int = 42
+    data: DataConfig
+    prompts: str = Field("standard", description="a set in data/prompts/, or a path to a YAML file")
+    decoding: DecodingConfig = DecodingConfig()
+    grid: dict[Setting, list[Method]]
+    baseline: Literal["no_preference", "own"] = "no_preference"
+    models: list[ModelConfig] = Field(min_length=1)
+    judge: JudgeConfig
+    statistics: StatisticsConfig = StatisticsConfig()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Profile:
+        names = [m.name for m in self.models]
+        if len(set(names)) < len(names):
+            raise ValueError(f"models: names must differ, got {names}")
+        for model in self.models:
+            if model.aligner is not None and model.aligner not in names:
+                raise ValueError(f"models.{model.name}.aligner: '{model.aligner}' is no model here; allowed: {names}")
+        if Setting.NONE in self.grid:
+            raise ValueError("grid: 'none' is always run; list only relevant, mixed, irrelevant, placebo")
+        for setting, methods in self.grid.items():
+            if Method.NO_PREFERENCE in methods:
+                raise ValueError(f"grid.{setting}: 'no_preference' is the baseline and always run; leave it out")
+        return self
+
+    def methods_for(self, model: ModelConfig, setting: Setting) -> list[Method]:
+        """Return the methods that `model` runs in `setting`, in the grid's order, e.g. `[Method.ZERO_SHOT]`."""
+        allowed = model.methods
+        return [m for m in self.grid.get(setting, []) if allowed is None or m in allowed]
+
+    def model(self, name: str) -> ModelConfig:
+        """Return the model called `name`; raises `ProfileError` naming the known ones."""
+        for model in self.models:
+            if model.name == name:
+                return model
+        raise ProfileError(f"no model '{name}' in profile '{self.name}'; it has {[m.name for m in self.models]}")
+
+
+def profile_path(name_or_path: str | Path) -> Path:
+    """Return the YAML file of a profile's name (`demo`) or path; raises `ProfileError` listing the known names."""
+    path = Path(name_or_path)
+    if path.suffix in {".yaml", ".yml"}:
+        if path.is_file():
+            return path
+        raise ProfileError(f"profile file '{path}' does not exist")
+    named = PROFILES / f"{name_or_path}.yaml"
+    if named.is_file():
+        return named
+    known = sorted(p.stem for p in PROFILES.glob("*.yaml"))
+    near = difflib.get_close_matches(str(name_or_path), known, n=1)
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    raise ProfileError(f"no profile '{name_or_path}'; known: {', '.join(known)}, or a path to a .yaml file.{hint}")
+
+
+def load_profile(name_or_path: str | Path, overrides: Iterable[str] = ()) -> Profile:
+    """Return the validated profile, e.g. `load_profile("demo", ["data.limit=50"])`.
+
+    Raises `ProfileError` with one line for every bad key.
+    """
+    path = profile_path(name_or_path)
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ProfileError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise ProfileError(f"{path} must hold a mapping of settings, got {type(raw).__name__}")
+    for item in overrides:
+        _override(raw, item)
+    try:
+        return Profile.model_validate(raw)
+    except ValidationError as error:
+        raise ProfileError(f"profile {path} cannot be used:\n" + _explain(error)) from error
+
+
+def _override(raw: dict[str, Any], item: str) -> None:
+    key, sign, value = item.partition("=")
+    if not sign or not key:
+        raise ProfileError(f"--set takes KEY=VALUE (e.g. data.limit=50), got '{item}'")
+    *parents, last = key.split(".")
+    node: Any = raw
+    for part in parents:
+        node = node[int(part)] if isinstance(node, list) and part.isdigit() else node.setdefault(part, {})
+        if not isinstance(node, dict | list):
+            raise ProfileError(f"--set {item}: '{part}' is a plain value, it has no keys below it")
+    parsed = yaml.safe_load(value)
+    if isinstance(node, list):
+        if not last.isdigit() or int(last) >= len(node):
+            raise ProfileError(f"--set {item}: '{last}' must be a position from 0 to {len(node) - 1}")
+        node[int(last)] = parsed
+    else:
+        node[last] = parsed
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors():
+        where = ".".join(str(part) for part in problem["loc"]) or "profile"
+        if problem["type"] == "extra_forbidden":
+            allowed = _fields_at(problem["loc"][:-1])
+            near = difflib.get_close_matches(str(problem["loc"][-1]), allowed, n=1)
+            hint = f" (did you mean '{near[0]}'?)" if near else ""
+            lines.append(f"- {where}: unknown key{hint}; allowed here: {', '.join(allowed)}")
+        else:
+            got = "" if problem["type"] == "missing" else f"; got {problem['input']!r:.120}"
+            lines.append(f"- {where}: {problem['msg']}{got}")
+    return "\n".join(lines)
+
+
+def _fields_at(location: tuple[int | str, ...]) -> list[str]:
+    """The keys allowed at a place in the profile, found by walking the model classes."""
+    kinds: dict[str, type[BaseModel]] = {
+        "data": DataConfig,
+        "decoding": DecodingConfig,
+        "models": ModelConfig,
+        "model": ModelConfig,
+        "judge": JudgeConfig,
+        "statistics": StatisticsConfig,
+    }
+    names = [part for part in location if isinstance(part, str)]
+    return sorted((kinds[names[-1]] if names else Profile).model_fields)
