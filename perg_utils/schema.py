@@ -86,7 +86,7 @@ LETTERS = string.ascii_uppercase
 ALL_SOURCES = "ALL"
 
 _TEXT, _TEXTS, _YES_NO = pa.string(), pa.list_(pa.string()), pa.bool_()
-_ROW = {name: _TEXT for name in ROW_ID}
+_ROW = dict.fromkeys(ROW_ID, _TEXT)
 
 TABLES: dict[str, dict[str, pa.DataType]] = {
     "examples": {
@@ -165,14 +165,16 @@ def conform(table: str, frame: pd.DataFrame) -> pd.DataFrame:
     missing = [name for name in columns if name not in frame]
     extra = [name for name in frame if name not in columns]
     if missing or extra:
-        raise DataError(f"table '{table}': missing columns {missing}, unknown columns {extra}; expected {list(columns)}")
+        raise DataError(
+            f"table '{table}': missing columns {missing}, unknown columns {extra}; expected {list(columns)}"
+        )
     out = {}
     for name, kind in columns.items():
         if kind == _TEXTS:
             out[name] = pd.Series([list(v) for v in frame[name]], index=frame.index, dtype=object)
             continue
         try:
-            out[name] = frame[name].astype(_PANDAS[kind])
+            out[name] = frame[name].astype(_PANDAS[kind])  # type: ignore[call-overload]
         except (TypeError, ValueError) as error:
             raise DataError(f"table '{table}', column '{name}': values do not fit {kind}: {error}") from error
     return pd.DataFrame(out, index=frame.index).reset_index(drop=True)

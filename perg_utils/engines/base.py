@@ -1,0 +1,62 @@
+"""What every engine takes and gives: requests, replies, and the key under which a reply is kept.
+
+The key is the hash of everything that shapes a reply (engine kind, model and revision, messages, decoding)
+and of nothing else, so that equal requests are made once whichever method asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Protocol
+
+from ..schema import Status
+from ..workspace import digest
+
+#: A chat: (role, content) pairs, roles `system`, `user`, `assistant`.
+Messages = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How a reply is decoded; `temperature` 0 is greedy."""
+
+    max_new_tokens: int
+    temperature: float = 0.0
+    seed: int = 42
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One chat to be completed."""
+
+    messages: Messages
+    decoding: Decoding
+
+    def key(self, identity: Mapping[str, str]) -> str:
+        """Return the journal key of this request to the engine with `identity`, 16 hex digits."""
+        return digest(dict(identity), self.messages, asdict(self.decoding))
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One completed request. `text` is None unless `status` is ok; `reasoning` is what a thinking model thought."""
+
+    text: str | None
+    status: Status = Status.OK
+    finish_reason: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    seconds: float | None = None
+    reasoning: str | None = None
+    error: str | None = None
+
+
+class Engine(Protocol):
+    """Anything that completes chats. `identity` names kind, model and revision: all that shapes its replies."""
+
+    identity: Mapping[str, str]
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
+        """Yield (position in `requests`, reply) as replies finish, in any order, each position once."""
+        ...
