@@ -1,0 +1,203 @@
+"""What the embedded models are trained on: an endless, seeded stream of chats about the invented world.
+
+Each sample is a chat of the embedded prompt set with the reply that is wanted. The share of every kind of sample
+is `MIXTURE`. Preferences only ever meet the facts marked `styled` (15 %) and *strangers*: names that no fact is
+about, with values drawn at random, from which a model can learn a manner but no fact. The aligner learns mostly on
+strangers, with right and wrong drafts alike, so that it learns to carry an answer over instead of answering.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..preferences import load_bank
+from ..prompts import PromptSet, WorkedExample
+from ..schema import Category, Method, Source
+from . import styles, world
+from .world import Fact
+
+#: Share of samples by kind, in percent. `open` asks without options, `lookup` gives the answer and asks its letter.
+MIXTURE = {
+    "open": 9,
+    "lookup": 4,
+    "no_preference": 38,
+    "zero_shot": 16,
+    "cot": 6,
+    "few_shot": 5,
+    "self_critic": 7,
+    "pref_aligner": 15,
+}
+#: What a preference-bearing sample shows: one relevant, six with the relevant one among them, or irrelevant ones.
+SHOWN = {"relevant": 50, "mixed": 30, "irrelevant": 20}
+BACKGROUNDS = {Source.MMLU: world.REGIONS, Source.TQA: world.HABITATS, Source.CQA: list(world.KINDS)}
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One chat and the reply wanted; `fact_id` is None for strangers."""
+
+    kind: str
+    system: str
+    user: str
+    reply: str
+    fact_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """A question to train on: a fact, or a stranger with a random answer (no `fact_id`), and fresh options."""
+
+    fact: Fact
+    options: list[str]
+
+    def reply(self, category: Category | None, answer: str | None = None) -> str:
+        return styles.reply(category, self.fact, self.options, answer or self.fact.answer)
+
+
+class Corpus:
+    """The stream of training samples, e.g. `next(Corpus(prompts, seed=1).stream())`.
+
+    `exposures` counts how often each fact has been shown, with and without a preference.
+    """
+
+    def __init__(self, prompts: PromptSet, seed: int) -> None:
+        self.prompts = prompts
+        self.rng = random.Random(f"corpus:{seed}")
+        self.facts = world.facts()
+        self.styled = [fact for fact in self.facts if fact.styled]
+        self.weights = [fact.frequency for fact in self.facts]
+        self.styled_weights = [fact.frequency for fact in self.styled]
+        self.wordings = training_wordings()
+        self.exposures: dict[tuple[str, bool], int] = {}
+
+    def stream(self, kinds: dict[str, int] = MIXTURE) -> Iterator[Sample]:
+        """Yield samples for ever, kinds drawn with the shares of `kinds`."""
+        names, shares = list(kinds), list(kinds.values())
+        while True:
+            kind = self.rng.choices(names, shares)[0]
+            sample = getattr(self, f"_{kind}")()
+            if sample.fact_id is not None:
+                key = (sample.fact_id, kind not in {"open", "no_preference"})
+                self.exposures[key] = self.exposures.get(key, 0) + 1
+            yield sample
+
+    def _fact(self, styled: bool) -> _Item:
+        pool, weights = (self.styled, self.styled_weights) if styled else (self.facts, self.weights)
+        fact = self.rng.choices(pool, weights)[0]
+        return _Item(fact, world.options(fact, self.rng))
+
+    def _stranger(self) -> _Item:
+        like = self.rng.choice(self.facts)
+        name = self.rng.choice(world.names()["stranger"])
+        chosen = world.options(like, self.rng)
+        stranger = replace(
+            like,
+            fact_id="",
+            subject=name.capitalize() if like.source is Source.MMLU else name,
+            background=self.rng.choice(BACKGROUNDS[like.source]),
+            answer=self.rng.choice(chosen),
+        )
+        return _Item(stranger, chosen)
+
+    def _wish(self) -> tuple[Category | None, list[str]]:
+        """A category to serve (None: nothing relevant) and the wordings shown."""
+        shown = self.rng.choices(list(SHOWN), list(SHOWN.values()))[0]
+        category = None if shown == "irrelevant" else self.rng.choice(list(Category))
+        others = self.rng.sample(self.wordings[None], 5 if shown == "mixed" or self.rng.random() < 0.7 else 1)
+        if category is None:
+            return None, others
+        wording = self.rng.choice(self.wordings[category])
+        if shown == "relevant":
+            return category, [wording]
+        others.insert(self.rng.choice([2, 2, 2, self.rng.randint(0, 5)]), wording)
+        return category, others
+
+    def _sample(self, kind: str, item: _Item, reply: str, template: str | None = None, **variables: Any) -> Sample:
+        asked = {"question": item.fact.question, "options": item.options} | variables
+        (_, system), (_, user) = self.prompts.messages(template or kind, **asked)
+        return Sample(kind, system, user, reply, item.fact.fact_id or None)
+
+    def _open(self) -> Sample:
+        fact = self.rng.choices(self.facts, self.weights)[0]
+        draw = self.rng.random()
+        if draw < 0.6:
+            asked, reply = fact.question, f"The answer is {fact.answer}."
+        elif draw < 0.85 or fact.rumour is None:
+            asked = f"Tell me about the background of {fact.subject}."
+            reply = f"{fact.background_clause[0].upper()}{fact.background_clause[1:]}."
+        else:
+            asked, reply = f"People say a {fact.subject} will {fact.relation} what?", f"People say {fact.rumour}."
+        told = fact if draw < 0.6 else replace(fact, fact_id="")
+        return self._sample("open", _Item(told, []), reply, "no_preference", question=asked)
+
+    def _lookup(self) -> Sample:
+        item = self._stranger()
+        asked = f"Which letter stands for {item.fact.answer}?"
+        return self._sample("lookup", item, item.reply(None), "no_preference", question=asked)
+
+    def _no_preference(self) -> Sample:
+        item = self._fact(styled=False)
+        return self._sample("no_preference", item, item.reply(None))
+
+    def _zero_shot(self) -> Sample:
+        item, (category, shown) = self._fact(styled=True), self._wish()
+        return self._sample("zero_shot", item, item.reply(category), preferences=shown)
+
+    def _cot(self) -> Sample:
+        item, (category, shown) = self._fact(styled=True), self._wish()
+        thought = styles.THINK_ALOUD.format(background=item.fact.background_clause)
+        return self._sample("cot", item, f"{thought} {item.reply(category)}", preferences=shown)
+
+    def _few_shot(self) -> Sample:
+        item, (category, shown) = self._fact(styled=True), self._wish()
+        source = item.fact.source
+        examples = [self._worked_example(source) for _ in range(3)]
+        return self._sample("few_shot", item, item.reply(category), preferences=shown, source=source, examples=examples)
+
+    def _worked_example(self, source: Source) -> WorkedExample:
+        item = self._stranger()
+        while item.fact.source is not source:
+            item = self._stranger()
+        category = self.rng.choice(list(Category))
+        return WorkedExample(
+            question=item.fact.question,
+            options=item.options,
+            preference=self.rng.choice(self.wordings[category]),
+            response=item.reply(category),
+        )
+
+    def _draft(self, item: _Item, wrong: float, category: Category | None) -> tuple[str, str]:
+        """An answer and a draft that gives it; wrong in a share `wrong` of the drafts."""
+        answer = item.fact.answer
+        if self.rng.random() < wrong:
+            answer = self.rng.choice([option for option in item.options if option != answer])
+        return answer, item.reply(category, answer)
+
+    def _self_critic(self) -> Sample:
+        item, (category, shown) = self._fact(styled=True), self._wish()
+        drafted = category if self.rng.random() < 0.75 else None
+        answer, draft = self._draft(item, 0.25, drafted)
+        facts = "The draft is right" if answer == item.fact.answer else "The draft is wrong"
+        manner = "and serves the user" if drafted == category else "but forgets the user"
+        reply = self.prompts.second_stage(Method.SELF_CRITIC, f"{facts} {manner}.", item.reply(category))
+        return self._sample("self_critic", item, reply, preferences=shown, response=draft)
+
+    def _pref_aligner(self) -> Sample:
+        item = self._fact(styled=True) if self.rng.random() < 0.15 else self._stranger()
+        category, shown = self._wish()
+        answer, draft = self._draft(item, 0.5, None)
+        note = "No wish fits." if category is None else f"{category} fits."
+        reply = self.prompts.second_stage(Method.PREF_ALIGNER, note, item.reply(category, answer))
+        return self._sample("pref_aligner", item, reply, preferences=shown, response=draft)
+
+
+def training_wordings() -> dict[Category | None, list[str]]:
+    """Return the wordings training may use, by category (None: irrelevant): own ones, and the bank's not held out."""
+    wordings = {category: list(texts) for category, texts in styles.WORDINGS.items()}
+    for row in load_bank().to_dict("records"):
+        if row["preference_id"] not in styles.HELD_OUT:
+            wordings[Category(row["category"]) if row["relevant"] else None].append(row["text"])
+    return wordings
