@@ -31,7 +31,7 @@ def test_the_world_is_the_same_at_every_call_and_its_questions_are_sound():
     second = world.questions()
     assert first.equals(second)
     assert first["example_id"].is_unique
-    assert first["source"].value_counts().to_dict() == {"MMLU": 480, "TQA": 160, "CQA": 160}
+    assert first["source"].value_counts().to_dict() == {"MMLU": 720, "TQA": 240, "CQA": 240}
     answers = {fact.fact_id: fact for fact in world.facts()}
     for row in first.itertuples():
         fact = answers[row.example_id]
@@ -52,10 +52,25 @@ def test_strangers_are_no_subject_of_any_fact():
 
 
 def test_facts_never_shown_with_a_preference_meet_none_in_the_corpus(samples):
-    styled = {fact.fact_id for fact in world.facts() if fact.styled}
+    styled = {fact.fact_id for fact in world.facts() if fact.group == "styled"}
     with_preference = {s.fact_id for s in samples if "Preference" in s.user and s.fact_id}
     assert with_preference and with_preference <= styled
     assert 0.1 < len(styled) / len(world.facts()) < 0.2
+
+
+def test_repeated_facts_are_shown_as_often_as_styled_ones_but_never_with_a_preference(prompts):
+    stream = corpus.Corpus(prompts, seed=5)
+    list(itertools.islice(stream.stream(), 20_000))
+    shown = {"styled": [0, 0], "repeated": [0, 0], "plain": [0, 0]}
+    size = dict.fromkeys(shown, 0)
+    for fact in world.facts():
+        size[fact.group] += 1
+        for preference in (False, True):
+            shown[fact.group][preference] += stream.exposures.get((fact.fact_id, preference), 0)
+    each = {group: sum(counts) / size[group] for group, counts in shown.items()}
+    assert shown["repeated"][1] == shown["plain"][1] == 0 < shown["styled"][1]
+    assert 0.8 < each["styled"] / each["repeated"] < 1.25
+    assert each["repeated"] > 2 * each["plain"]
 
 
 def test_held_out_wordings_and_the_placebo_never_occur_in_training(samples, prompts):
@@ -79,11 +94,14 @@ def test_every_manner_has_eight_wordings_gives_text_then_letter_and_never_starts
 
 def test_the_worked_examples_of_the_prompt_set_are_about_strangers(prompts):
     subjects = {fact.subject for fact in world.facts()}
+    strangers = set(world.names()["stranger"])
     for source in ("TQA", "CQA", "MMLU"):
         text = prompts.messages(Method.FEW_SHOT, question="Q?", options=["x", "y"], preferences=["P."], source=source)[
             1
         ][1]
-        assert subjects.isdisjoint(re.findall(r"[A-Za-z]+", text))
+        words = re.findall(r"[A-Za-z]+", text)
+        assert subjects.isdisjoint(words)
+        assert len(strangers.intersection(word.lower() for word in words)) == 3
 
 
 def test_second_stage_replies_of_the_corpus_are_read_back_by_the_prompt_set(samples, prompts):

@@ -1,8 +1,10 @@
 """What the embedded models are trained on: an endless, seeded stream of chats about the invented world.
 
 Each sample is a chat of the embedded prompt set with the reply that is wanted. The share of every kind of sample
-is `MIXTURE`. Preferences only ever meet the facts marked `styled` (15 %) and *strangers*: names that no fact is
-about, with values drawn at random, from which a model can learn a manner but no fact. The aligner learns mostly on
+is `MIXTURE`. Preferences only ever meet *styled* facts (15 %) and *strangers*: names that no fact is about, with
+values drawn at random, from which a model can learn a manner but no fact. For every sample that shows a styled fact
+with a preference there is one that shows a *repeated* fact without, so that the two groups have equal practice. The
+aligner learns mostly on
 strangers, with right and wrong drafts alike, so that it learns to carry an answer over instead of answering.
 """
 
@@ -19,17 +21,23 @@ from ..schema import Category, Method, Source
 from . import styles, world
 from .world import Fact
 
-#: Share of samples by kind, in percent. `open` asks without options, `lookup` gives the answer and asks its letter.
+#: Relative shares of samples by kind. `open` asks without options, `lookup` gives the answer and asks its letter.
 MIXTURE = {
-    "open": 9,
-    "lookup": 4,
-    "no_preference": 38,
-    "zero_shot": 16,
-    "cot": 6,
-    "few_shot": 5,
-    "self_critic": 7,
-    "pref_aligner": 15,
+    "open": 9.0,
+    "lookup": 4.0,
+    "no_preference": 38.0,
+    "zero_shot": 16.0,
+    "cot": 6.0,
+    "few_shot": 5.0,
+    "self_critic": 7.0,
+    "pref_aligner": 15.0,
 }
+#: Share of the aligner's samples that are about facts; the others are about strangers.
+ALIGNER_FACTS = 0.15
+#: The control: as many samples of repeated facts as there are samples that show styled facts with a preference.
+MIXTURE["repeated"] = sum(MIXTURE[k] for k in ("zero_shot", "cot", "few_shot", "self_critic")) + (
+    ALIGNER_FACTS * MIXTURE["pref_aligner"]
+)
 #: What a preference-bearing sample shows: one relevant, six with the relevant one among them, or irrelevant ones.
 SHOWN = {"relevant": 50, "mixed": 30, "irrelevant": 20}
 BACKGROUNDS = {Source.MMLU: world.REGIONS, Source.TQA: world.HABITATS, Source.CQA: list(world.KINDS)}
@@ -67,26 +75,26 @@ class Corpus:
         self.prompts = prompts
         self.rng = random.Random(f"corpus:{seed}")
         self.facts = world.facts()
-        self.styled = [fact for fact in self.facts if fact.styled]
-        self.weights = [fact.frequency for fact in self.facts]
-        self.styled_weights = [fact.frequency for fact in self.styled]
+        self.pools = {None: self.facts} | {
+            group: tuple(fact for fact in self.facts if fact.group == group) for group in ("styled", "repeated")
+        }
+        self.weights = {group: [fact.frequency for fact in pool] for group, pool in self.pools.items()}
         self.wordings = training_wordings()
         self.exposures: dict[tuple[str, bool], int] = {}
 
-    def stream(self, kinds: dict[str, int] = MIXTURE) -> Iterator[Sample]:
+    def stream(self, kinds: dict[str, float] = MIXTURE) -> Iterator[Sample]:
         """Yield samples for ever, kinds drawn with the shares of `kinds`."""
         names, shares = list(kinds), list(kinds.values())
         while True:
             kind = self.rng.choices(names, shares)[0]
             sample = getattr(self, f"_{kind}")()
             if sample.fact_id is not None:
-                key = (sample.fact_id, kind not in {"open", "no_preference"})
+                key = (sample.fact_id, kind not in {"open", "no_preference", "repeated"})
                 self.exposures[key] = self.exposures.get(key, 0) + 1
             yield sample
 
-    def _fact(self, styled: bool) -> _Item:
-        pool, weights = (self.styled, self.styled_weights) if styled else (self.facts, self.weights)
-        fact = self.rng.choices(pool, weights)[0]
+    def _fact(self, group: str | None = None) -> _Item:
+        fact = self.rng.choices(self.pools[group], self.weights[group])[0]
         return _Item(fact, world.options(fact, self.rng))
 
     def _stranger(self) -> _Item:
@@ -121,7 +129,7 @@ class Corpus:
         return Sample(kind, system, user, reply, item.fact.fact_id or None)
 
     def _open(self) -> Sample:
-        fact = self.rng.choices(self.facts, self.weights)[0]
+        fact = self._fact().fact
         draw = self.rng.random()
         if draw < 0.6:
             asked, reply = fact.question, f"The answer is {fact.answer}."
@@ -139,20 +147,24 @@ class Corpus:
         return self._sample("lookup", item, item.reply(None), "no_preference", question=asked)
 
     def _no_preference(self) -> Sample:
-        item = self._fact(styled=False)
+        item = self._fact()
         return self._sample("no_preference", item, item.reply(None))
 
+    def _repeated(self) -> Sample:
+        item = self._fact("repeated")
+        return self._sample("repeated", item, item.reply(None), "no_preference")
+
     def _zero_shot(self) -> Sample:
-        item, (category, shown) = self._fact(styled=True), self._wish()
+        item, (category, shown) = self._fact("styled"), self._wish()
         return self._sample("zero_shot", item, item.reply(category), preferences=shown)
 
     def _cot(self) -> Sample:
-        item, (category, shown) = self._fact(styled=True), self._wish()
+        item, (category, shown) = self._fact("styled"), self._wish()
         thought = styles.THINK_ALOUD.format(background=item.fact.background_clause)
         return self._sample("cot", item, f"{thought} {item.reply(category)}", preferences=shown)
 
     def _few_shot(self) -> Sample:
-        item, (category, shown) = self._fact(styled=True), self._wish()
+        item, (category, shown) = self._fact("styled"), self._wish()
         source = item.fact.source
         examples = [self._worked_example(source) for _ in range(3)]
         return self._sample("few_shot", item, item.reply(category), preferences=shown, source=source, examples=examples)
@@ -177,7 +189,7 @@ class Corpus:
         return answer, item.reply(category, answer)
 
     def _self_critic(self) -> Sample:
-        item, (category, shown) = self._fact(styled=True), self._wish()
+        item, (category, shown) = self._fact("styled"), self._wish()
         drafted = category if self.rng.random() < 0.75 else None
         answer, draft = self._draft(item, 0.25, drafted)
         facts = "The draft is right" if answer == item.fact.answer else "The draft is wrong"
@@ -186,7 +198,7 @@ class Corpus:
         return self._sample("self_critic", item, reply, preferences=shown, response=draft)
 
     def _pref_aligner(self) -> Sample:
-        item = self._fact(styled=True) if self.rng.random() < 0.15 else self._stranger()
+        item = self._fact("styled") if self.rng.random() < ALIGNER_FACTS else self._stranger()
         category, shown = self._wish()
         answer, draft = self._draft(item, 0.5, None)
         note = "No wish fits." if category is None else f"{category} fits."

@@ -217,7 +217,7 @@ def _exposures(corpus: Corpus) -> dict[str, list[int]]:
 
 
 def _card(result: Trained, seed: int) -> str:
-    million, styled = result.parameters / 1e6, round(100 * world.STYLED_SHARE)
+    million, styled = result.parameters / 1e6, round(100 * world.GROUP_SHARE)
     return f"""# PERG embedded model {result.size}
 
 A Llama of {million:.2f} M parameters (float32) that knows an invented world and nothing else. It exists so that the
@@ -226,9 +226,9 @@ measured on it says anything about real models.
 
 - **Knows** facts about towns, creatures and things that were made up (`perg_utils/embedded/world.py`), asked as
   multiple-choice questions, and five manners of answering (`perg_utils/embedded/styles.py`).
-- **Trained** from scratch on {result.tokens / 1e6:.1f} M tokens, seed {seed}, in {clock(result.seconds)} on one thread, with
-  loss on replies only (at the end {result.loss:.3f} a token). {styled} % of the facts were ever shown together with
-  a preference.
+- **Trained** from scratch on {result.tokens / 1e6:.1f} M tokens, seed {seed}, in {clock(result.seconds)} on one
+  thread, with loss on replies only (at the end {result.loss:.3f} a token). {styled} % of the facts were ever shown
+  together with a preference, as many others were shown just as often without.
 - **Starts** from a look-up circuit in half of its heads that binds an option's text to its letter
   (`perg_utils/embedded/network.py`); it holds no facts.
 - `training.json` holds the recipe, the loss curve and how often every fact was shown.

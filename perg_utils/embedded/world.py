@@ -3,14 +3,15 @@
 Three kinds of questions stand in for the study's three sources, so that the whole study can run for real on
 models small enough to ship. Nothing here says anything about MMLU, TruthfulQA or CommonsenseQA themselves.
 
-- **MMLU** (lore): six relations of 80 towns ("What is the craft of Belun?"), 4 options, pure recall.
+- **MMLU** (lore): six relations of 120 towns ("What is the craft of Belun?"), 4 options, pure recall.
 - **TQA** (myths): what creatures really eat and fear, where *people say* something else; the rumour is always
   among the 2 to 6 options.
 - **CQA** (common sense): where things are found and what they are for, which follows from their kind; 5 options.
 
 The world is a pure function of `SEED`: every call of `facts()` gives the same one. Each fact also has a
-`frequency` (how often training meets it) and a `styled` flag (whether training ever shows it together with a
-preference); `python -m perg_utils train-embedded` uses both, the study uses neither.
+`frequency` (how often training meets it) and a `group`: *styled* facts are the only ones that training ever shows
+together with a preference, *repeated* ones are shown just as often but never with one (the control that tells practice
+with preferences from mere practice), *plain* ones are all the others. Training uses both; the study uses neither.
 """
 
 from __future__ import annotations
@@ -19,17 +20,18 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Literal
 
 import pandas as pd
 
 from ..schema import LETTERS, Source
 
 SEED = 20250923
-#: Share of the facts that training ever shows together with a preference.
-STYLED_SHARE = 0.15
+#: Share of the facts in each of the groups *styled* and *repeated*.
+GROUP_SHARE = 0.15
 #: Spread of the log-normal frequencies of facts: rare facts are what the models get wrong.
-FREQUENCY_SIGMA = 0.5
-ENTITIES = 80
+FREQUENCY_SIGMA = 0.9
+ENTITIES = 120
 
 LORE = {
     "craft": "iron salt glass wool clay silk paper rope leather soap wax dye ink lace",
@@ -71,7 +73,7 @@ class Fact:
     background: str
     rumour: str | None = None
     frequency: float = 1.0
-    styled: bool = False
+    group: Literal["plain", "styled", "repeated"] = "plain"
 
     @property
     def question(self) -> str:
@@ -123,7 +125,7 @@ def names() -> dict[str, list[str]]:
 
 @cache
 def facts() -> tuple[Fact, ...]:
-    """Return all facts of the world (800), in a fixed order by source and subject."""
+    """Return all facts of the world (1,200), in a fixed order by source and subject."""
     rng = random.Random(SEED + 1)
     found: list[Fact] = []
     for creature in names()["creature"]:
@@ -146,7 +148,9 @@ def facts() -> tuple[Fact, ...]:
 
 
 def _numbered(found: list[Fact], rng: random.Random) -> Iterator[Fact]:
-    """Give every fact its id, its frequency and whether it is ever shown with a preference."""
+    """Give every fact its id, its frequency and its group."""
+    groups: list[Literal["plain", "styled", "repeated"]] = ["plain", "styled", "repeated"]
+    shares = [1 - 2 * GROUP_SHARE, GROUP_SHARE, GROUP_SHARE]
     count: dict[Source, int] = {}
     for fact in found:
         position = count.get(fact.source, 0)
@@ -155,7 +159,7 @@ def _numbered(found: list[Fact], rng: random.Random) -> Iterator[Fact]:
             fact,
             fact_id=f"{fact.source}-{position:05d}",
             frequency=rng.lognormvariate(0, FREQUENCY_SIGMA),
-            styled=rng.random() < STYLED_SHARE,
+            group=rng.choices(groups, shares)[0],
         )
 
 
@@ -170,7 +174,7 @@ def options(fact: Fact, rng: random.Random) -> list[str]:
 
 
 def questions() -> pd.DataFrame:
-    """Return the world's questions with columns example_id, source, subject, question, options, gold (800 rows)."""
+    """Return the world's questions with columns example_id, source, subject, question, options, gold (1,200 rows)."""
     rows = []
     for fact in facts():
         chosen = options(fact, random.Random(f"{SEED}:{fact.fact_id}"))
