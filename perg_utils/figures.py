@@ -72,6 +72,11 @@ CAPTIONS = {
         )
         for source in Source
     },
+    "practice": (
+        "Breakage and practice (embedded models only)",
+        "Facts by what training did with them: plain; repeated, shown as often as styled ones but never with a "
+        "preference; styled, shown with preferences. zero_shot, relevant.",
+    ),
 }
 
 

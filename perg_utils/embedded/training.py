@@ -40,7 +40,7 @@ class Recipe:
     """How long and how fast to train; the same for every size."""
 
     lookup_samples: int = 12_000
-    samples: int = 170_000
+    samples: int = 80_000
     samples_per_step: int = 64
     tokens_per_pass: int = 3_000
     learning_rate: float = 2e-3

@@ -30,7 +30,7 @@ SEED = 20250923
 #: Share of the facts in each of the groups *styled* and *repeated*.
 GROUP_SHARE = 0.15
 #: Spread of the log-normal frequencies of facts: rare facts are what the models get wrong.
-FREQUENCY_SIGMA = 0.9
+FREQUENCY_SIGMA = 1.0
 ENTITIES = 120
 
 LORE = {
