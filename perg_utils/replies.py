@@ -1,0 +1,66 @@
+"""Reading a second stage's reply: the response that self_critic or Pref-Aligner wrote, or nothing.
+
+Implements the paper's rule that an unparsable JSON reply leaves the first stage's answer: the readers return None
+rather than guess. The response is a model's text and may hold anything, also what looks like another reply.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+
+def read_json(text: str, key: str) -> str | None:
+    """Return the text under `key` of the one JSON object in `text`, e.g. `read_json('{"a": "B."}', "a")` -> `B.`.
+
+    Text and code fences around it, line breaks inside strings and stray backslashes (LaTeX) are borne with. None when
+    the first object is broken, lacks the key or has it twice, or when a second object follows: nothing is read from
+    inside a broken object, where a quoted answer could pose as the reply.
+    """
+    start = _OBJECT.search(text)
+    if start is None:
+        return None
+    for candidate in (text[start.start() :], _ESCAPE.sub(_mend_escape, text[start.start() :])):
+        try:
+            found, end = _DECODER.raw_decode(candidate)
+        except ValueError:  # JSONDecodeError, or the key twice
+            continue
+        except RecursionError:
+            return None
+        value = found.get(key)
+        if not isinstance(value, str) or not value.strip() or _OBJECT.search(candidate, end):
+            return None
+        return value.strip()
+    return None
+
+
+def read_labelled(text: str, response: str, note: str | None) -> str | None:
+    """Return what follows the label `response`, which stands first or, where there is a note, after the note's label.
+
+    E.g. `read_labelled("thought: fine answer: salt (B).", "answer:", "thought:")` -> `salt (B).`. Only the first
+    `response` label counts, so that the same word inside the response changes nothing.
+    """
+    text = text.strip()
+    if not text.startswith(response if note is None else note):
+        return None
+    _, found, value = text.partition(response)
+    return value.strip() or None if found else None
+
+
+_OBJECT = re.compile(r'\{\s*"')
+_ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
+
+
+def _mend_escape(match: re.Match[str]) -> str:
+    body = match[1]
+    return match[0] if len(body) > 1 or body in '"\\/bfnrt' else "\\\\" + body
+
+
+def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len({key for key, _ in pairs}) < len(pairs):
+        raise ValueError("a key occurs twice")
+    return dict(pairs)
+
+
+_DECODER = json.JSONDecoder(strict=False, object_pairs_hook=_no_twins)
