@@ -166,7 +166,7 @@ def load_profile(name_or_path: str | Path, overrides: Iterable[str] = ()) -> Pro
     path = profile_path(name_or_path)
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ProfileError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(raw, dict):
         raise ProfileError(f"{path} must hold a mapping of settings, got {type(raw).__name__}")
@@ -185,16 +185,20 @@ def _override(raw: dict[str, Any], item: str) -> None:
     *parents, last = key.split(".")
     node: Any = raw
     for part in parents:
-        node = node[int(part)] if isinstance(node, list) and part.isdigit() else node.setdefault(part, {})
+        node = node[_position(node, part, item)] if isinstance(node, list) else node.setdefault(part, {})
         if not isinstance(node, dict | list):
             raise ProfileError(f"--set {item}: '{part}' is a plain value, it has no keys below it")
-    parsed = yaml.safe_load(value)
-    if isinstance(node, list):
-        if not last.isdigit() or int(last) >= len(node):
-            raise ProfileError(f"--set {item}: '{last}' must be a position from 0 to {len(node) - 1}")
-        node[int(last)] = parsed
-    else:
-        node[last] = parsed
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ProfileError(f"--set {item}: the value is not valid YAML: {error}") from error
+    node[_position(node, last, item) if isinstance(node, list) else last] = parsed
+
+
+def _position(node: list[Any], part: str, item: str) -> int:
+    if not part.isdecimal() or int(part) >= len(node):
+        raise ProfileError(f"--set {item}: '{part}' must be a position from 0 to {len(node) - 1}")
+    return int(part)
 
 
 def _explain(error: ValidationError) -> str:

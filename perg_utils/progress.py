@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Self
+
+#: What such a line looks like: a terminal shows these and leaves what else a notebook prints to the notebook.
+LINE = re.compile(r": [\d,]+/[\d,]+ \w+(?:, [\d,.]+/s, [\d:?]+ left| in [\d:]+)$")
 
 
 class Progress:

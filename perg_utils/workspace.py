@@ -63,7 +63,7 @@ class Workspace:
     def read(self, table: str) -> pd.DataFrame:
         """Return a table, its parts joined in name order; raises `DataError` naming the step that makes it."""
         whole = self.table_path(table)
-        parts = [whole] if whole.is_file() else sorted((self.run / "tables" / table).glob("*.parquet"))
+        parts = [whole] if whole.is_file() else sorted((self.run / "tables" / table).glob("[!.]*.parquet"))  # no drafts
         if not parts:
             raise DataError(f"table '{table}' is not there yet ({whole}); run the earlier steps: ./run_all.sh")
         return pd.concat([conform(table, _read(path)) for path in parts], ignore_index=True)

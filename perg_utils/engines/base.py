@@ -10,11 +10,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
+from ..errors import PergError
 from ..schema import Status
 from ..workspace import digest
 
 #: A chat: (role, content) pairs, roles `system`, `user`, `assistant`.
 Messages = tuple[tuple[str, str], ...]
+
+
+class EngineError(PergError):
+    """A model, key or server cannot be used; the message says which and what to do."""
 
 
 @dataclass(frozen=True, slots=True)

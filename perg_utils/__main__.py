@@ -1,0 +1,101 @@
+"""The command line: `python -m perg_utils run | doctor | train-embedded`. `./run_all.sh` is `run`.
+
+A `PergError` becomes its message on stderr and exit status 2; Ctrl-C and SIGTERM end with 130.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import signal
+import sys
+from pathlib import Path
+
+from dotenv import load_dotenv
+
+from . import __version__, doctor, pipeline
+from .errors import PergError
+from .profile import ROOT, profile_path
+
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of all subcommands."""
+    main_parser = argparse.ArgumentParser(prog="perg_utils", description=__doc__.splitlines()[0])
+    main_parser.add_argument("--version", action="version", version=f"perg_utils {__version__}")
+    commands = main_parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="run a profile's notebooks in order (./run_all.sh)")
+    run.add_argument("--profile", default="demo", metavar="NAME|FILE", help="default: demo")
+    run.add_argument("--only", action="append", default=[], metavar="STEP[,STEP]", help="e.g. 06,07 or 03:S")
+    run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="data.limit=50")
+    run.add_argument("--out", type=Path, metavar="DIR", help="put data/runs and figures below DIR, not the repository")
+    run.add_argument("--dry-run", action="store_true", help="print the plan, requests and tokens; do nothing")
+    run.add_argument("--force", action="store_true", help="run all steps again (replies still come from the journal)")
+
+    commands.add_parser("doctor", help="what this machine can run")
+
+    train = commands.add_parser("train-embedded", help="train the embedded models again (about an hour on 2 cores)")
+    train.add_argument("--out", type=Path, required=True, metavar="DIR", help="one folder a model is written below DIR")
+    train.add_argument("--size", action="append", metavar="S|M|L", help="may be repeated; default: all three")
+    train.add_argument("--seed", type=int, default=1)
+    return main_parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one subcommand and return the exit status: 0, 2 after a `PergError`, 130 after Ctrl-C or SIGTERM."""
+    arguments = parser().parse_args(argv)
+    try:
+        {"run": _run, "doctor": _doctor, "train-embedded": _train}[arguments.command](arguments)
+    except PergError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        print(f"error: cannot write: {error}; free some space, or choose another folder with --out", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    _load_keys()
+    name = arguments.profile
+    path = profile_path(name)
+    command = pipeline.Command(
+        profile=str(path.resolve()) if path == Path(name) else name,
+        only=tuple(step.strip() for item in arguments.only for step in item.split(",") if step.strip()),
+        overrides=tuple(arguments.overrides),
+        out=ROOT if arguments.out is None else arguments.out.resolve(),
+        force=arguments.force,
+    )
+    os.chdir(ROOT)  # paths inside a profile are relative to the repository, here as in the notebooks
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: the kernel goes, work is kept
+    if arguments.dry_run:
+        print(pipeline.dry_run(command))
+    else:
+        pipeline.run(command)
+
+
+def _doctor(_: argparse.Namespace) -> None:
+    _load_keys()
+    print(doctor.report())
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    from .embedded import training  # noqa: PLC0415 - torch
+
+    training.train_all(arguments.out, arguments.size or ["L", "M", "S"], arguments.seed)
+
+
+def _load_keys() -> None:
+    """Keys in the repository's `.env` count as set in the environment; the environment itself goes first."""
+    load_dotenv(ROOT / ".env")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,180 @@
+"""The journal: every reply of a run in one SQLite file, written as it arrives, so that nothing is asked twice.
+
+Each reply is committed by itself (write-ahead log, no flush to disk per commit), so a killed process loses only what
+was in flight; a power cut may also lose the last moments, never the file. Replies with status `ok` or `rejected`
+are final. `empty` and `api_error` are recorded, so that they can be inspected, and asked again by the next run.
+The columns can be read with any SQLite tool; `messages` is zlib-compressed JSON.
+
+Left out: counts, export and dropping of rows from the command line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import zlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Self
+
+from ..errors import PergError
+from ..schema import Status
+from .base import Engine, Reply, Request
+
+#: Statuses that are an answer for good; anything else is asked again.
+FINAL = (Status.OK, Status.REJECTED)
+_REPLY = ("text", "status", "finish_reason", "prompt_tokens", "completion_tokens", "seconds", "reasoning", "error")
+_TABLE = """CREATE TABLE replies (
+    key TEXT PRIMARY KEY, model TEXT NOT NULL, messages BLOB NOT NULL, time TEXT NOT NULL, text TEXT,
+    status TEXT NOT NULL, finish_reason TEXT, prompt_tokens INTEGER, completion_tokens INTEGER, seconds REAL,
+    reasoning TEXT, error TEXT) WITHOUT ROWID"""
+# A second process may have had better luck with the same request: a failure never replaces a final reply.
+_PUT = f"""INSERT INTO replies (key, model, messages, time, {", ".join(_REPLY)})
+    VALUES ({", ".join("?" * (4 + len(_REPLY)))})
+    ON CONFLICT (key) DO UPDATE SET time = excluded.time, {", ".join(f"{c} = excluded.{c}" for c in _REPLY)}
+    WHERE replies.status NOT IN ('ok', 'rejected')"""
+_VARIABLES = 900  # SQLite's oldest limit on `?` in one statement is 999
+_BUSY_SECONDS = 60.0
+
+
+class JournalError(PergError):
+    """The journal cannot be used; the message says how to recover what is in it."""
+
+
+class Journal:
+    """The journal at `path`, a context manager; `read_only` neither makes nor changes the file."""
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self.path = Path(path)
+        self._db: sqlite3.Connection | None = None
+        if not self.path.exists():
+            if read_only:
+                return
+            _create(self.path)
+        with self._explained():
+            mode = "ro" if read_only else "rw"
+            uri = f"{self.path.resolve().as_uri()}?mode={mode}"
+            self._db = sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
+            self._db.execute("PRAGMA synchronous = NORMAL")
+            columns = {row[1] for row in self._db.execute("PRAGMA table_info(replies)")}
+        if not columns.issuperset(_REPLY):
+            self.close()
+            raise JournalError(_damaged(self.path, "it has no table of replies"))
+
+    def lookup(self, keys: Iterable[str]) -> dict[str, Reply]:
+        """Return the final replies among `keys`, e.g. `{"0f3a...": Reply("B")}`; unknown and failed keys are absent."""
+        wanted = list(dict.fromkeys(keys))
+        found: dict[str, Reply] = {}
+        if self._db is None:
+            return found
+        with self._explained():
+            for start in range(0, len(wanted), _VARIABLES):
+                some = wanted[start : start + _VARIABLES]
+                marks = ", ".join("?" * len(some))
+                query = f"SELECT key, {', '.join(_REPLY)} FROM replies WHERE key IN ({marks})"
+                for key, text, status, *rest in self._db.execute(query, some):
+                    if status in FINAL:
+                        found[key] = Reply(text, Status(status), *rest)
+        return found
+
+    def ask(
+        self, engine: Engine, requests: Sequence[Request], progress: Callable[[int], None] | None = None
+    ) -> list[Reply]:
+        """Return one reply a request, in order; equal requests are made once and known ones not at all.
+
+        `progress` is called with the number of requests newly answered. An error of the engine passes through;
+        what arrived before it is kept.
+        """
+        keys = [request.key(engine.identity) for request in requests]
+        known = self.lookup(keys)
+        positions: dict[str, list[int]] = defaultdict(list)
+        for position, key in enumerate(keys):
+            if key not in known:
+                positions[key].append(position)
+        if progress and len(requests) > (open_ones := sum(map(len, positions.values()))):
+            progress(len(requests) - open_ones)
+        waiting = list(positions)
+        if not waiting:
+            return [known[key] for key in keys]
+        for index, reply in engine.generate([requests[positions[key][0]] for key in waiting]):
+            key = waiting[index]
+            self._put(key, engine, requests[positions[key][0]], reply)
+            known[key] = reply
+            if progress:
+                progress(len(positions[key]))
+        return [known[key] for key in keys]
+
+    def close(self) -> None:
+        """Close the file; the journal cannot be used afterwards."""
+        if self._db is not None:
+            self._db.close()
+            self._db = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _put(self, key: str, engine: Engine, request: Request, reply: Reply) -> None:
+        if self._db is None:
+            raise JournalError(f"journal {self.path} is closed or was opened for reading only")
+        messages = zlib.compress(json.dumps(request.messages, ensure_ascii=False).encode())
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        values = [getattr(reply, name) for name in _REPLY]
+        with self._explained():
+            self._db.execute(_PUT, [key, engine.identity.get("model", "?"), messages, now, *values])
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            if "malformed" in str(error):
+                raise JournalError(_damaged(self.path, str(error))) from error
+            raise JournalError(
+                f"journal {self.path} cannot be used now: {error}; check the disk and the file's permissions, and "
+                "that no other process holds it, then run again: nothing in it is lost"
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise JournalError(_damaged(self.path, str(error))) from error
+
+
+def _create(path: Path) -> None:
+    """Put an empty journal at `path`. It appears whole or not at all, so an empty file there is always damage."""
+    orphans = [side for end in ("-wal", "-shm") if (side := path.with_name(path.name + end)).exists()]
+    if orphans:
+        names = ", ".join(str(side) for side in orphans)
+        raise JournalError(
+            f"journal {path} is gone but {names} is still there and may hold replies; put the journal back, or "
+            "delete these too to start with an empty journal"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.stem}.{os.getpid()}.draft")
+    draft.unlink(missing_ok=True)
+    db = sqlite3.connect(draft)
+    try:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute(_TABLE)
+        db.commit()
+    finally:
+        db.close()
+    try:
+        os.link(draft, path)  # unlike a rename this cannot replace the journal of a process that was faster
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links
+        os.rename(draft, path)
+    draft.unlink(missing_ok=True)
+
+
+def _damaged(path: Path, reason: str) -> str:
+    return (
+        f"journal {path} is damaged ({reason}). To save what can be read: "
+        f"sqlite3 '{path}' .recover | sqlite3 recovered.sqlite, then put recovered.sqlite in its place. "
+        f"To start over and ask everything again: move {path.name} and {path.name}-wal away."
+    )

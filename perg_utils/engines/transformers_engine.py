@@ -1,0 +1,135 @@
+"""Models run in this process with `transformers`: left-padded, length-sorted batches, greedy unless told otherwise.
+
+In float32 a batch gives the same tokens as one request at a time; in bfloat16 a rounding may differ. Where a chat
+template has no system role the system text opens the first user turn. A batch that does not fit into memory is
+halved and run again.
+
+Left out: continuous batching, search for the batch size, reuse of shared prefixes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..profile import ROOT, ModelConfig
+from ..schema import Status
+from ..workspace import file_digest
+from .base import Decoding, EngineError, Reply, Request
+from .reasoning import ends_inside_thinking, split_reasoning
+
+if TYPE_CHECKING:
+    from .checkpoint import Checkpoint
+
+#: Files of a model folder that shape its replies.
+_SHAPING = ("*.safetensors", "*.bin", "*.json", "*.jinja", "*.model", "*.txt")
+
+
+class TransformersEngine:
+    """The engine of one checkpoint, a hub id or a folder; it is loaded at the first request."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        self.config = config
+        self.source, revision = _find(config)
+        self.identity: Mapping[str, str] = {
+            "kind": "transformers",
+            "model": config.model,
+            "revision": revision,
+            "dtype": config.dtype,
+            "quantization": str(config.quantization),
+            "thinking": str(config.thinking),
+        }
+        self.batch_size = config.batch_size
+        self._checkpoint: Checkpoint | None = None
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
+        """Yield (position, reply) batch by batch, longest prompts first; a prompt too long is `rejected`."""
+        checkpoint = self._load()
+        prompts = [checkpoint.render(request.messages) for request in requests]
+        encoded = checkpoint.encode(prompts)
+        groups: dict[tuple[int, Decoding], list[int]] = defaultdict(list)
+        for index, request in enumerate(requests):
+            length, limit = len(encoded[index]), request.decoding.max_new_tokens
+            room = limit if checkpoint.context is None else checkpoint.context - length
+            if room < 1:
+                error = f"the prompt has {length} tokens, '{self.config.name}' takes {checkpoint.context}"
+                yield index, Reply(None, Status.REJECTED, prompt_tokens=length, error=error)
+            else:
+                # Rows with less room than the limit go by themselves: a batch stops all its rows at one length.
+                groups[min(limit, room), request.decoding].append(index)
+        for (limit, decoding), members in groups.items():
+            members.sort(key=lambda index: -len(encoded[index]))
+            for batch, replies, seconds in self._batches(checkpoint, members, encoded, limit, decoding):
+                for index, tokens in zip(batch, replies, strict=True):
+                    yield index, _reply(checkpoint, prompts[index], len(encoded[index]), tokens, seconds / len(batch))
+
+    def _batches(
+        self, checkpoint: Checkpoint, members: list[int], encoded: list[list[int]], limit: int, decoding: Decoding
+    ) -> Iterator[tuple[list[int], list[list[int]], float]]:
+        """Yield (members of the batch, their new tokens, seconds), with smaller batches once one did not fit."""
+        from .checkpoint import MEMORY_ERRORS, free_memory  # noqa: PLC0415 - imports torch
+
+        at = 0
+        while at < len(members):
+            batch = members[at : at + self.batch_size]
+            start, failure = time.perf_counter(), None
+            try:
+                replies = checkpoint.complete([encoded[index] for index in batch], limit, decoding)
+            except MEMORY_ERRORS as error:
+                failure = str(error)
+            if failure is None:
+                at += len(batch)
+                yield batch, replies, time.perf_counter() - start
+                continue
+            free_memory()  # only now: inside `except` the error still holds the batch
+            if len(batch) == 1:
+                raise EngineError(
+                    f"'{self.config.name}': out of memory with a single prompt of {len(encoded[batch[0]])} tokens "
+                    f"({failure}); set quantization: nf4 or device_map: auto for it, or choose a smaller model"
+                )
+            self.batch_size = len(batch) // 2
+            print(f"{self.config.name}: out of memory with {len(batch)} prompts, going on with {self.batch_size}")
+
+    def _load(self) -> Checkpoint:
+        if self._checkpoint is None:
+            from .checkpoint import Checkpoint  # noqa: PLC0415 - imports torch, which a dry run does not need
+
+            self._checkpoint = Checkpoint(self.config, self.source)
+        return self._checkpoint
+
+
+def _reply(checkpoint: Checkpoint, prompt: str, prompt_tokens: int, tokens: list[int], seconds: float) -> Reply:
+    text = checkpoint.decode(tokens)
+    reasoning, content = split_reasoning(text, opened=ends_inside_thinking(prompt))
+    return Reply(
+        text=content or None,
+        status=Status.OK if content else Status.EMPTY,
+        finish_reason="stop" if tokens and tokens[-1] in checkpoint.stop else "length",
+        prompt_tokens=prompt_tokens,
+        completion_tokens=len(tokens),
+        seconds=seconds,
+        reasoning=reasoning,
+    )
+
+
+def _find(config: ModelConfig) -> tuple[str, str]:
+    """What to load and its revision: a folder (below the repository, or here) with a hash of its files, or a hub id."""
+    for folder in (ROOT / config.model, Path(config.model)):
+        if folder.is_dir():
+            return str(folder), _folder_digest(folder)
+    if config.model.count("/") > 1 or config.model.startswith((".", "/", "~")):
+        raise EngineError(
+            f"model folder '{config.model}' of '{config.name}' does not exist, neither below the repository nor in "
+            "the current folder; embedded models are made by: python -m perg_utils train-embedded"
+        )
+    return config.model, config.revision or "main"
+
+
+def _folder_digest(folder: Path) -> str:
+    files = sorted({path for pattern in _SHAPING for path in folder.glob(pattern)})
+    lines = "\n".join(f"{path.name} {file_digest(path)}" for path in files)
+    return hashlib.sha256(lines.encode()).hexdigest()[:16]

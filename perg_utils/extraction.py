@@ -1,0 +1,126 @@
+"""Which option a response chose, read by rules that are precise or silent (in place of the paper's fine-tuned reader).
+
+A response that is nothing but a letter, one JSON object, or that ends in a LaTeX box is read as such (`bare_letter`,
+`json:...`, `boxed`); any other by what it says about the options it mentions (see `claims` for those rules). `how`
+names the rule that decided. A letter beyond the options is never returned. Where a letter and the text beside it
+disagree the letter wins, because the letter is what was asked for; `how` then is `letter_text_conflict`.
+
+Left out: a model for the responses on which the rules are silent. The rules are for English.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from .claims import Reading
+from .errors import DataError
+from .mentions import find_mentions
+from .schema import LETTERS, ROW_ID, Status, conform
+
+_JSON_KEYS = ("answer", "final_answer", "correct_answer", "choice", "option", "letter", "selection", "response")
+_BOXED = re.compile(r"\\boxed\s*\{\s*(?:\\(?:text|mathrm|textbf|mathbf)\s*\{)?\s*\(?([A-Z])(?![A-Za-z0-9])")
+_NONE = re.compile(
+    r"\bnone of (?:the|these|those)\b[^.\n]{0,60}?(?:options|choices|answers|above|are|is|correct)|"
+    r"\bno (?:option|choice|answer)s?\b[^.\n]{0,30}\b(?:is|are) (?:correct|right|accurate)|"
+    r"\b(?:is|are)(?: not|n't) (?:included |listed |present |provided |given )?(?:in|among) the "
+    r"(?:given |provided |listed )?(?:options|choices)|"
+    r"\bdoes not (?:match|correspond to|appear in)[^.\n]{0,40}\b(?:options|choices)"
+)
+_REFUSAL = re.compile(
+    r"\bi(?:'m| am) (?:\w+ )?(?:unable|not able|sorry)\b|\bi (?:can't|cannot|can not|won't|will not|must decline)\b|"
+    r"\bas an ai\b|\bi (?:do not|don't) (?:know|have (?:enough|the|access))\b|"
+    r"\b(?:unable|impossible) to (?:determine|answer)\b"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Extraction:
+    """A letter and the rule that found it, or no letter and the status that says why: unparsable or refused."""
+
+    letter: str | None
+    how: str
+    status: Status
+
+
+def extract_answer(response: str, options: Sequence[str]) -> Extraction:
+    """Return the option that `response` chose, e.g. `Extraction("B", "answer_statement", Status.OK)`.
+
+    `options` are in the order in which they were lettered. Never guesses: where no rule speaks, or the response
+    names several options, the letter is None and the status `unparsable`, or `refused` where the model declined.
+    """
+    text = response.strip()
+    whole = re.fullmatch(r"\W{0,8}([A-Z])\W{0,8}", text)
+    if whole:
+        return _checked(whole[1], "bare_letter", options)
+    inner = _json_answer(text)
+    if inner is not None:
+        found = extract_answer(inner, options)
+        return Extraction(found.letter, f"json:{found.how}", found.status)
+    boxed = _BOXED.findall(text)
+    if boxed:
+        return _checked(boxed[-1], "boxed", options)
+    lower = text.lower() if len(text.lower()) == len(text) else text
+    mentions = find_mentions(text, options)
+    decided = Reading(text, lower, mentions).decide() if mentions else None
+    declined = _declined(lower)
+    if decided is not None and not (declined and decided[1].startswith("only_")):
+        mention, how = decided
+        return Extraction(mention.letter, "letter_text_conflict" if mention.conflict else how, Status.OK)
+    several = len({m.letter for m in mentions}) > 1
+    return declined or Extraction(None, "several_options" if several else "no_option", Status.UNPARSABLE)
+
+
+def extract(responses: pd.DataFrame, examples: pd.DataFrame) -> pd.DataFrame:
+    """Return the table 'answers', one row a response row, in its order.
+
+    A response that names no option has answer null and status unparsable or refused; a response that does not exist
+    keeps the status that says why. Raises `DataError` for a response to an unknown example.
+    """
+    options = {example["example_id"]: example["options"] for example in examples.to_dict("records")}
+    found = []
+    for row in responses.to_dict("records"):
+        if row["example_id"] not in options:
+            raise DataError(
+                f"there is a response to {row['example_id']}, but no such example; run 01_curate_data again"
+            )
+        if row["status"] == Status.OK:
+            found.append(extract_answer(row["response"], options[row["example_id"]]))
+        else:
+            found.append(Extraction(None, "no_response", Status(row["status"])))
+    table = responses[ROW_ID].reset_index(drop=True)
+    table["answer"] = [f.letter for f in found]
+    table["how"] = [f.how for f in found]
+    table["status"] = [f.status for f in found]
+    return conform("answers", table)
+
+
+def _checked(letter: str, how: str, options: Sequence[str]) -> Extraction:
+    if letter in LETTERS[: len(options)]:
+        return Extraction(letter, how, Status.OK)
+    return Extraction(None, "letter_beyond_options", Status.UNPARSABLE)
+
+
+def _json_answer(text: str) -> str | None:
+    """The answer field of a response that is one JSON object, else None."""
+    body = text.removeprefix("```json").removeprefix("```").removesuffix("```").strip()
+    if not (body.startswith("{") and body.endswith("}")):
+        return None
+    try:
+        fields = json.loads(body)
+    except (json.JSONDecodeError, RecursionError):
+        return None
+    values = {str(key).lower(): value for key, value in fields.items()}
+    return next((str(values[key]) for key in _JSON_KEYS if isinstance(values.get(key), str | int)), None)
+
+
+def _declined(lower: str) -> Extraction | None:
+    if _NONE.search(lower):
+        return Extraction(None, "none_of_the_options", Status.UNPARSABLE)
+    if _REFUSAL.search(lower):
+        return Extraction(None, "refusal", Status.REFUSED)
+    return None

@@ -1,0 +1,205 @@
+"""Which notebooks a profile runs, in which order, and the loop that runs those not up to date (`state`).
+
+An inference step that runs again takes its replies from the journal, so nothing is ever paid for twice.
+Leaves out: `02_train_extractor`, which a later stage of the project adds.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import glob
+import os
+import resource
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import inference
+from .errors import PergError
+from .execution import StepFailed, execute
+from .profile import ROOT, Profile, load_profile
+from .progress import LINE, clock
+from .schema import RELEVANT_SHOWN
+from .state import Fingerprints, State, Step, files, locked
+from .workspace import Workspace
+
+NOTEBOOKS = ROOT / "notebooks"
+
+
+class PipelineError(PergError):
+    """The run cannot start or go on."""
+
+
+def steps(profile: Profile, workspace: Workspace) -> list[Step]:
+    """Return the steps of `profile` in order: ids `01_curate_data`, `03_run_inference:S`, ..., `09_write_report`."""
+
+    run, pages = glob.escape(str(workspace.run)), glob.escape(str(workspace.figures))
+
+    def tables(*names: str) -> tuple[str, ...]:
+        return tuple(f"{run}/tables/{'responses/*' if name == 'responses' else name}.parquet" for name in names)
+
+    def step(name: str, reads: tuple[str, ...], writes: tuple[str, ...]) -> Step:
+        return Step(name, NOTEBOOKS / f"{name}.ipynb", reads, writes)
+
+    def inference(model: str) -> Step:
+        name, writes = "03_run_inference", glob.escape(str(workspace.table_path("responses", model)))
+        return Step(f"{name}:{model}", NOTEBOOKS / f"{name}.ipynb", tables("examples", "preferences"), (writes,), model)
+
+    everything = tables("examples", "preferences", "responses", "answers", "judgements", "scores", "metrics")
+    printed = tuple(f"{pages}/tables/*.{form}" for form in ("csv", "md", "tex"))
+    drawn = tuple(f"{pages}/*.{form}" for form in ("pdf", "png", "csv"))
+    return [
+        step("01_curate_data", (), tables("examples", "preferences")),
+        *(inference(model.name) for model in profile.models),
+        step("04_extract_answers", tables("examples", "responses"), tables("answers")),
+        step("05_judge_alignment", tables("examples", "preferences", "responses"), tables("judgements")),
+        step("06_score_metrics", everything[:5], tables("scores", "metrics")),
+        step("07_render_tables", everything[5:], printed),
+        step("08_render_figures", everything[5:], drawn),
+        step("09_write_report", everything + printed + drawn, (f"{pages}/report.html", f"{run}/manifest.json")),
+    ]
+
+
+def select(plan: list[Step], only: Iterable[str]) -> list[Step]:
+    """Return the steps named in `only`: `06`, `06_score_metrics`, `03:S` or `03_run_inference:S`; all when empty.
+
+    Raises `PipelineError` listing the known names.
+    """
+    chosen: set[str] = set()
+    for wanted in only:
+        name, _, model = wanted.partition(":")
+        hits = {
+            step.id
+            for step in plan
+            if name in (step.notebook.stem, step.notebook.stem.split("_")[0]) and model in ("", step.model)
+        }
+        if not hits:
+            known = ", ".join(step.id for step in plan)
+            raise PipelineError(f"no step '{wanted}' in this profile; known: {known} (the number alone will do)")
+        chosen |= hits
+    return [step for step in plan if step.id in chosen or not chosen]
+
+
+@dataclass(frozen=True)
+class Command:
+    """What the user asked for: the options of `./run_all.sh`, paths made absolute."""
+
+    profile: str = "demo"
+    only: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
+    out: Path = ROOT
+    force: bool = False
+
+    def resume(self) -> str:
+        """Return the shell line that goes on with this run; without --force, which would repeat finished steps."""
+        words = [] if self.profile == "demo" else ["--profile", self.profile]
+        words += ["--only", ",".join(self.only)] if self.only else []
+        words += [word for item in self.overrides for word in ("--set", item)]
+        words += [] if self.out == ROOT else ["--out", str(self.out)]
+        script = os.path.relpath(ROOT / "run_all.sh")
+        return shlex.join([script if "/" in script else f"./{script}", *words])
+
+
+def run(command: Command, make_steps: Callable[[Profile, Workspace], list[Step]] = steps) -> None:
+    """Run the steps of a profile that are not up to date, in order, with a line of progress for each.
+
+    Raises `PergError`: for a failed notebook with the cell, the error and the command that resumes.
+    """
+    profile = load_profile(command.profile, command.overrides)
+    workspace = Workspace.of(command.out, profile.name)
+    plan = make_steps(profile, workspace)
+    chosen = select(plan, command.only)
+    began, ran = time.monotonic(), 0
+    with locked(workspace.run):
+        state, fingerprints = State(workspace.run / "state.json"), Fingerprints(profile)
+        for gone in state.forget_others(plan):
+            print(f"removed the outputs of {gone}, which this profile does not have (its replies stay in the journal)")
+        for step in chosen:
+            head = f"[{plan.index(step) + 1}/{len(plan)}] {step.id}"
+            _check_inputs(step, plan)
+            fingerprint = fingerprints.of(step)
+            if not command.force and state.up_to_date(step, fingerprint):
+                print(f"{head}: up to date", flush=True)
+                continue
+            started = time.time()
+            _run_step(step, head, command, workspace)
+            state.record(step, fingerprint, started)
+            ran += 1
+            print(f"{head}: done in {clock(time.time() - started)}", flush=True)
+    print(f"{ran} of {len(chosen)} steps run, the others were up to date; {clock(time.monotonic() - began)}{_peak()}")
+    print(f"results: {workspace.figures}", flush=True)
+
+
+def dry_run(command: Command) -> str:
+    """Return the plan of a run as text: steps, models, methods and settings, requests and tokens. Changes nothing."""
+    profile = load_profile(command.profile, command.overrides)
+    workspace = Workspace.of(command.out, profile.name)
+    plan = steps(profile, workspace)
+    chosen = select(plan, command.only)
+    state, fingerprints = State(workspace.run / "state.json"), Fingerprints(profile)
+    lines, earlier = [f"{profile.name}: {profile.title}", "", "steps"], False
+    for step in chosen:
+        due = command.force or not state.up_to_date(step, fingerprints.of(step))
+        verdict = "to run" if due else "to run if an earlier step changes what it reads" if earlier else "up to date"
+        lines.append(f"  [{plan.index(step) + 1}/{len(plan)}] {step.id}: {verdict}")
+        earlier |= due
+    lines += ["", "methods in each setting (and no_preference, the baseline)"]
+    lines += [f"  {setting}: {', '.join(methods)}" for setting, methods in profile.grid.items()]
+    models = [step.model for step in chosen if step.model is not None]
+    if models:
+        found = inference.plans(profile, workspace, models)
+        total = f"{sum(p.requests for p in found):,} requests, {sum(p.answered for p in found):,} of them answered"
+        tokens = sum(p.prompt_tokens for p in found), sum(p.completion_tokens for p in found)
+        lines += ["", "models (equal requests counted once)", *(f"  {p}" for p in found)]
+        lines += [f"  all: {total}; to be asked: about {tokens[0]:,} prompt and {tokens[1]:,} reply tokens"]
+        lines += [f"  ({inference.TOKEN_RULE})"]
+        lines += [f"  ({inference.NOMINAL_RULE})"] if any(p.nominal for p in found) else []
+        rated = sum(p.questions * len(p.methods.get(setting, [])) for p in found for setting in RELEVANT_SHOWN)
+        who = "heuristic rules" if profile.judge.model is None else profile.judge.model.model
+        lines += ["", f"judge: at most {rated:,} responses to be rated by {who}"]
+    return "\n".join(lines)
+
+
+def _run_step(step: Step, head: str, command: Command, workspace: Workspace) -> None:
+    parameters = {"profile": command.profile, "overrides": list(command.overrides), "out": str(command.out)}
+    parameters |= {} if step.model is None else {"model": step.model}
+    executed = workspace.executed / f"{step.id.replace(':', '.')}.ipynb"
+    began = time.monotonic()
+    print(head, flush=True)
+
+    def show(line: str) -> None:
+        if LINE.search(line):
+            print(f"{head} ({clock(time.monotonic() - began)}) {line}", flush=True)
+
+    try:
+        execute(step.notebook, executed, parameters, cwd=ROOT, show=show)
+    except StepFailed as error:
+        raise StepFailed(
+            f"{step.notebook.name}{f' for model {step.model}' if step.model else ''} failed: {error}\n"
+            f"executed notebook: {executed}\nto resume: {command.resume()}"
+        ) from error
+    except KeyboardInterrupt:
+        print(f"\ninterrupted in {step.id}; finished work is kept\nto resume: {command.resume()}", file=sys.stderr)
+        raise
+
+
+def _check_inputs(step: Step, plan: list[Step]) -> None:
+    """Raise `PipelineError` naming the earlier step whose output is not there."""
+    for maker in plan[: plan.index(step)]:
+        for made in maker.writes:
+            needed = made in step.reads or any(fnmatch.fnmatch(made, pattern) for pattern in step.reads)
+            if needed and not files([made]):
+                raise PipelineError(
+                    f"{step.id} needs {made}, which is not there; {maker.id} makes it: "
+                    f"add it to --only, or leave --only out"
+                )
+
+
+def _peak() -> str:
+    """Largest memory of any one notebook so far (none ran: empty), e.g. `, peak memory 1.2 GB`."""
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # kilobytes; bytes on macOS
+    gigabytes = peak / (1e9 if sys.platform == "darwin" else 1e6)
+    return f", peak memory {gigabytes:.1f} GB" if gigabytes > 0.05 else ""

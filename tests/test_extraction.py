@@ -1,0 +1,303 @@
+import ast
+import json
+import re
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from perg_utils.errors import DataError
+from perg_utils.extraction import extract, extract_answer
+from perg_utils.mentions import find_mentions
+from perg_utils.schema import LETTERS, TABLES, Status
+
+SAMPLE = Path(__file__).parents[2] / "shared/real/published_sample/results/mcq_results/relevant/direct"
+COLOURS = ["red", "green", "light green", "blue"]
+GOODS = ["iron", "salt", "wool", "amber"]
+TOWNS = ["A mill", "I do not know", "the harbour of Oro", "Both of these"]
+
+
+@pytest.mark.parametrize(
+    ("response", "letter", "how"),
+    [
+        ("B", "B", "bare_letter"),
+        (" (b)".upper(), "B", "bare_letter"),
+        ("**B**.", "B", "bare_letter"),
+        ("The answer is B.", "B", "answer_statement"),
+        ("The answer is: **B**", "B", "answer_statement"),
+        ("**Answer:** B\n\nSalt is what they sell.", "B", "answer_statement"),
+        ("Answer: B. It follows from trade.", "B", "answer_statement"),
+        ("The correct answer is\n\nB. salt", "B", "answer_statement"),
+        ("I would go with option B here.", "B", "answer_statement"),
+        ("The answer is salt.", "B", "answer_statement"),
+        ("The best option is salt, because of the sea.", "B", "answer_statement"),
+        ("B) salt. The town lies by the sea.", "B", "leading_option"),
+        ("B. salt\n\nIron (A) is found in the hills.", "B", "leading_option"),
+        ("(B) salt", "B", "leading_option"),
+        ("Surely option B is the best choice, since the others are metals.", "B", "called_correct"),
+        ("They live by the sea. Therefore, salt.", "B", "weak_statement"),
+        ('{"answer": "B", "why": "sea"}', "B", "json:bare_letter"),
+        ('```json\n{"response": "The answer is salt."}\n```', "B", "json:answer_statement"),
+        ("So we get $\\boxed{B}$.", "B", "boxed"),
+        ("Thus \\boxed{\\text{B}}", "B", "boxed"),
+        ("In short, salt (B).", "B", "letter_at_end"),
+        ("They sell salt (B), which comes from the sea. It is white.", "B", "first_sentence"),
+        (
+            "The tools are iron. For trade, the best fit is the one of the sea, salt (B). Iron is kept.",
+            "B",
+            "conclusion",
+        ),
+        ("Iron: see below.\nA. iron: no.\nB. salt: this is the best answer.\nC. wool: no.", "B", "item_verdict"),
+        ("Much is sold. They may sell iron. Option B came later.", "B", "only_letter_named"),
+        ("They sell much of it.\nB. salt\nThat is all.", "B", "line_start"),
+        ("Traders came from far away. What they wanted was salt.", "B", "only_option_text"),
+        ('They came for "salt" and left with it.', "B", "only_option_text"),
+    ],
+)
+def test_each_form_of_an_answer_is_read_by_its_rule(response, letter, how):
+    found = extract_answer(response, GOODS)
+    assert (found.letter, found.how, found.status) == (letter, how, Status.OK)
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        "In short, salt (B).",
+        "The answer is salt (B).",
+        "For background, the river town trades in amber. So we say salt (B).",
+        "First, we think of Oro. Then, we weigh iron against wool. Thus it must be salt (B).",
+        "For example, the town of Ulm sells wool. Here we choose salt (B).",
+        "Imagine Oro in a song, bright like a lantern. Its chorus sings salt (B).",
+        "Let us think, Oro lies by the sea. The answer is salt (B).",
+    ],
+)
+def test_the_styles_of_the_embedded_models_are_read(response):
+    assert extract_answer(response, GOODS).letter == "B"
+
+
+@pytest.mark.parametrize(
+    "response", ["In short, salt (C).", "The answer is salt (C).", "C. salt", "Its chorus sings salt (C)."]
+)
+def test_where_letter_and_text_disagree_the_letter_counts_and_the_conflict_is_told(response):
+    found = extract_answer(response, GOODS)
+    assert (found.letter, found.how) == ("C", "letter_text_conflict")
+
+
+@pytest.mark.parametrize(
+    ("response", "letter"),
+    [
+        ("The answer is A. Actually, wait: the answer is B.", "B"),
+        ("The answer is iron. On second thought, the answer is salt.", "B"),
+        ("At first I thought it was not B. The answer is B.", "B"),
+        ("A. iron is wrong, C. wool is wrong. The correct answer is B.", "B"),
+        ("The answer is not A but the answer is B.", "B"),
+        ("We can rule out iron. We can eliminate option C. The answer is B.", "B"),
+        ("Unlike option A, option B is the right one.", "B"),
+        ("A. iron - too heavy.\nB. salt - this is the best answer.\nC. wool - not here.\nD. amber - too rare.", "B"),
+        ("Options:\nA. iron\nB. salt\nC. wool\nD. amber\n\nBased on this, option B is best.", "B"),
+    ],
+)
+def test_corrections_and_eliminations_do_not_mislead(response, letter):
+    assert extract_answer(response, GOODS).letter == letter
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        "Options A and C are wrong.",
+        "It is not iron, not wool and not amber.",  # what is left is not said
+        "We can rule out A, C and D.",
+        "The answer is A or B.",
+        "The answer is A, B and C.",
+        "The answer is A. The answer is B.",
+        "Both iron and salt are sold there.",
+        "A. iron\nB. salt\nC. wool\nD. amber",
+        "A nice question. I like it.",
+        "I think that a town may sell many things.",
+        "Vitamin C and plan B are famous.",
+        "Let B = 4 and C + D = 7.",
+        "",
+        "?!",
+        "None of these options is correct.",
+        "E",
+        "The answer is E.",
+        "\\boxed{Z}",
+        '{"answer": "Q"}',
+        '{"answer": null}',
+        "[1, 2]",
+        "saltpetre and ironing",
+    ],
+)
+def test_the_rules_are_silent_where_no_single_option_is_chosen(response):
+    found = extract_answer(response, GOODS)
+    assert (found.letter, found.status) == (None, Status.UNPARSABLE)
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        "I'm sorry, but I cannot answer this question.",
+        "As an AI, I have no view on towns.",
+        "I do not know.",
+        "It is impossible to determine this.",
+    ],
+)
+def test_refusals_are_told_apart(response):
+    found = extract_answer(response, GOODS)
+    assert (found.letter, found.status) == (None, Status.REFUSED)
+
+
+@pytest.mark.parametrize(
+    ("response", "letter"),
+    [
+        ("The answer is light green.", "C"),
+        ("The answer is green.", "B"),
+        ("Light green it is.", "C"),
+        ("The answer is blue, not light green.", "D"),
+    ],
+)
+def test_the_text_of_one_option_inside_another_is_no_mention(response, letter):
+    assert extract_answer(response, COLOURS).letter == letter
+
+
+def test_options_with_one_text_can_only_be_told_by_letter():
+    twins = ["salt", "salt", "wool"]
+    assert extract_answer("The answer is salt.", twins).letter is None
+    assert extract_answer("The answer is B. salt", twins).letter == "B"
+
+
+@pytest.mark.parametrize(
+    ("response", "letter"),
+    [
+        ("The answer is A.", "A"),
+        ("The answer is A because of the river.", "A"),
+        ("The answer is a mill.", "A"),
+        ("A mill stands there.", "A"),
+        ("The answer is I do not know.", "B"),
+        ("A harbour is a good place to trade. The answer is the harbour of Oro.", "C"),
+    ],
+)
+def test_letters_that_are_words_are_told_from_the_words(response, letter):
+    assert extract_answer(response, TOWNS).letter == letter
+
+
+def test_numbers_are_options_only_where_they_stand_alone():
+    numbers = ["5", "50", "500", "0.5"]
+    assert extract_answer("The answer is 50.", numbers).letter == "B"
+    assert extract_answer("The answer is 0.5", numbers).letter == "D"
+    assert extract_answer("The answer is 1,500 or so", numbers).letter is None
+    assert extract_answer("We multiply 5 by 10 and see.", numbers).letter is None
+
+
+def test_a_letter_and_its_text_are_one_mention():
+    [mention] = find_mentions("It is B. salt, of course", GOODS)
+    assert (mention.letter, mention.by_letter, mention.by_text, mention.conflict) == ("B", True, True, False)
+    [mention] = find_mentions("It is salt (B), of course", GOODS)
+    assert (mention.letter, mention.by_letter, mention.by_text, mention.conflict) == ("B", True, True, False)
+
+
+def test_letters_inside_an_options_text_do_not_count():
+    options = ["P(A) = 0 for A and B", "P(B) = 0", "both", "neither"]
+    assert extract_answer("The answer is P(A) = 0 for A and B.", options).letter == "A"
+
+
+@given(st.text(max_size=300), st.integers(2, 13))
+def test_no_response_breaks_the_rules_or_gives_a_letter_beyond_the_options(response, n):
+    found = extract_answer(response, [f"thing {i}" for i in range(n)])
+    assert found.letter is None or found.letter in LETTERS[:n]
+    assert (found.letter is None) == (found.status != Status.OK)
+
+
+PARTS = st.sampled_from(
+    ["The answer is ", "option ", "A", "B", "C", "Z", "(B)", "**", "salt", "iron", "\n", ". ", " not ", "and ", ": ",
+     "Actually, ", "{", '"answer": "B"', "}", "\\boxed{", "None of these"]
+)  # fmt: skip
+
+
+@given(st.lists(PARTS, max_size=25))
+def test_any_mixture_of_answer_words_stays_within_the_options(parts):
+    found = extract_answer("".join(parts), ["iron", "salt"])
+    assert found.letter in {None, "A", "B"}
+
+
+@pytest.mark.parametrize("letter", "ABCD")
+@pytest.mark.parametrize(
+    "form", ["{}", "The answer is {}.", "{}) {text}", "({}) {text}", "I choose {}.", "{text} ({})"]
+)
+def test_every_letter_is_read_alike(letter, form):
+    text = GOODS["ABCD".index(letter)]
+    assert extract_answer(form.format(letter, text=text), GOODS).letter == letter
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["A) ", "(B) ", "salt ", "the answer is ", "not ", "{", "**", "\n", "is is is ", "A, B and C ", "\\boxed{",
+     "answer: ", "most best correct ", "option "],
+)  # fmt: skip
+def test_time_grows_linearly_on_hostile_responses(piece):
+    response = piece * (200_000 // len(piece))
+    start = time.perf_counter()
+    extract_answer(response, GOODS)
+    assert time.perf_counter() - start < 3
+
+
+def test_the_table_has_a_row_for_every_response_and_keeps_why_there_is_none():
+    responses = pd.DataFrame(
+        [
+            ("TQA-1", "clarity-1", "zero_shot", "relevant", "In short, salt (B).", "ok"),
+            ("TQA-1", None, "no_preference", "none", "I cannot answer this.", "ok"),
+            ("TQA-1", "clarity-1", "cot", "relevant", None, "rejected"),
+            ("TQA-1", "clarity-1", "cot", "mixed", None, "empty"),
+        ],
+        columns=["example_id", "preference_id", "method", "setting", "response", "status"],
+    ).assign(model="S")
+    examples = pd.DataFrame({"example_id": ["TQA-1"], "options": [GOODS]})
+    found = extract(responses, examples)
+    assert list(found) == list(TABLES["answers"])
+    assert found["answer"].fillna("-").tolist() == ["B", "-", "-", "-"]
+    assert found["status"].tolist() == ["ok", "refused", "rejected", "empty"]
+    assert found["how"].tolist() == ["letter_at_end", "refusal", "no_response", "no_response"]
+    with pytest.raises(DataError, match="TQA-1"):
+        extract(responses, examples.iloc[:0])
+
+
+def read_options(text):
+    """Options of a released file: a Python list, or a NumPy array's repr without commas."""
+    try:
+        found = ast.literal_eval(text)
+        if re.search(r"['\"]\s*,\s*['\"]", text) or len(found) == 1:
+            return found
+    except (SyntaxError, ValueError):
+        pass
+    quoted = re.finditer(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"", text[1:-1])
+    return [ast.literal_eval(match[0].replace("\n", "\\n")) for match in quoted]
+
+
+@pytest.mark.skipif(not SAMPLE.is_dir(), reason="no published sample here")
+def test_the_rules_agree_with_the_original_extractor_on_genuine_responses():
+    """Part of the sample; the whole of it gave 97.9 % agreement at 92.3 % coverage when this was written."""
+    spoken = agreed = total = 0
+    for name in ("mmlu/Mixtral-8x7B-Instruct-v0.1_3", "truthful_qa/Mixtral-8x7B-Instruct-v0.1_2",
+                 "commonsense_qa/Mixtral-8x7B-Instruct-v0.1_1"):  # fmt: skip
+        frame = pd.read_csv(SAMPLE / f"{name}.csv", dtype=str, keep_default_na=False)
+        for row in frame.iloc[:60].to_dict("records"):
+            options = read_options(row["options"])
+            for n in range(12):
+                original = row[f"profile_{n}_answer"]
+                if len(original) != 1 or original not in LETTERS[: len(options)]:
+                    continue
+                letter = extract_answer(row[f"profile_{n}_res"], options).letter
+                total += 1
+                spoken += letter is not None
+                agreed += letter == original
+    assert total > 1500
+    assert spoken / total >= 0.91
+    assert agreed / spoken >= 0.97
+
+
+@given(st.sampled_from("ABCD"), st.text(max_size=50))
+def test_a_json_answer_is_read_whatever_stands_in_its_other_fields(letter, other):
+    assert extract_answer(json.dumps({"why": other, "answer": letter}), GOODS).letter == letter

@@ -1,0 +1,224 @@
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+import zlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from perg_utils.engines.base import Decoding, Reply, Request
+from perg_utils.engines.journal import Journal, JournalError
+from perg_utils.schema import Status
+
+ROOT = Path(__file__).parents[1]
+
+
+def request(text):
+    return Request((("user", text),), Decoding(8))
+
+
+class Parrot:
+    """Replies with the user's words, last request first, and remembers what it was asked."""
+
+    def __init__(self, replies=None):
+        self.identity = {"kind": "parrot", "model": "parrot-1"}
+        self.asked = []
+        self.replies = replies or {}
+
+    def generate(self, requests):
+        for index in reversed(range(len(requests))):
+            text = requests[index].messages[-1][1]
+            self.asked.append(text)
+            reply = self.replies.get(text, Reply(text.upper(), finish_reason="stop", completion_tokens=3, seconds=0.5))
+            if isinstance(reply, Exception):
+                raise reply
+            yield index, reply
+
+
+def test_replies_come_back_in_the_order_of_the_requests(tmp_path):
+    with Journal(tmp_path / "j.sqlite") as journal:
+        replies = journal.ask(Parrot(), [request(t) for t in "abc"])
+    assert [r.text for r in replies] == ["A", "B", "C"]
+
+
+def test_equal_requests_are_asked_once_and_counted_for_all(tmp_path):
+    parrot, counts = Parrot(), []
+    with Journal(tmp_path / "j.sqlite") as journal:
+        replies = journal.ask(parrot, [request(t) for t in "abaa"], counts.append)
+    assert [r.text for r in replies] == ["A", "B", "A", "A"]
+    assert sorted(parrot.asked) == ["a", "b"]
+    assert sum(counts) == 4
+
+
+def test_a_second_run_asks_only_what_is_new_and_gives_the_same_replies(tmp_path):
+    path, first = tmp_path / "deep" / "j.sqlite", Parrot()
+    with Journal(path) as journal:
+        before = journal.ask(first, [request("a"), request("b")])
+    second, counts = Parrot(), []
+    with Journal(path) as journal:
+        after = journal.ask(second, [request("b"), request("a"), request("c")], counts.append)
+    assert second.asked == ["c"]
+    assert after[:2] == before[::-1]
+    assert counts == [2, 1]
+
+
+def test_other_decoding_model_or_text_is_another_request(tmp_path):
+    parrot = Parrot()
+    other = Parrot()
+    other.identity = {"kind": "parrot", "model": "parrot-2"}
+    longer = Request((("user", "a"),), Decoding(9))
+    with Journal(tmp_path / "j.sqlite") as journal:
+        journal.ask(parrot, [request("a"), longer])
+        journal.ask(other, [request("a")])
+    assert (parrot.asked, other.asked) == (["a", "a"], ["a"])
+
+
+@pytest.mark.parametrize(
+    ("status", "asked_again"),
+    [(Status.API_ERROR, True), (Status.EMPTY, True), (Status.REJECTED, False), (Status.OK, False)],
+)
+def test_only_ok_and_rejected_replies_are_final(tmp_path, status, asked_again):
+    reply = Reply("x" if status == Status.OK else None, status, error="why")
+    with Journal(tmp_path / "j.sqlite") as journal:
+        assert journal.ask(Parrot({"a": reply}), [request("a")]) == [reply]
+        again = Parrot()
+        journal.ask(again, [request("a")])
+    assert (again.asked == ["a"]) == asked_again
+
+
+def test_a_failure_is_recorded_and_replaced_by_the_later_answer_but_never_the_reverse(tmp_path):
+    path = tmp_path / "j.sqlite"
+    failing = Parrot({"a": Reply(None, Status.API_ERROR, error="timeout")})
+    key = request("a").key(failing.identity)
+    rows = "SELECT status, error, text FROM replies"
+    with Journal(path) as journal:
+        journal.ask(failing, [request("a")])
+        assert sqlite3.connect(path).execute(rows).fetchall() == [("api_error", "timeout", None)]
+        journal.ask(Parrot(), [request("a")])
+        assert sqlite3.connect(path).execute(rows).fetchall() == [("ok", None, "A")]
+        journal._put(key, failing, request("a"), failing.replies["a"])
+        assert sqlite3.connect(path).execute(rows).fetchall() == [("ok", None, "A")]
+
+
+def test_what_arrived_before_an_engine_failed_is_kept(tmp_path):
+    engine = Parrot({"a": RuntimeError("out of power")})
+    with Journal(tmp_path / "j.sqlite") as journal:
+        with pytest.raises(RuntimeError, match="out of power"):
+            journal.ask(engine, [request("a"), request("b")])
+        assert [r.text for r in journal.lookup([request("b").key(engine.identity)]).values()] == ["B"]
+
+
+def test_rows_can_be_inspected_with_any_sqlite_tool(tmp_path):
+    path = tmp_path / "j.sqlite"
+    with Journal(path) as journal:
+        journal.ask(Parrot(), [Request((("system", "be kind"), ("user", "ä?")), Decoding(8))])
+    db = sqlite3.connect(path)
+    model, messages, time = db.execute("SELECT model, messages, time FROM replies").fetchone()
+    assert model == "parrot-1"
+    assert json.loads(zlib.decompress(messages)) == [["system", "be kind"], ["user", "ä?"]]
+    assert time.startswith("20")
+    assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_reading_only_makes_no_file_and_finds_thousands_of_keys(tmp_path):
+    path, engine = tmp_path / "sub" / "j.sqlite", Parrot()
+    with Journal(path, read_only=True) as journal:
+        assert journal.lookup(["0"]) == {}
+    assert not path.parent.exists()
+    requests = [request(str(i)) for i in range(2500)]
+    with Journal(path) as journal:
+        journal.ask(engine, requests)
+    with Journal(path, read_only=True) as journal:
+        keys = [r.key(engine.identity) for r in requests]
+        assert len(journal.lookup([*keys, "unknown"])) == 2500
+        with pytest.raises(JournalError):
+            journal.ask(engine, [request("new")])
+
+
+@pytest.mark.parametrize("damage", ["garbage", "empty", "middle", "truncated"])
+def test_a_damaged_journal_is_an_error_that_says_how_to_recover(tmp_path, damage):
+    path, engine = tmp_path / "j.sqlite", Parrot()
+    requests = [request(f"{i} " * 50) for i in range(500)]
+    with Journal(path) as journal:
+        journal.ask(engine, requests)
+    content = path.read_bytes()
+    assert len(content) > 50_000
+    broken = {
+        "garbage": b"not a database at all" * 100,
+        "empty": b"",
+        "middle": content[:4096] + bytes(len(content) - 4096),
+        "truncated": content[: len(content) // 2],
+    }
+    path.write_bytes(broken[damage])
+    with pytest.raises(JournalError, match="recover"), Journal(path) as journal:
+        journal.ask(engine, requests)
+    assert path.read_bytes()[:4096] == broken[damage][:4096], "the evidence must stay"
+
+
+def test_a_log_without_its_journal_is_not_silently_a_new_start(tmp_path):
+    path = tmp_path / "j.sqlite"
+    path.with_name("j.sqlite-wal").write_bytes(b"replies may be in here")
+    with pytest.raises(JournalError, match="put the journal back"):
+        Journal(path)
+
+
+CHILD = """
+    import sys, time
+    from pathlib import Path
+    from perg_utils.engines.base import Decoding, Reply, Request
+    from perg_utils.engines.journal import Journal
+
+    class Slow:
+        identity = {"kind": "slow", "model": "m"}
+        def generate(self, requests):
+            for index in range(len(requests)):
+                yield index, Reply(str(index))
+                print(index, flush=True)
+                time.sleep(float(sys.argv[3]))
+
+    lo, hi = map(int, sys.argv[2].split("-"))
+    with Journal(Path(sys.argv[1])) as journal:
+        journal.ask(Slow(), [Request((("user", str(i)),), Decoding(8)) for i in range(lo, hi)])
+"""
+
+
+def child(path, span, pause):
+    command = [sys.executable, "-c", textwrap.dedent(CHILD), str(path), span, str(pause)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+
+def test_kill_9_loses_nothing_that_had_arrived(tmp_path):
+    path = tmp_path / "j.sqlite"
+    process = child(path, "0-1000", 0.02)
+    for _ in range(10):
+        last = int(process.stdout.readline())
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    with Journal(path) as journal:
+        keys = [request(str(i)).key({"kind": "slow", "model": "m"}) for i in range(1000)]
+        assert len(journal.lookup(keys)) >= last + 1
+
+
+def test_two_processes_write_one_journal_at_once(tmp_path):
+    path = tmp_path / "j.sqlite"
+    both = [child(path, span, 0) for span in ("0-600", "400-1000")]
+    assert [p.communicate()[0].count("\n") for p in both] and [p.returncode for p in both] == [0, 0]
+    with Journal(path) as journal:
+        keys = [request(str(i)).key({"kind": "slow", "model": "m"}) for i in range(1000)]
+        assert len(journal.lookup(keys)) == 1000
+
+
+@given(st.lists(st.sampled_from("abcdef"), max_size=12), st.lists(st.sampled_from("abcdef"), max_size=12))
+def test_whatever_is_asked_each_text_is_asked_once_and_answered_everywhere(tmp_path_factory, first, second):
+    parrot = Parrot()
+    with Journal(tmp_path_factory.mktemp("j") / "j.sqlite") as journal:
+        for texts in (first, second):
+            assert [r.text for r in journal.ask(parrot, [request(t) for t in texts])] == [t.upper() for t in texts]
+    assert sorted(parrot.asked) == sorted(set(first) | set(second))
