@@ -85,7 +85,8 @@ _VERDICT = re.compile(
 )
 _AND = r"(?:and|or|&|nor|as well as|and/or)\b"
 _JOINT = re.compile(
-    rf"[)*\"'”.]*(?:[,;]\s*(?:{_AND})?|\s+{_AND}|[ ]*\n(?!\n)[-*• ]*)[\s(*\"'“]*(?:(?:options?|choices?|both)\b)?[\s(*\"'“]*"
+    rf"[)*\"'”.]*(?:[,;]\s*(?:{_AND})?|\s+{_AND}|[ ]*\n(?!\n)[-*• ]*)"
+    r"[\s(*\"'“]*(?:(?:options?|choices?|both)\b)?[\s(*\"'“]*"
 )
 _CORRECTION = re.compile(r"\b(?:actually|correction|wait|on second thought|i was wrong|mistake|apologi\w+|sorry)\b")
 

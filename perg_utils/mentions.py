@@ -57,14 +57,9 @@ def find_mentions(text: str, options: Sequence[str]) -> list[Mention]:
         letter, place = match["letter"], match.start("letter")
         if letter not in LETTERS[: len(options)] or place in inside:
             continue
-        between = _BETWEEN.match(text, match.end())
-        beside = starts.get(between.end()) if between else None
+        beside = _text_before(text, match, ends) or _text_after(text, match, starts)
         if not _means_option(text, match, beside is not None):
             continue
-        if beside is None and match["open"].endswith(("(", "[")):  # "salt (B)"
-            beside = ends.get(
-                len(text[max(0, match.start() - 9) : match.start()].rstrip(" \"'”’.*_,")) + max(0, match.start() - 9)
-            )
         if beside is None:
             out.append(Mention(match.start(), match.end(), letter, True, False, False))
         else:
@@ -73,6 +68,22 @@ def find_mentions(text: str, options: Sequence[str]) -> list[Mention]:
             out.append(Mention(start, end, letter, True, True, beside.letter != letter))
     out += [m for m in texts if m not in used]
     return sorted(out)
+
+
+def _text_before(text: str, match: re.Match[str], ends: dict[int, Mention]) -> Mention | None:
+    """The option's text in front of a letter in brackets, as in "salt (B)"."""
+    if not match["open"].endswith(("(", "[")):
+        return None
+    place = match.start()
+    while place > max(0, match.start() - 9) and text[place - 1] in " \"'”’.*_,":
+        place -= 1
+    return next((ends[p] for p in range(place, match.start() + 1) if p in ends), None)
+
+
+def _text_after(text: str, match: re.Match[str], starts: dict[int, Mention]) -> Mention | None:
+    """The option's text behind a letter, as in "B. salt"."""
+    between = _BETWEEN.match(text, match.end())
+    return starts.get(between.end()) if between else None
 
 
 def at_line_start(text: str, place: int) -> bool:

@@ -51,6 +51,8 @@ def steps(profile: Profile, workspace: Workspace) -> list[Step]:
     everything = tables("examples", "preferences", "responses", "answers", "judgements", "scores", "metrics")
     printed = tuple(f"{pages}/tables/*.{form}" for form in ("csv", "md", "tex"))
     drawn = tuple(f"{pages}/*.{form}" for form in ("pdf", "png", "csv"))
+    # Only the embedded models can tell why an answer broke: their training is known.
+    why = [step("12_explain_breakage", tables("scores"), tuple(f"{pages}/practice.{form}" for form in ("pdf", "png")))]
     return [
         step("01_curate_data", (), tables("examples", "preferences")),
         *(inference(model.name) for model in profile.models),
@@ -59,6 +61,7 @@ def steps(profile: Profile, workspace: Workspace) -> list[Step]:
         step("06_score_metrics", everything[:5], tables("scores", "metrics")),
         step("07_render_tables", everything[5:], printed),
         step("08_render_figures", everything[5:], drawn),
+        *(why if profile.data.origin == "embedded" else []),
         step("09_write_report", everything + printed + drawn, (f"{pages}/report.html", f"{run}/manifest.json")),
     ]
 

@@ -195,8 +195,13 @@ def test_numbers_are_options_only_where_they_stand_alone():
 def test_a_letter_and_its_text_are_one_mention():
     [mention] = find_mentions("It is B. salt, of course", GOODS)
     assert (mention.letter, mention.by_letter, mention.by_text, mention.conflict) == ("B", True, True, False)
-    [mention] = find_mentions("It is salt (B), of course", GOODS)
+    [mention] = find_mentions('It is "salt" (B), of course', GOODS)
     assert (mention.letter, mention.by_letter, mention.by_text, mention.conflict) == ("B", True, True, False)
+
+
+def test_a_letter_in_brackets_belongs_to_the_text_before_it():
+    mentions = find_mentions("They sell salt (B). Iron is kept.", GOODS)
+    assert [(m.letter, m.by_letter, m.conflict) for m in mentions] == [("B", True, False), ("A", False, False)]
 
 
 def test_letters_inside_an_options_text_do_not_count():

@@ -40,8 +40,15 @@ def test_inference_runs_once_for_every_model_and_all_steps_are_in_order(tmp_path
         "06_score_metrics",
         "07_render_tables",
         "08_render_figures",
+        "12_explain_breakage",
         "09_write_report",
     ]
+
+
+def test_only_the_embedded_world_is_explained_by_its_training(tmp_path):
+    profile = load_profile("paper")
+    ids = [step.id for step in pipeline.steps(profile, Workspace.of(tmp_path, profile.name))]
+    assert "12_explain_breakage" not in ids and ids[-1] == "09_write_report"
 
 
 @pytest.mark.parametrize(
