@@ -206,7 +206,7 @@ def label_at_right(axes: Axes, points: Sequence[tuple[float, float, str]]) -> No
             textcoords=("axes fraction", "data"),
             size=6,
             va="center",
-            arrowprops={"arrowstyle": "-", "lw": 0.4, "color": "#888888", "shrinkB": 3, "relpos": (0, 0.5)},
+            arrowprops={"arrowstyle": "-", "lw": 0.5, "ls": ":", "color": "#555555", "shrinkB": 3, "relpos": (0, 0.5)},
             annotation_clip=False,
         )
 

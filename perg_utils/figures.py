@@ -189,6 +189,8 @@ def category_radar(categories: pd.DataFrame, source: str, *, invented: bool = Fa
                 ms=3 if len(models) < 5 else 2.2,
                 elinewidth=0.7,
                 label=model,
+                clip_on=False,
+                zorder=3,
             )
         radar.set_xticks(angles, kinds)
         radar.tick_params(axis="x", pad=-3, labelsize=6)

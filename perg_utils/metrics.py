@@ -40,12 +40,14 @@ def score(
     *,
     threshold: int = 3,
     baseline: str = "no_preference",
+    models: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Return the table `scores`: one row a response, beside its baseline without preference.
 
     The baseline is the model's `no_preference` answer or, with `baseline="own"`, the method's own run without
     preference. In rows of setting none, which are baselines, the `_without` columns hold the row's own answer
-    and the `_with` columns are null. `status` is ok, or why one of the needed values is missing.
+    and the `_with` columns are null. `status` is ok, or why one of the needed values is missing. Rows follow `models`
+    (then order of appearance), so that every later table and figure lists and colours them alike.
     Raises `DataError` for a row given twice, or a response without its example, answer or baseline.
     """
     rows = _read_rows(examples, responses, answers)
@@ -61,6 +63,7 @@ def score(
     rows["sampled"] = ~rated | (rows["preference_id"] == rows["sampled_id"]).fillna(False)
     rows["status"] = _why_unscored(rows, rated)
     rows["preference_id"] = rows["preference_id"].mask(rows["preference_id"] == "")
+    rows = _ordered(rows, {"model": dict.fromkeys([*models, *rows["model"]])})
     return conform("scores", rows[list(TABLES["scores"])])
 
 

@@ -14,6 +14,9 @@ from perg_utils.metrics import by_category, metrics, score
 
 SIZES = [1, 4, 14]
 
+#: `practice` needs the training record of the embedded models; notebook 12 draws it.
+EVERY_RUN = [name for name in figures.CAPTIONS if name != "practice"]
+
 
 @cache
 def tables(models: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -55,7 +58,7 @@ def test_no_text_is_cut_off_at_the_sides_or_lies_on_another(models):
 @pytest.mark.parametrize("models", SIZES)
 def test_every_figure_fits_a_column_and_carries_the_data_it_was_drawn_from(models):
     drawn = figures.all_figures(*tables(models))
-    assert list(drawn) == list(figures.CAPTIONS)
+    assert list(drawn) == EVERY_RUN
     for name, (fig, data) in drawn.items():
         assert fig.get_figwidth() == drawing.WIDTH
         assert {"model", "value", "low", "high", "n", "n_unscored"} <= set(data), name
@@ -133,7 +136,7 @@ def test_rendering_again_gives_the_same_bytes(tmp_path):
         for name, (fig, data) in figures.all_figures(*tables(4), invented=True).items():
             figures.save(fig, data, tmp_path / folder, name)
     files = sorted(p.name for p in (tmp_path / "a").iterdir())
-    assert len(files) == 3 * len(figures.CAPTIONS)
+    assert len(files) == 3 * len(EVERY_RUN)
     for name in files:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
     assert b"CreationDate" not in (tmp_path / "a" / "scatter.pdf").read_bytes()

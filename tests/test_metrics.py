@@ -250,3 +250,11 @@ def test_the_order_of_rows_changes_nothing(seed):
     plain, shuffled = (score(**t).sort_values(keys).reset_index(drop=True) for t in (tables, mixed))
     pd.testing.assert_frame_equal(plain, shuffled)
     pd.testing.assert_frame_equal(metrics(plain), metrics(shuffled))
+
+
+def test_rows_follow_the_models_of_the_profile_so_that_figures_colour_them_alike():
+    tables = synthetic.tables(3, 20)
+    names = list(dict.fromkeys(tables["responses"]["model"]))[::-1]
+    scores = score(**tables, models=names)
+    assert list(dict.fromkeys(scores["model"])) == names
+    assert list(dict.fromkeys(by_category(scores)["model"])) == names

@@ -71,7 +71,15 @@ def practice_figure(groups: pd.DataFrame) -> Figure:
             at = [GROUPS.index(g) * (len(models) + 1) + i for g in own["group"]]
             colour, marker = marks[model]
             axes.errorbar(
-                own["value"], at, xerr=interval_arms(own), fmt=marker, color=colour, ms=4.5, elinewidth=0.8, label=model
+                own["value"],
+                at,
+                xerr=interval_arms(own),
+                fmt=marker,
+                color=colour,
+                ms=4.5,
+                elinewidth=0.8,
+                label=model,
+                clip_on=False,
             )
         middle = (len(models) - 1) / 2
         axes.set_yticks([k * (len(models) + 1) + middle for k in range(len(GROUPS))], GROUPS)
