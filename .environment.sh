@@ -41,7 +41,9 @@ environment() {
     want="$ROOT $(cat "$ROOT/constraints.txt" "$ROOT/pyproject.toml" | cksum)"
     exec 9<"$ROOT"
     if command -v flock >/dev/null; then flock 9; fi  # a second call waits for the first one's installation
-    if [ "$(cat "$stamp" 2>/dev/null)" != "$want" ] || ! has_package "$PYTHON" "$extra"; then
+    # The environment for the tests will do for the study too.
+    if { [ "$(cat "$stamp" 2>/dev/null)" != "$want" ] && [ "$(cat "$ROOT/.venv/installed-test" 2>/dev/null)" != "$want" ]; } ||
+        ! has_package "$PYTHON" "$extra"; then
         make_environment "$extra" || return 1
         echo "$want" >"$stamp"  # written last: an installation that was cut off is done again
     fi
@@ -58,7 +60,9 @@ make_environment() {
     fi
     rm -f "$ROOT"/.venv/installed*
     echo "installing the pinned packages into .venv (once; some minutes and 2 GB, more with a GPU build of torch)" >&2
-    (cd "$ROOT" && "$PYTHON" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".${1:+[$1]}") || {
+    # setuptools warns about editable installations as such.
+    (cd "$ROOT" && PYTHONWARNINGS=ignore::UserWarning "$PYTHON" -m pip install --quiet --disable-pip-version-check \
+        -c constraints.txt -e ".${1:+[$1]}") || {
         echo "error: the installation failed (see above); run the same command again to go on" >&2
         return 1
     }

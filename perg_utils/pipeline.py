@@ -52,7 +52,8 @@ def steps(profile: Profile, workspace: Workspace) -> list[Step]:
     printed = tuple(f"{pages}/tables/*.{form}" for form in ("csv", "md", "tex"))
     drawn = tuple(f"{pages}/*.{form}" for form in ("pdf", "png", "csv"))
     # Only the embedded models can tell why an answer broke: their training is known.
-    why = [step("12_explain_breakage", tables("scores"), tuple(f"{pages}/practice.{form}" for form in ("pdf", "png")))]
+    practice = tuple(f"{pages}/practice.{form}" for form in ("pdf", "png", "csv"))
+    why = [step("12_explain_breakage", tables("examples", "responses", "answers", "scores"), practice)]
     return [
         step("01_curate_data", (), tables("examples", "preferences")),
         *(inference(model.name) for model in profile.models),

@@ -3,13 +3,17 @@
 import itertools
 import json
 import re
+from dataclasses import replace
 
 import pytest
 import torch
 
 from perg_utils.embedded import corpus, network, styles, tokenizer, training, world
+from perg_utils.engines.base import Decoding, Request
+from perg_utils.engines.open import open_engine
 from perg_utils.errors import PergError
 from perg_utils.preferences import load_bank
+from perg_utils.profile import ModelConfig
 from perg_utils.prompts import load_prompts
 from perg_utils.schema import LETTERS, Category, Method
 
@@ -161,25 +165,27 @@ def test_the_look_up_start_reads_the_letter_before_any_training():
     assert hits >= 30, f"{hits} of 40, where chance gives 10"
 
 
-def test_a_miniature_trains_exports_and_gives_letters(tmp_path):
-    recipe = training.Recipe(lookup_samples=2000, samples=3200, samples_per_step=32)
+def look_up_accuracy(folder, prompts):
+    """Share of 200 questions "Which letter stands for ...?" answered with the right letter; chance is about 0.25."""
+    engine = open_engine(ModelConfig(name="mini", model=str(folder), dtype="float32", batch_size=128))
+    asked = list(itertools.islice(corpus.Corpus(prompts, seed=77).stream({"lookup": 1}), 200))
+    requests = [Request((("system", s.system), ("user", s.user)), Decoding(16)) for s in asked]
+    replies = dict(engine.generate(requests))
+    letters = [re.findall(r"\(([A-Z])\)", replies[i].text or "") for i in range(len(asked))]
+    return sum(found[-1:] == [s.reply[-3]] for found, s in zip(letters, asked, strict=True)) / len(asked)
+
+
+def test_a_miniature_trains_exports_and_binds_text_to_letter_and_without_its_start_it_does_not(tmp_path, prompts):
+    recipe = training.Recipe(lookup_samples=7000, samples=1200)
     result = training.train("S", tmp_path / "S", seed=1, recipe=recipe)
     record = json.loads((tmp_path / "S" / "training.json").read_text())
     assert result.loss < record["loss"][0][1] - 2
     assert sum(sum(seen) for seen in record["exposures"].values()) > 500
     assert "python -m perg_utils train-embedded --size S --seed 1" in (tmp_path / "S" / "README.md").read_text()
+    assert look_up_accuracy(tmp_path / "S", prompts) > 0.8
 
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    tok = AutoTokenizer.from_pretrained(tmp_path / "S")
-    model = AutoModelForCausalLM.from_pretrained(tmp_path / "S")
-    chat = [
-        {"role": "system", "content": "Answer."},
-        {"role": "user", "content": "Question: What? Options: (A) x (B) y"},
-    ]
-    text = tok.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-    out = model.generate(**tok(text, return_tensors="pt"), max_new_tokens=12, do_sample=False)
-    assert re.search(r"\([A-F]\)", tok.decode(out[0][tok(text, return_tensors="pt")["input_ids"].shape[1] :]))
+    training.train("S", tmp_path / "ablation", seed=1, recipe=replace(recipe, lookup_start=False))
+    assert look_up_accuracy(tmp_path / "ablation", prompts) < 0.5
 
 
 def test_an_unknown_size_is_refused_with_the_known_ones(tmp_path):

@@ -9,6 +9,7 @@ to styled ones is what practice *with preferences* is worth.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,11 +19,12 @@ from matplotlib.figure import Figure
 
 from ..drawing import STYLE, axis_end, canvas, interval_arms, looks
 from ..errors import DataError
-from ..schema import Method, Setting
+from ..schema import LETTERS, ROW_ID, Method, Setting
 from ..statistics import exact_interval
 from . import world
 
 GROUPS = ["plain", "repeated", "styled"]
+_TEXT_AND_LETTER = re.compile(r"(\w+) \(([A-Z])\)\W*$")
 
 
 def exposures(folder: Path) -> pd.DataFrame:
@@ -58,6 +60,31 @@ def breakage_by_group(scores: pd.DataFrame, folders: Mapping[str, Path], confide
             value = 100 * broken / n if n else float("nan")
             rows.append((model, group, value, 100 * low[0], 100 * high[0], n, some["shown"].mean()))
     return pd.DataFrame(rows, columns=["model", "group", "value", "low", "high", "n", "shown"])
+
+
+def letter_and_text(examples: pd.DataFrame, responses: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
+    """Return accuracy by the letter and by the option text before it, in percent, for each model, method and setting.
+
+    The embedded models say both, as in "salt (B)". `conflicts` counts responses in which they name two options, where
+    the study goes by the letter.
+    """
+    rows = responses.assign(answer=answers["answer"].to_numpy()) if _same_rows(responses, answers) else None
+    if rows is None:
+        raise DataError("tables 'responses' and 'answers' do not hold the same rows; run ./run_all.sh again")
+    rows = rows.merge(examples[["example_id", "options", "gold"]], on="example_id", validate="m:1")
+    said = rows["response"].fillna("").str.extract(_TEXT_AND_LETTER)[0]
+    meant = [opts.index(text) if text in opts else -1 for text, opts in zip(said, rows["options"], strict=True)]
+    rows["text"] = [LETTERS[i] if i >= 0 else None for i in meant]
+    rows["by_letter"] = 100.0 * (rows["answer"] == rows["gold"]).fillna(False).astype(float)
+    rows["by_text"] = 100.0 * (rows["text"] == rows["gold"]).astype(float)
+    rows["conflicts"] = (rows["text"].notna() & rows["answer"].notna() & (rows["text"] != rows["answer"])).astype(int)
+    grouped = rows.groupby(["model", "method", "setting"], sort=False)
+    return grouped.agg({"by_letter": "mean", "by_text": "mean", "conflicts": "sum"}).reset_index()
+
+
+def _same_rows(one: pd.DataFrame, other: pd.DataFrame) -> bool:
+    ids = [frame[ROW_ID].fillna("").reset_index(drop=True) for frame in (one, other)]
+    return ids[0].equals(ids[1])
 
 
 def practice_figure(groups: pd.DataFrame) -> Figure:
