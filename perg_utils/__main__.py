@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
 
     commands.add_parser("doctor", help="what this machine can run")
 
-    train = commands.add_parser("train-embedded", help="train the embedded models again (about an hour on 2 cores)")
+    train = commands.add_parser("train-embedded", help="train the embedded models again (under 20 minutes on 2 cores)")
     train.add_argument("--out", type=Path, required=True, metavar="DIR", help="one folder a model is written below DIR")
     train.add_argument("--size", action="append", metavar="S|M|L", help="may be repeated; default: all three")
     train.add_argument("--seed", type=int, default=1)

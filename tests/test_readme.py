@@ -1,0 +1,34 @@
+"""What the README says is what the repository holds."""
+
+import re
+
+from perg_utils.profile import PROFILES, ROOT, load_profile
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_every_link_and_picture_of_the_readme_is_there():
+    targets = [t for t in re.findall(r"\]\(([^)]+)\)", README) if not t.startswith("http")]
+    assert len(targets) > 8
+    assert all((ROOT / target).exists() for target in targets)
+
+
+def test_the_quoted_table_is_the_committed_one():
+    quoted = README.split("<!-- figures/demo/tables/pref_aligner.md, relevant -->")[1].split("<!-- end -->")[0]
+    rows = [line for line in quoted.splitlines() if "| relevant |" in line]
+    committed = (ROOT / "figures/demo/tables/pref_aligner.md").read_text(encoding="utf-8").splitlines()
+    assert rows == [line for line in committed if "| relevant |" in line]
+    assert len(rows) == 4
+
+
+def test_the_profiles_named_are_those_that_exist():
+    named = set(re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE))
+    assert named == {path.stem for path in PROFILES.glob("*.yaml")}
+
+
+def test_the_yaml_of_the_readme_is_a_valid_list_of_models(tmp_path):
+    models = README.split("```yaml\n")[1].split("```")[0]
+    demo = (PROFILES / "demo.yaml").read_text(encoding="utf-8")
+    own = demo[: demo.index("models:")] + models + demo[demo.index("judge:") :]
+    (tmp_path / "my.yaml").write_text(own, encoding="utf-8")
+    assert [m.engine for m in load_profile(tmp_path / "my.yaml").models] == ["transformers", "api"]
