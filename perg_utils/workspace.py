@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .errors import DataError
+from .profile import ROOT
 from .schema import TABLES, arrow_schema, conform
 
 
@@ -33,9 +34,12 @@ class Workspace:
         self.figures = figures
 
     @classmethod
-    def of(cls, out: Path, profile: str) -> Workspace:
-        """Return the workspace of a profile below `out` (the repository, or the `--out` folder)."""
-        out = Path(out).resolve()
+    def of(cls, out: Path | str, profile: str) -> Workspace:
+        """Return the workspace of a profile below `out`; a relative `out` is meant from the repository's root.
+
+        So a notebook finds the same tables whether it runs in `notebooks/` (Jupyter) or in the root (papermill).
+        """
+        out = (ROOT / out).resolve()
         return cls(out / "data" / "runs" / profile, out / "figures" / profile)
 
     @property

@@ -81,3 +81,11 @@ def test_a_digest_keeps_its_parts_apart(one, two):
 def test_a_file_digest_is_its_sha_256(tmp_path):
     (tmp_path / "f").write_bytes(b"abc")
     assert file_digest(tmp_path / "f") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_relative_out_is_meant_from_the_root_wherever_the_notebook_runs(monkeypatch, tmp_path):
+    from perg_utils.profile import ROOT
+
+    monkeypatch.chdir(tmp_path)
+    assert Workspace.of(".", "demo").figures == ROOT / "figures" / "demo"
+    assert Workspace.of(tmp_path, "demo").figures == tmp_path.resolve() / "figures" / "demo"
