@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("doctor", help="what this machine can run")
 
     train = commands.add_parser("train-embedded", help="train the embedded models again (under 20 minutes on 2 cores)")
-    train.add_argument("--out", type=Path, required=True, metavar="DIR", help="one folder a model is written below DIR")
+    train.add_argument("--out", type=Path, metavar="DIR", help="where the model folders go (default: the shipped ones)")
     train.add_argument("--size", action="append", metavar="S|M|L", help="may be repeated; default: all three")
     train.add_argument("--seed", type=int, default=1)
     return main_parser
@@ -89,7 +89,7 @@ def _doctor(_: argparse.Namespace) -> None:
 def _train(arguments: argparse.Namespace) -> None:
     from .embedded import training  # noqa: PLC0415 - torch
 
-    training.train_all(arguments.out, arguments.size or ["L", "M", "S"], arguments.seed)
+    training.train_all(arguments.out or training.MODELS, arguments.size or ["L", "M", "S"], arguments.seed)
 
 
 def _load_keys() -> None:

@@ -7,7 +7,7 @@ The rules, in the order in which they are tried:
     letter_at_end         the response ends with "(B)" and names no other letter
     called_correct        "option B is the best"
     weak_statement        "therefore, B", "so we say salt"
-    self_correction       two different claims of one kind with "actually" or "wait" between them: the last
+    self_correction       a claim, then "actually", "wait" or the like, then a claim of another option: the last
     conclusion            the one option named in sentences such as "based on this, ..."
     first_sentence        the one option named in the first sentence
     item_verdict          a list of the options in which one is called correct
@@ -15,7 +15,7 @@ The rules, in the order in which they are tried:
     only_letter_named, only_option_text   no other option is mentioned, save those set aside
 
 Several options in one claim ("A and C") are no answer, nor are contradictory claims of one kind, nor is what is left
-when the others are ruled out: then nothing decides.
+when the others are ruled out: then nothing decides. What is said to be tempting, or a mistake to choose, is set aside.
 """
 
 from __future__ import annotations
@@ -45,13 +45,21 @@ _ANSWER = re.compile(
     r"relevant|reasonable|effective|aligned|matching|final)\b[^.\n]{0,60}?\b(?:choice|option|response|selection|"
     r"solution|statement|explanation|one|description|conclusion|term|example|reason|definition|argument)|"
     r"(?:option|choice|statement)\b[^.\n]{0,20}\bthat (?:best|most|correctly|accurately))\b[^\n]{0,160}?" + _LINK + "|"
-    r"\bi(?: would|'d|'ll| will)? (?:choose|select|pick|go with|say|chose)(?: the| option| answer| letter)*:?$"
+    r"\bi(?: would|'d|'ll| will)? (?:choose|select|pick|go with|go for|say|chose)(?: the| option| answer| letter)*:?$"
 )
 _WEAK = re.compile(
     r"\b(?:correct|best|most|right|likely|therefore|thus|hence|so|conclu\w+|option|choice|statement|choose|select|pick|"
     r"go with|because|term|correctly|result|summary|short|final|means?)\b[^\n]{0,160}?"
     + _LINK
     + r"|^\W*(?:therefore|thus|hence|so),?$"
+)
+#: Said of a letter; what "it is" says of an option's text may be about anything.
+_IT_IS = re.compile(r"^\W*(?:[a-z]+\W+){0,4}it(?: is|'s|’s| must be| would be| should be)$")
+#: A claim that is reported, and not made.
+_REPORTED = re.compile(
+    r"\b(?:mistake|wrong|incorrect|error|tempting|tempted|misleading)(?: is| would be)? to\b|"
+    r"\b(?:one|some|you|people|many|someone) (?:people |students )?(?:might|may|could) "
+    r"(?:first |initially |also |be )?(?:think|say|choose|pick|assume|believe|argue|select|guess)\b"
 )
 _NEGATED_BEFORE = re.compile(
     r"(?:\b(?:not|never|neither|nor|than|unlike|except|besides|against|(?:rule|ruled|ruling) out|"
@@ -62,7 +70,9 @@ _HEAD = r"^[\s\"'”’)*,.:]*"
 _NEGATED_AFTER = re.compile(
     _HEAD + r"(?:(?:is|are|was|were|can|could|would|should|does|do|did|may|might|and \w+ (?:is|are))"
     r"(?:n't|n’t| not\b|not\b)|(?:is|are|would be|can be|could be|seems|was|were) (?:\w+ )?(?:incorrect|wrong|false|"
-    r"less|unlikely|irrelevant|ruled|eliminated|excluded|unrelated|inaccurate|neither|also|too|partially|partly)\b)"
+    r"less|unlikely|irrelevant|ruled|eliminated|excluded|unrelated|inaccurate|neither|also|too|partially|partly)\b|"
+    r"(?:incorrect|wrong)\b|(?:is|are|seems|looks|sounds|may be|might be) (?:\w+ )?tempting\b|"
+    r"(?:might|may|could) (?:be considered\s*[,;.]|(?:\w+ )?(?:seem|appear|look|sound)\b))"
 )
 _CLAIMED_AFTER = re.compile(
     _HEAD + r"(?:(?:is|are|would be|seems|appears|must be|should be|stands out|remains|was|'s)\b"
@@ -71,6 +81,8 @@ _CLAIMED_AFTER = re.compile(
     r"logical|reasonable|one that|(?:option|choice|one|statement|situation|place|thing|answer) (?:that|where|which))\b|"
     r"(?:has|have|provides|offers|represents|describes|would have|fits|captures) (?:the )?(?:most|best|greatest|"
     r"highest|strongest|closest)\b|"
+    r"(?:is|are|would be|seems) (?:\w+ )?(?:the |a )?better(?: (?:choice|option|answer|fit)\b|[.!]|$)|"
+    r"[-–—]?\s*correct[.!]?\s*(?:$|\n|[-–—:(,])|"
     r"(?:(?:would|will|could) )?(?:best|most (?:closely|accurately|likely|directly|effectively)) \w+)"
 )
 _CONCLUSION = re.compile(
@@ -88,7 +100,16 @@ _JOINT = re.compile(
     rf"[)*\"'”.]*(?:[,;]\s*(?:{_AND})?|\s+{_AND}|[ ]*\n(?!\n)[-*• ]*)"
     r"[\s(*\"'“]*(?:(?:options?|choices?|both)\b)?[\s(*\"'“]*"
 )
-_CORRECTION = re.compile(r"\b(?:actually|correction|wait|on second thought|i was wrong|mistake|apologi\w+|sorry)\b")
+_TAKES_BACK = (
+    r"actually|correction|wait|on second thoughts?|on reflection|hmm+|scratch that|let me (?:reconsider|correct)|"
+    r"no, (?:it|the|that|wait)|i was wrong|(?:my|i made a) mistake"
+)
+_TAKEN_BACK = re.compile(rf"\b(?:{_TAKES_BACK})\b")
+#: Enough between two claims of one kind.
+_CORRECTION = re.compile(rf"\b(?:{_TAKES_BACK}|mistake|apologi\w+|sorry)\b")
+#: So many characters after such words another option may follow: claimed, or just named.
+_CORRECTS, _NEAR = 120, 30
+_CONTRAST = re.compile(r"\b(?:but|however|though|although|while|whereas|yet|instead)\b")
 
 
 class Reading:
@@ -107,6 +128,10 @@ class Reading:
 
     def decide(self) -> Decision | None:
         """Return the mention that decides and the rule, or None."""
+        decided = self._first_rule()
+        return self._corrected(decided) if decided else None
+
+    def _first_rule(self) -> Decision | None:
         if self.stated:
             return self._of_claims([m for m in self.standing if m in self.stated], "answer_statement")
         if found := self._leading() or self._at_end():
@@ -114,7 +139,7 @@ class Reading:
         if correct := [m for m in self.standing if _CLAIMED_AFTER.search(self.around[m][1])]:
             return self._of_claims(correct, "called_correct")
         free = [m for m in self.standing if m not in self.items]
-        if weak := [m for m in free if _WEAK.search(self.around[m][0])]:
+        if weak := [m for m in free if self._is_weak(m)]:
             return self._of_claims(weak, "weak_statement")
         closing = [m for m in free if m.by_letter and m not in self.joined and _CONCLUSION.match(self.around[m][0])]
         return (
@@ -123,7 +148,10 @@ class Reading:
             or _only(self._called_correct_in_list(), "item_verdict")
             or _only([m for m in self.starts if m in self.standing], "line_start")
             or _only([m for m in self.standing if m.by_letter], "only_letter_named")
-            or _only([m for m in self.standing if sum(map(str.isalpha, self._quoted(m))) > 3], "only_option_text")
+            or _only(
+                [m for m in self.standing if sum(map(str.isalpha, self._quoted(m))) > 3],
+                "only_option_text",
+            )
         )
 
     def _around(self, mention: Mention) -> tuple[str, str]:
@@ -138,19 +166,26 @@ class Reading:
         before = self.around[mention][0]
         named = self._quoted(mention).lstrip("*_([\"' ").lower().startswith("answer")
         stated = named or (mention not in self.items and _ANSWER.search(before))
-        return bool(stated) and not _NEGATED_BEFORE.search(before)
+        return bool(stated) and not self._is_negated_before(mention)
+
+    def _is_weak(self, mention: Mention) -> bool:
+        before = self.around[mention][0]
+        return bool(_WEAK.search(before) or (mention.by_letter and _IT_IS.search(before)))
+
+    def _is_negated_before(self, mention: Mention) -> bool:
+        before = self.around[mention][0]
+        return bool(_NEGATED_BEFORE.search(before) or _REPORTED.search(before))
 
     def _not_set_aside(self) -> list[Mention]:
         """The mentions that are not negated. What follows a list ("A and C are wrong") holds for all of it."""
         standing: list[Mention] = []
         following, follows_negation = None, False
         for mention in reversed(self.mentions):
-            before, after = self.around[mention]
-            negated = bool(_NEGATED_AFTER.search(after))
+            negated = bool(_NEGATED_AFTER.search(self.around[mention][1]))
             if following is not None and follows_negation and self._joins(mention, following):
                 negated = True
             following, follows_negation = mention, negated
-            if mention in self.stated or not (negated or _NEGATED_BEFORE.search(before)):
+            if mention in self.stated or not (negated or self._is_negated_before(mention)):
                 standing.append(mention)
         return standing[::-1]
 
@@ -167,10 +202,33 @@ class Reading:
             return (single[-1], "self_correction") if corrected else None
         return (single[-1], how) if single else None
 
+    def _corrected(self, decided: Decision) -> Decision | None:
+        """The decision, unless another option follows words that take it back: then that, if claimed, or nothing."""
+        claim = decided[0]
+        others = [
+            m for m in self.standing if m.letter != claim.letter and m.start >= claim.end and m not in self.joined
+        ]
+        word = _TAKEN_BACK.search(self.lower, claim.end, others[-1].start) if others else None
+        if word is None:
+            return decided
+        later = [m for m in others if word.end() <= m.start <= word.end() + _CORRECTS]
+        claimed = [m for m in later if _CLAIMED_AFTER.search(self.around[m][1]) or self._is_weak(m)]
+        if claimed:
+            return _only(claimed, "self_correction")
+        return None if any(m.by_letter and m.start < word.end() + _NEAR for m in later) else decided
+
     def _leading(self) -> Decision | None:
         first = self.mentions[0]
-        leads = first.start <= 2 and first in self.standing and first not in self.joined and not self.enumerates
-        return (first, "leading_option") if leads else None
+        listed = self.enumerates and (first in self.items or not first.by_letter)
+        leads = first.start <= 2 and first in self.standing and first not in self.joined
+        return (first, "leading_option") if leads and not listed and not self._contrasted(first) else None
+
+    def _contrasted(self, first: Mention) -> bool:
+        """Whether its sentence goes on to another option with "but" or the like."""
+        end = _FIRST_BREAK.search(self.lower, first.end)
+        others = [m for m in self.standing if m.by_letter and m.letter != first.letter]
+        following = [m for m in others if m.start >= first.end and (end is None or m.start < end.start())]
+        return bool(following) and bool(_CONTRAST.search(self.lower, first.end, following[0].start))
 
     def _at_end(self) -> Decision | None:
         last = self.mentions[-1]

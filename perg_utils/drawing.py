@@ -68,23 +68,26 @@ def looks(models: Sequence[str]) -> dict[str, tuple[str, str]]:
 
 
 def canvas(
-    height: float, invented: bool, *, columns: int = 1, left: float = 0.14, right: float = 0.97
+    height: float, invented: bool, *, judge: str = "", columns: int = 1, left: float = 0.14, right: float = 0.97
 ) -> tuple[Figure, list[Axes]]:
     """Return a figure of one column's width; margins above and below are fixed in inches, so that any height fits."""
     fig = Figure(figsize=(WIDTH, height))
     axes = fig.subplots(1, columns, sharey=True, squeeze=False)[0]
     fig.subplots_adjust(left=left, right=right, bottom=0.5 / height, top=1 - 0.3 / height, wspace=0.14)
-    footer(fig, invented)
+    footer(fig, invented, judge)
     return fig, list(axes)
 
 
-def footer(fig: Figure, invented: bool) -> None:
-    """Say in the corner that the world is invented, if it is."""
-    if invented:
-        fig.text(0.99, 0.02 / fig.get_figheight(), "invented world", ha="right", va="bottom", size=5.5, color="#666666")
+def footer(fig: Figure, invented: bool, judge: str = "") -> None:
+    """Say in the corner that the world is invented, if it is, and who judged, where ratings are shown."""
+    said = " · ".join(filter(None, ["invented world" if invented else "", f"judge: {judge}" if judge else ""]))
+    if said:
+        fig.text(0.99, 0.02 / fig.get_figheight(), said, ha="right", va="bottom", size=5.5, color="#666666")
 
 
-def bars(data: pd.DataFrame, by: str, metrics: pd.DataFrame, *, invented: bool) -> tuple[Figure, pd.DataFrame]:
+def bars(
+    data: pd.DataFrame, by: str, metrics: pd.DataFrame, *, invented: bool, judge: str
+) -> tuple[Figure, pd.DataFrame]:
     """Return horizontal bars in one panel a metric; each bar carries its own label, so no legend is needed."""
     marks = looks(list(metrics["model"]))
     shown = [m for m in METRIC_NAMES if m in set(data["metric"])]
@@ -98,7 +101,8 @@ def bars(data: pd.DataFrame, by: str, metrics: pd.DataFrame, *, invented: bool) 
             places[model, value] = y
         y += 1.3
     with rc_context(STYLE):
-        fig, panels = canvas(0.85 + (0.115 if y < 50 else 0.1) * y, invented, columns=max(len(shown), 1), left=0.215)
+        height = 0.85 + (0.115 if y < 50 else 0.1) * y
+        fig, panels = canvas(height, invented, judge=judge, columns=max(len(shown), 1), left=0.215)
         for axes, metric in zip(panels, shown, strict=False):
             own = data[(data["metric"] == metric) & data["value"].notna()]
             at = [places[row] for row in own[["model", by]].itertuples(index=False, name=None)]
@@ -136,7 +140,13 @@ def bars(data: pd.DataFrame, by: str, metrics: pd.DataFrame, *, invented: bool) 
 
 
 def dumbbell(
-    before: pd.DataFrame, after: pd.DataFrame, labels: tuple[str, str], metrics: pd.DataFrame, *, invented: bool
+    before: pd.DataFrame,
+    after: pd.DataFrame,
+    labels: tuple[str, str],
+    metrics: pd.DataFrame,
+    *,
+    invented: bool,
+    judge: str = "",
 ) -> tuple[Figure, pd.DataFrame]:
     """Return a dumbbell chart: hollow before, filled after; one line a model, one panel a metric."""
     marks = looks(list(metrics["model"]))
@@ -147,9 +157,8 @@ def dumbbell(
     shown = list(dict.fromkeys(data["metric"]))
     longest = max([len(m) for m in models], default=1)
     with rc_context(STYLE):
-        fig, panels = canvas(
-            1.0 + 0.24 * len(models), invented, columns=max(len(shown), 1), left=min(0.34, 0.06 + 0.0155 * longest)
-        )
+        left = min(0.34, 0.06 + 0.0155 * longest)
+        fig, panels = canvas(1.0 + 0.24 * len(models), invented, judge=judge, columns=max(len(shown), 1), left=left)
         for axes, metric in zip(panels, shown, strict=False):
             own = data[data["metric"] == metric]
             for y, model in enumerate(models):

@@ -54,9 +54,9 @@ def extract_answer(response: str, options: Sequence[str]) -> Extraction:
     names several options, the letter is None and the status `unparsable`, or `refused` where the model declined.
     """
     text = response.strip()
-    whole = re.fullmatch(r"\W{0,8}([A-Z])\W{0,8}", text)
+    whole = re.fullmatch(r"\W{0,8}([A-Za-z])\W{0,8}", text)
     if whole:
-        return _checked(whole[1], "bare_letter", options)
+        return _checked(whole[1].upper(), "bare_letter", options)
     inner = _json_answer(text)
     if inner is not None:
         found = extract_answer(inner, options)

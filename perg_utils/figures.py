@@ -80,7 +80,7 @@ CAPTIONS = {
 }
 
 
-def scatter(metrics: pd.DataFrame, *, invented: bool = False) -> tuple[Figure, pd.DataFrame]:
+def scatter(metrics: pd.DataFrame, *, invented: bool = False, judge: str = "") -> tuple[Figure, pd.DataFrame]:
     """Return alignment failure against breakage, a point a model, coloured and labelled by robustness error."""
     wanted = [Metric.ALIGNMENT_FAILURE, Metric.BREAKAGE_RATE, Metric.ROBUSTNESS_ERROR]
     data = _chosen(metrics, wanted, method=Method.ZERO_SHOT, setting=Setting.RELEVANT)
@@ -90,7 +90,8 @@ def scatter(metrics: pd.DataFrame, *, invented: bool = False) -> tuple[Figure, p
     with rc_context(STYLE):
         texts = {m: f"{m}: RE {re.loc[m, 'value']:.1f}" for m in models}
         room = 0.0138 * max(map(len, texts.values()), default=10)
-        fig, (axes,) = canvas(max(2.4, 0.9 + 0.14 * len(models)), invented, right=max(0.4, 0.94 - room))
+        height = max(2.4, 0.9 + 0.14 * len(models))
+        fig, (axes,) = canvas(height, invented, judge=judge, right=max(0.4, 0.94 - room))
         colour = colour_scale(re["value"])
         for model in models:
             x, y = af.loc[model], br.loc[model]
@@ -115,18 +116,20 @@ def scatter(metrics: pd.DataFrame, *, invented: bool = False) -> tuple[Figure, p
     return fig, data
 
 
-def setting_bars(metrics: pd.DataFrame, *, invented: bool = False) -> tuple[Figure, pd.DataFrame]:
+def setting_bars(metrics: pd.DataFrame, *, invented: bool = False, judge: str = "") -> tuple[Figure, pd.DataFrame]:
     """Return bars of breakage, alignment failure and robustness error by setting (zero-shot)."""
-    return bars(_chosen(metrics, list(METRIC_NAMES), method=Method.ZERO_SHOT), "setting", metrics, invented=invented)
+    data = _chosen(metrics, list(METRIC_NAMES), method=Method.ZERO_SHOT)
+    return bars(data, "setting", metrics, invented=invented, judge=judge)
 
 
-def method_bars(metrics: pd.DataFrame, *, invented: bool = False) -> tuple[Figure, pd.DataFrame]:
+def method_bars(metrics: pd.DataFrame, *, invented: bool = False, judge: str = "") -> tuple[Figure, pd.DataFrame]:
     """Return bars of breakage, alignment failure and robustness error by method (one relevant preference)."""
-    return bars(_chosen(metrics, list(METRIC_NAMES), setting=Setting.RELEVANT), "method", metrics, invented=invented)
+    data = _chosen(metrics, list(METRIC_NAMES), setting=Setting.RELEVANT)
+    return bars(data, "method", metrics, invented=invented, judge=judge)
 
 
 def aligner_improvement(
-    metrics: pd.DataFrame, stands_in: Mapping[str, str] | None = None, *, invented: bool = False
+    metrics: pd.DataFrame, stands_in: Mapping[str, str] | None = None, *, invented: bool = False, judge: str = ""
 ) -> tuple[Figure, pd.DataFrame]:
     """Return the metrics of zero-shot and of Pref-Aligner for each model, as a dumbbell.
 
@@ -140,7 +143,8 @@ def aligner_improvement(
         for model, whose in (stands_in or {}).items()
         if model not in set(before["model"])
     ]
-    return dumbbell(pd.concat([before, *borrowed]), after, ("zero_shot", "pref_aligner"), metrics, invented=invented)
+    labels = ("zero_shot", "pref_aligner")
+    return dumbbell(pd.concat([before, *borrowed]), after, labels, metrics, invented=invented, judge=judge)
 
 
 def placebo_breakage(metrics: pd.DataFrame, *, invented: bool = False) -> tuple[Figure, pd.DataFrame]:
@@ -229,13 +233,17 @@ def all_figures(
     stands_in: Mapping[str, str] | None = None,
     *,
     invented: bool = False,
+    judge: str = "",
 ) -> dict[str, tuple[Figure, pd.DataFrame]]:
-    """Return every figure for which there is data, by file name in the order of `CAPTIONS`."""
+    """Return every figure for which there is data, by file name in the order of `CAPTIONS`.
+
+    Figures with alignment failure or robustness error say whose ratings those are: `judge`, of `judging.judge_label`.
+    """
     drawn = {
-        "scatter": scatter(metrics, invented=invented),
-        "settings": setting_bars(metrics, invented=invented),
-        "methods": method_bars(metrics, invented=invented),
-        "aligner": aligner_improvement(metrics, stands_in, invented=invented),
+        "scatter": scatter(metrics, invented=invented, judge=judge),
+        "settings": setting_bars(metrics, invented=invented, judge=judge),
+        "methods": method_bars(metrics, invented=invented, judge=judge),
+        "aligner": aligner_improvement(metrics, stands_in, invented=invented, judge=judge),
         "placebo": placebo_breakage(metrics, invented=invented),
         "accuracy": accuracy(metrics, invented=invented),
         **{f"categories_{s}": category_radar(categories, s, invented=invented) for s in Source},

@@ -83,7 +83,7 @@ class Plan:
 
 
 def plan(profile: Profile, model_name: str, workspace: Workspace | None = None) -> Plan:
-    """Return the plan of one model, e.g. `plan(cfg, "S", ws).requests` -> 6,480; asks nothing and needs no network."""
+    """Return the plan of one model, e.g. `plan(cfg, "S", ws).requests` -> 6,120; asks nothing and needs no network."""
     return plans(profile, workspace, [model_name])[0]
 
 
@@ -103,7 +103,7 @@ def plans(profile: Profile, workspace: Workspace | None = None, models: Sequence
     with Journal(workspace.journal if workspace else Path("no-journal"), read_only=True) as journal:
         for name in models or [model.name for model in profile.models]:
             model, aligner = pair(profile, name)
-            identities = [dict(open_engine(side).identity) for side in (model, aligner)]
+            identities = [dict(open_engine(side, fetch=False).identity) for side in (model, aligner)]
             begun = journal.path.is_file() and _begun(profile, model, identities[0], journal, material)
             limits = [limit(side, profile.decoding, stage) for side in (model, aligner) for stage in (1, 2)]
             kind = digest(list(settings(profile, model)), limits, aligner is model, identities if begun else None)

@@ -114,14 +114,9 @@ def _variables(case: Case) -> dict[str, object]:
         "question": case.question,
         "options": case.options,
         "preferences": [case.preference],
-        "response_without": _fenced(case.response_without),
-        "response_with": _fenced(case.response_with),
+        "response_without": case.response_without,
+        "response_with": case.response_with,
     }
-
-
-def _fenced(response: str) -> str:
-    """A response that cannot close the marks around it in the judge's prompt."""
-    return response.replace("<<<", "< < <").replace(">>>", "> > >")
 
 
 def _rating(reply: Reply) -> Rating:
@@ -169,6 +164,14 @@ def _unambiguous(pairs: list[tuple[str, object]]) -> dict[str, object]:
 _DECODER = json.JSONDecoder(strict=False, object_pairs_hook=_unambiguous)
 
 
+def judge_label(profile: Profile) -> str:
+    """Return the judge's name as it stands beside its ratings, e.g. `heuristic (embedded styles)` or a model's name.
+
+    Whatever shows alignment failure or robustness error says it too.
+    """
+    return HeuristicJudge.name if profile.judge.model is None else profile.judge.model.name
+
+
 def judge(
     profile: Profile,
     responses: pd.DataFrame,
@@ -206,7 +209,7 @@ def _judge_of(profile: Profile, journal: Journal | None) -> Judge:
     limits = profile.decoding
     limit = limits.max_new_tokens_thinking if config.thinking else limits.max_new_tokens
     decoding = Decoding(limit, limits.temperature, limits.seed)
-    return LLMJudge(config.name, open_engine(config), journal, load_prompts(profile.prompts), decoding)
+    return LLMJudge(judge_label(profile), open_engine(config), journal, load_prompts(profile.prompts), decoding)
 
 
 def _cases(

@@ -1,9 +1,10 @@
 """Where a response mentions an option: by its letter, by its text, or by both side by side.
 
 A capital letter counts only in a form that means an option: `B)` or `B.` at the start of a line, `(B)`, `**B**`,
-`option B`, beside the option's text, or where a sentence leads up to a letter ("the answer is B"). The words A and I,
-initials, and letters in formulas do not. The text of one option inside a longer option's text, and letters inside
-it, do not count either.
+`option B`, beside the option's text, where a sentence leads up to a letter ("the answer is B") or where one begins
+with it and says whether it is right ("B is correct"). The words A and I, initials, and letters in formulas do not. A
+small letter counts only in brackets after such words as "the answer is". The text of one option inside a longer
+option's text, and letters inside it, do not count either.
 """
 
 from __future__ import annotations
@@ -25,10 +26,25 @@ _LETTER = re.compile(
     rf"(?<![\w'’&/+^=-]){_OPENERS}(?P<letter>[A-Z])(?![\w'’&/^+]|-\w|[ ]?[=+*/^<>][ ]?\w|\.[A-Za-z]\.)"
     rf"(?P<close>{_CLOSERS})(?P<mark>[ ]?[.:)](?!\w)|[ ]?[-–—](?=[ ]))?{_CLOSERS}"
 )
+#: A small letter, and what makes it mean an option: "the answer is (b)".
+_SMALL = re.compile(r"\([a-z]\)")
+_LEADS_TO_SMALL = re.compile(r"\b(?:answer|option|choice)(?: is| would be|:| is:)?[ *]{0,4}$")
 _BETWEEN = re.compile(r"[\s\"'“‘*_`(\[:$-]{0,6}")
 _LEADS_TO_LETTER = re.compile(
     r"(?:\b(?:answer|option|choice|letter)s?\b[^.\n]{0,40}(?:\bis|\bbe|\bas|[:=]|,|\band|\bor)|"
-    r"\b(?:choose|select|pick|go with|options?|answer))$"
+    r"\b(?:choose|select|pick|go (?:with|for)|options?|answer|it(?: is|'s|’s| must be| would be| should be))|"
+    r"(?:^|[.!?\n]\s*)(?:final )?(?:response|in short|in summary|in conclusion|to sum up|wait|actually)\s*[:,])$"
+)
+# A letter of which a sentence says whether it is right: what stands before and after it.
+_BEGINS = re.compile(
+    r"(?:^|[.;:!?\n]|(?<!\b[a-z]),|(?<!\b[a-z]\s)(?<!\b[a-z],\s)\b(?:and|but|or|so|therefore|thus|hence|however|that|while|whereas|reflection|because|since|only|"
+    r"think|believe|say|clearly|then))\s*[(*_\"']*$"
+)
+_JUDGED = re.compile(
+    r"[)\]*_\"']*\s+(?:is|are|seems|would be|must be|was)(?:n't|n’t| not)?"
+    r"(?: (?:the|an?|also|clearly|therefore|thus|most|more|likely|definitely|probably|indeed|obviously|actually|only)\b"
+    r"){0,3} (?:correct|incorrect|right|wrong|false|best|better|worse|accurate|inaccurate|appropriate|tempting|"
+    r"likely|plausible|suitable|answer)\b"
 )
 #: What may follow the letters A and I when they are no words.
 _ENDS_LETTER = re.compile(r"[)\]*_\"'$ ]*(?:$|[.,:;\n)]|because|since|as\b|and\b|or\b)")
@@ -53,6 +69,11 @@ def find_mentions(text: str, options: Sequence[str]) -> list[Mention]:
     inside = {place for m in texts for place in range(m.start, m.end) if text[place].isupper()}
     used: set[Mention] = set()
     out = []
+    for match in _first_and_last(_SMALL.finditer(text)):
+        letter, place = match[0][1].upper(), match.start()
+        leads = _LEADS_TO_SMALL.search(text[max(0, place - 30) : place].lower())
+        if leads and letter in LETTERS[: len(options)] and not any(m.start <= place < m.end for m in texts):
+            out.append(Mention(place, match.end(), letter, True, False, False))
     for match in _first_and_last(_LETTER.finditer(text)):
         letter, place = match["letter"], match.start("letter")
         if letter not in LETTERS[: len(options)] or place in inside:
@@ -103,13 +124,15 @@ def _means_option(text: str, match: re.Match[str], has_text: bool) -> bool:
     word_like = match["letter"] in "AI" and not match["mark"] and not match["close"]
     if match["word"] or (has_text and not word_like):
         return True
-    if match["mark"] and at_line_start(text, match.start()):
+    if (match["mark"] or match["close"] == ")") and at_line_start(text, match.start()):
         return True
     if match["open"] and match["close"] and not match["open"].endswith(("$", "`", '"', "'")):
         return True
     before = text[max(0, match.start() - 60) : match.start()].lower().rstrip(" \n*_\"'“‘([$`#>\\")
     if not _LEADS_TO_LETTER.search(before):
-        return False
+        start = match.start("letter")
+        judged = _JUDGED.match(text[match.end("letter") : match.end("letter") + 80])
+        return bool(judged and _BEGINS.search(text[max(0, start - 30) : start].lower()))
     return not word_like or bool(_ENDS_LETTER.match(text[match.end() : match.end() + 12]))
 
 

@@ -9,6 +9,7 @@ The wording is this project's own, not the paper's.
 from __future__ import annotations
 
 import json
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +28,8 @@ from .workspace import digest
 
 FOLDER = ROOT / "data" / "prompts"
 JUDGE = "judge"
+#: Variables that hold what a model wrote. Templates put them between <<< and >>>.
+_WRITTEN = ("response", "response_without", "response_with")
 _ASKED = {"question", "options", "preferences", "count"}
 _SECOND = _ASKED | {"response", "reply"}
 #: The variables each template may use.
@@ -115,7 +118,8 @@ class PromptSet:
         """Return the chat of `template`, e.g. `(("system", "..."), ("user", "..."))`.
 
         `options` and `preferences` are given as lists of texts and laid out here. few_shot takes the set's worked
-        examples of `source`, or other `examples`. Raises `PromptError` when a variable that is used is missing.
+        examples of `source`, or other `examples`. Responses are fenced:
+        none can close the marks around it. Raises `PromptError` when a variable that is used is missing.
         """
         if "options" in variables:
             variables["options"] = self._options(tuple(variables["options"]))
@@ -126,6 +130,7 @@ class PromptSet:
             own: list[WorkedExample] | None = variables.get("examples")
             source = Source(variables["source"])
             variables["examples"] = self._examples[source] if own is None else [self._laid_out(e) for e in own]
+        variables |= {name: _fenced(variables[name]) for name in _WRITTEN if name in variables}
         if template in self._content.reply:
             variables["reply"] = self._content.reply[template]
         try:
@@ -191,6 +196,11 @@ def _environment() -> ImmutableSandboxedEnvironment:
 
 def _compile(text: str) -> Template:
     return _environment().from_string(text)
+
+
+def _fenced(response: str) -> str:
+    """A response that holds neither <<< nor >>>: three or more brackets in a row are spaced out."""
+    return re.sub("<{3,}|>{3,}", lambda row: " ".join(row[0]), response)
 
 
 def _render(template: Template, **variables: Any) -> str:

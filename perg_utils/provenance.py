@@ -15,7 +15,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from .profile import Profile
+from .engines.transformers_engine import hub_commit
+from .profile import ModelConfig, Profile
 from .prompts import load_prompts
 from .workspace import Workspace, file_digest, write_text
 
@@ -36,7 +37,8 @@ def collect(profile: Profile, root: Path) -> dict[str, Any]:
         "seeds": {"study": profile.seed, "decoding": profile.decoding.seed},
         "prompts": {"set": profile.prompts, "hashes": load_prompts(profile.prompts).hashes},
         "models": {
-            m.name: {"model": m.model, "revision": m.revision, "files": _weights(m.model, root)} for m in profile.models
+            m.name: {"model": m.model, "revision": _revision(m, root), "files": _weights(m.model, root)}
+            for m in profile.models
         },
         "profile": profile.model_dump(mode="json"),
     }
@@ -68,6 +70,12 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+def _revision(model: ModelConfig, root: Path) -> str | None:
+    """The revision that the profile names, or the commit that a hub model is pinned to; None for anything else."""
+    on_hub = model.engine == "transformers" and not (root / model.model).is_dir() and not Path(model.model).is_dir()
+    return model.revision or (hub_commit(model.model) if on_hub else None)
 
 
 def _weights(model: str, root: Path) -> dict[str, str]:

@@ -14,7 +14,9 @@ from typing import Any
 import pandas as pd
 
 from . import figures, tables
+from .embedded.world import GROUP_SHARE
 from .errors import DataError
+from .judging import judge_label
 from .profile import Profile
 from .schema import ALL_SOURCES, Method, Metric, Setting, Status
 from .statistics import against_method, against_setting, compare, stand_ins
@@ -36,7 +38,7 @@ def write(workspace: Workspace, profile: Profile, manifest: dict[str, Any]) -> P
         notes=tables.notes(metrics, profile),
         asked=asked(profile, scores),
         findings=findings(metrics, scores, profile),
-        caveats=caveats(profile, judgements),
+        caveats=caveats(profile),
         confidence=f"{100 * profile.statistics.confidence:g}",
         figures=_figures(workspace.figures),
         tables=[
@@ -52,14 +54,17 @@ def write(workspace: Workspace, profile: Profile, manifest: dict[str, Any]) -> P
 
 def asked(profile: Profile, scores: pd.DataFrame) -> list[str]:
     """Return the question of the study and the size of this run, in sentences."""
-    questions, rows = scores["example_id"].nunique(), len(scores)
+    questions = scores["example_id"].nunique()
+    # A pairing starts from the plain answers of the model that it borrows: those are no answers of its own.
+    pairings = [m for m in stand_ins(profile) if m in set(scores["model"])]
+    models, rows = scores["model"].nunique(), len(scores[~_borrowed(scores, pairings)])
+    put_to = f"{models - len(pairings)} models" + (f" and {_pairings(pairings, profile)}" if pairings else "")
     sources = ", ".join(f"{n:,} {source}" for source, n in scores.groupby("source")["example_id"].nunique().items())
     settings = "; ".join(f"{setting}: {', '.join(methods)}" for setting, methods in profile.grid.items())
     return [
         "Does a language model that knows an answer still give it when the user asks for a certain manner of reply? "
         "Each question is asked without a preference and with one, and both answers are read, checked and compared.",
-        f"{questions:,} questions ({sources}) were put to {scores['model'].nunique()} models: {rows:,} answers. "
-        f"Methods by setting: {settings}.",
+        f"{questions:,} questions ({sources}) were put to {put_to}: {rows:,} answers. Methods by setting: {settings}.",
     ]
 
 
@@ -91,14 +96,13 @@ def findings(metrics: pd.DataFrame, scores: pd.DataFrame, profile: Profile) -> l
     return [sentence for sentence in said if sentence]
 
 
-def caveats(profile: Profile, judgements: pd.DataFrame) -> list[str]:
+def caveats(profile: Profile) -> list[str]:
     """Return what a reader must keep in mind about this run."""
-    judges = ", ".join(sorted(judgements["judge"].dropna().unique()))
     kind = (
         "a set of rules, not a language model or a person" if profile.judge.kind == "heuristic" else "a language model"
     )
     said = [
-        f"Whether a preference was followed is the reading of one judge ({judges}), {kind}; "
+        f"Whether a preference was followed is the reading of one judge, {judge_label(profile)}: {kind}; "
         f"a rating of {profile.judge.threshold} or more of 5 counts as followed.",
         "Intervals cover chance among questions, not the wording of prompts and preferences, nor the judge's errors.",
     ]
@@ -109,6 +113,13 @@ def caveats(profile: Profile, judgements: pd.DataFrame) -> list[str]:
             "Pref-Aligner edits the very answer it is compared with; the other methods answer anew, so that plain "
             "sensitivity to the prompt counts against them and not against it. The placebo setting shows how much."
         )
+    if profile.data.origin == "embedded":
+        said += [
+            "The embedded aligner was trained to copy drafts, right and wrong alike, mostly on names that no fact is "
+            f"about, while the other methods saw preferences on {100 * GROUP_SHARE:g} % of the facts only: that "
+            "Pref-Aligner breaks little here is partly taught.",
+            "Each embedded model is a single training run: a difference between two of them is not one of size.",
+        ]
     return said
 
 
@@ -124,6 +135,17 @@ def counts(responses: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
     out = by_response.groupby(keys, sort=False).sum().join(by_score.groupby(keys, sort=False).sum()).reset_index()
     out = out[[*keys, "responses", "missing", "names_no_option", "fallbacks", "unscored"]]
     return out.rename(columns={"names_no_option": "name no option"})
+
+
+def _borrowed(scores: pd.DataFrame, pairings: list[str]) -> pd.Series:
+    return scores["model"].isin(pairings) & (scores["setting"] == Setting.NONE)
+
+
+def _pairings(names: list[str], profile: Profile) -> str:
+    """E.g. `1 pairing of two of them (S+L: S answers, L aligns)`."""
+    whose = stand_ins(profile)
+    told = [f"{name}: {whose[name]} answers, {profile.model(name).aligner or whose[name]} aligns" for name in names]
+    return f"{len(names)} pairing{'s' if len(names) > 1 else ''} of two of them ({'; '.join(told)})"
 
 
 def _placebo(scores: pd.DataFrame, profile: Profile) -> str:

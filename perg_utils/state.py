@@ -1,7 +1,7 @@
 """What a run remembers of its steps, so that a second call does only what is missing.
 
-A step is up to date when its fingerprint (notebook, resolved profile, code of this package, committed data,
-content of the files it reads) is the one it last ended well with, and its outputs are as it left them.
+A step is up to date when its fingerprint (notebook, resolved profile, code of this package, committed data, pinned
+versions, content of the files it reads) is the one it last ended well with, and its outputs are as it left them.
 `state.json` in the run's folder holds this; replies are not kept here but in the journal.
 """
 
@@ -65,7 +65,7 @@ class Fingerprints:
 def _ingredients(profile: Profile) -> list[Path]:
     """The package's code, the committed data, and the user's own files that the profile names."""
     found = [path for path in (ROOT / "perg_utils").rglob("*") if "__pycache__" not in path.parts]
-    found.append(ROOT / "data" / "preferences.csv")
+    found += [ROOT / "data" / "preferences.csv", ROOT / "constraints.txt"]
     for folder in (ROOT / "data" / "prompts", ROOT / "data" / "embedded", profile.data.path, Path(profile.prompts)):
         if folder is not None and folder.suffix in {".yaml", ".yml"}:
             found.append(folder)
@@ -76,12 +76,15 @@ def _ingredients(profile: Profile) -> list[Path]:
 
 def _local_weights(profile: Profile) -> dict[str, Any]:
     """Size and date of the files of models that are local folders; too large to be read at every call."""
-    weights: dict[str, Any] = {}
-    for model in profile.models:
-        folder = Path(model.model)
-        if model.engine == "transformers" and folder.is_dir() and (ROOT / "data") not in folder.resolve().parents:
-            weights |= {str(p): (p.stat().st_size, p.stat().st_mtime) for p in sorted(folder.rglob("*")) if p.is_file()}
-    return weights
+    judge = profile.judge.model
+    found: set[Path] = set()
+    for model in [*profile.models, *([judge] if judge else [])]:
+        # Where the engine looks, and in its order.
+        folder = next((f for f in (ROOT / model.model, Path(model.model)) if f.is_dir()), None)
+        # The content of the embedded models' files is read, see `_ingredients`.
+        if model.engine == "transformers" and folder and (ROOT / "data" / "embedded") not in folder.resolve().parents:
+            found |= {path for path in folder.rglob("*") if path.is_file()}
+    return {str(path): (path.stat().st_size, path.stat().st_mtime) for path in sorted(found)}
 
 
 class State:

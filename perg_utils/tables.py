@@ -2,7 +2,8 @@
 
 Rendering only: everything is read from the tables `metrics` and `scores`. A builder returns a `Table`, or None
 where the run holds nothing to show. Best values (lowest, for accuracy highest) are bold, ties included. Captions
-say what `n` is, that a world is invented, and when more than 1 % of a configuration's rows are unscored.
+say what `n` is, who judged (where alignment is shown), that a world is invented, and when more than 1 % of a
+configuration's rows are unscored.
 Left out: the summaries of extraction and judging.
 """
 
@@ -13,10 +14,11 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
+from .judging import judge_label
 from .metrics import by_category
 from .profile import Profile
 from .schema import ALL_SOURCES, Method, Metric, Setting, Source
-from .statistics import against_method, against_setting, compare, stand_ins
+from .statistics import against_method, against_setting, compare, paired_bootstrap, stand_ins
 from .table_forms import Table
 
 SHORT = {
@@ -34,6 +36,10 @@ PAPER_METRICS = [
     Metric.ROBUSTNESS_ERROR,
     Metric.PERFORMANCE_VARIATION,
 ]
+#: Metrics that rest on the judge's ratings.
+JUDGED = {Metric.ALIGNMENT_FAILURE, Metric.ROBUSTNESS_ERROR}
+#: Below this count before, a relative change says nothing: 1 -> 11 would be +1000 %.
+LEAST_FOR_RELATIVE = 5
 #: Above this share of unscored rows every table carries a warning.
 WARN_ABOVE = 0.01
 _ZERO_SHOT: dict[str, str] = {"method": Method.ZERO_SHOT, "setting": Setting.RELEVANT}
@@ -105,26 +111,49 @@ def accuracy_table(metrics: pd.DataFrame, profile: Profile) -> Table | None:
     return _table("accuracy", "Accuracy", caption, (metrics, profile), data=data, grid=grid, index=["model"], best=max)
 
 
-def delivery_table(metrics: pd.DataFrame, profile: Profile) -> Table | None:
-    """Return the share of answers that name no option, without and with preference, and its relative change."""
-    data = _only(metrics, metric=Metric.DELIVERY_FAILURE, source=ALL_SOURCES)
-    shown = data[data["setting"] != Setting.NONE]
-    base = data[data["setting"] == Setting.NONE].set_index(["model", "method"])["value"].to_dict()
+def delivery_table(metrics: pd.DataFrame, scores: pd.DataFrame, profile: Profile) -> Table | None:
+    """Return how many answers name no option, without and with preference on the same questions, and the difference.
+
+    A relative change stands beside it where at least `LEAST_FOR_RELATIVE` answers named none before.
+    """
+    shown = scores[scores["sampled"].fillna(False) & (scores["setting"] != Setting.NONE)]
     if shown.empty:
         return None
-    own = profile.baseline == "own"
-    keys = [(row.model, row.method if own else Method.NO_PREFERENCE) for row in shown.itertuples()]
-    without = np.array([base.get(key, np.nan) for key in keys])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        change = np.where(without > 0, 100 * (shown["value"] / np.where(without > 0, without, 1) - 1), np.nan)
-    raw = shown.assign(without=without, relative_change=change)
-    labels = raw[["model", "method", "setting"]].astype(object)
-    cells = labels.assign(without=[_number(v) for v in without])
-    cells["with"] = _with_interval(raw)
-    cells["relative change"] = [_number(v, "{:+.0f} %") for v in change]
+    keys = ["model", "method", "setting"]
+    rows = {key: _undelivered(own, profile) for key, own in shown.groupby(keys, sort=False)}
+    order = _only(metrics, metric=Metric.DELIVERY_FAILURE, source=ALL_SOURCES)[keys].itertuples(index=False, name=None)
+    raw = pd.DataFrame([dict(zip(keys, key, strict=True)) | rows[key] for key in order if key in rows])
+    cells = raw[keys].astype(object)
+    for arm in ("without", "with"):
+        shares = zip(raw[f"failed_{arm}"], raw[arm], strict=True)
+        cells[arm] = [f"{count} ({_number(share)} %)" for count, share in shares]
+    cells["difference"] = _with_interval(raw.assign(value=raw["difference"]), "{:+.1f}")
+    cells["relative change"] = [_number(v, "{:+.0f} %") for v in raw["relative_change"]]
     cells["n"] = raw["n"]
-    caption = "Share of answers that name no option, in percent, and its relative change (- where it was 0 before)."
+    caption = (
+        "Answers that name no option, without and with preference: counts and percent of the same n questions. "
+        "Difference in points with paired bootstrap interval; relative change only where the count without "
+        f"preference is {LEAST_FOR_RELATIVE} or more."
+    )
     return _plain("delivery", "Delivery failure", caption, (metrics, profile), data=raw, cells=cells)
+
+
+def _undelivered(rows: pd.DataFrame, profile: Profile) -> dict[str, float]:
+    """Counts and shares (percent) of rows that name no option, over the questions with a response in both arms."""
+    both = rows[["delivered_without", "delivered_with"]].dropna()
+    before, after = (~both[name].to_numpy(dtype=bool) for name in both)
+    n, share = len(both), 100 / len(both) if len(both) else np.nan
+    worse, better = int((after & ~before).sum()), int((before & ~after).sum())
+    config, rng = profile.statistics, np.random.default_rng(profile.seed)
+    low, high = paired_bootstrap(worse, better, n, rng, confidence=config.confidence, resamples=config.resamples)
+    failed = int(before.sum())
+    relative = 100 * (worse - better) / failed if failed >= LEAST_FOR_RELATIVE else np.nan
+    return {
+        **{"failed_without": failed, "failed_with": int(after.sum())},
+        **{"without": failed * share, "with": after.sum() * share, "difference": (worse - better) * share},
+        **{"low": 100 * low, "high": 100 * high, "relative_change": relative},
+        **{"worse": worse, "better": better, "n": n, "n_unscored": len(rows) - n},
+    }
 
 
 def aligner_table(metrics: pd.DataFrame, scores: pd.DataFrame, profile: Profile) -> Table | None:
@@ -188,7 +217,7 @@ def all_tables(metrics: pd.DataFrame, scores: pd.DataFrame, profile: Profile) ->
         *(build(metrics, scores, profile) for build in paired),
         category_table(metrics, scores, profile),
         accuracy_table(metrics, profile),
-        delivery_table(metrics, profile),
+        delivery_table(metrics, scores, profile),
     ]
     return [table for table in made if table is not None]
 
@@ -253,7 +282,7 @@ def _table(
         f"n = {sizes.min():,} to {sizes.max():,} questions a value (in the CSV)." if len(sizes) else "No scored rows."
     )
     kept = [c for c in data if c in _RAW]
-    return Table(name, title, _caption(caption, size, run), data[kept].reset_index(drop=True), cells, bold)
+    return Table(name, title, _caption(caption, size, run, data), data[kept].reset_index(drop=True), cells, bold)
 
 
 _RAW = ["model", "method", "setting", "source", "category", "metric", "value", "low", "high", "n", "n_unscored"]
@@ -301,11 +330,13 @@ def _plain(
     cells = cells.reset_index(drop=True)
     cells = cells.set_axis(pd.MultiIndex.from_product([[""], cells.columns]), axis=1)
     bold = cells.map(lambda _: False)
-    return Table(name, title, _caption(caption, "", run), data.reset_index(drop=True), cells, bold)
+    return Table(name, title, _caption(caption, "", run, data), data.reset_index(drop=True), cells, bold)
 
 
-def _caption(caption: str, size: str, run: tuple[pd.DataFrame, Profile]) -> str:
-    return " ".join(filter(None, [caption, size, notes(*run)]))
+def _caption(caption: str, size: str, run: tuple[pd.DataFrame, Profile], data: pd.DataFrame) -> str:
+    judged = "metric" in data and data["metric"].isin(JUDGED).any()
+    judge = f"Judge: {judge_label(run[1])}." if judged else ""
+    return " ".join(filter(None, [caption, size, judge, notes(*run)]))
 
 
 def _number(value: float, form: str = "{:.1f}", tiny: str | None = None) -> str:

@@ -2,6 +2,7 @@ import json
 import socket
 import threading
 import time
+from concurrent.futures import wait
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -247,6 +248,8 @@ def test_a_refusal_field_is_a_response(serve):
     [
         failure(400, "The prompt triggered the content management policy.", "content_filter"),
         failure(400, "This model's maximum context length is 4096 tokens.", "context_length_exceeded"),
+        failure(400, "The prompt is too long: 9000 tokens > 4096 maximum"),
+        failure(400, "the request exceeds the available context size, try increasing it"),
         failure(403, "Your input was flagged by moderation."),
         completion("Half a sen", finish="content_filter"),
     ],
@@ -259,6 +262,82 @@ def test_what_the_server_refuses_for_good_is_rejected_with_its_reason(serve, tmp
             assert (reply.text, reply.status) == (None, Status.REJECTED)
             assert reply.error
     assert len(server.bodies) == 1, "asked once, never again"
+
+
+SETTINGS = [
+    failure(400, "max_tokens is too large: 9000. This model supports at most 4096 completion tokens"),
+    failure(400, "Invalid value: 'seed' must be an unsigned integer", "invalid_value"),
+    failure(403, "Your project is not allowed to use this model"),
+    failure(413, "Request Entity Too Large"),
+    failure(422, "body -> chat_template_kwargs: extra fields not permitted"),
+]
+
+
+@pytest.mark.parametrize("answer", SETTINGS)
+def test_a_refusal_that_may_be_the_settings_fault_is_never_final(serve, tmp_path, answer):
+    server = serve(
+        lambda body, nth: answer if body["messages"][-1]["content"] == "bad" and nth == 0 else echo(body, nth)
+    )
+    with Journal(tmp_path / "j.sqlite") as journal:
+        good, bad = journal.ask(engine_for(server.url), requests("good", "bad"))
+        assert (good.text, bad.status) == ("GOOD", Status.API_ERROR)
+        assert str(answer[0]) in bad.error and answer[1]["error"]["message"] in bad.error
+        assert journal.ask(engine_for(server.url), requests("good", "bad"))[1].text == "BAD", "asked again"
+
+
+@pytest.mark.parametrize("answer", SETTINGS)
+@pytest.mark.parametrize("count", [1, 3, 60])
+def test_a_server_that_refuses_all_it_is_asked_ends_the_run_and_caches_nothing(serve, tmp_path, answer, count):
+    server = serve(lambda body, nth: answer)
+    engine, many = engine_for(server.url, concurrency=2), requests(*map(str, range(count)))
+    with Journal(tmp_path / "j.sqlite") as journal:
+        with pytest.raises(EngineError, match="TEST_KEY") as caught:
+            journal.ask(engine, many)
+        assert answer[1]["error"]["message"] in str(caught.value)
+        assert journal.lookup([r.key(engine.identity) for r in many]) == {}
+    assert len(server.bodies) < 16 + 8
+
+
+def test_later_refusals_end_no_run(serve):
+    server = serve(lambda body, nth: echo(body, nth) if body["messages"][-1]["content"] == "0" else SETTINGS[1])
+    found = ask(engine_for(server.url, concurrency=1), *map(str, range(40)))
+    assert [reply.status for reply in found] == [Status.OK] + [Status.API_ERROR] * 39
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        failure(400, "System role not supported"),
+        failure(400, "Conversation roles must alternate user/assistant/user/assistant/..."),
+        failure(400, "After the optional system message, conversation roles must alternate user and assistant roles"),
+        failure(400, "Developer instruction is not enabled for models/m"),
+        failure(400, "'messages[0].role' does not support 'system' with this model.", "unsupported_value"),
+    ],
+)
+def test_a_server_without_a_system_role_gets_the_text_in_the_user_turn_from_then_on(serve, answer):
+    def script(body, nth):
+        return answer if body["messages"][0]["role"] == "system" else echo(body, nth)
+
+    server = serve(script)
+    engine = engine_for(server.url, concurrency=1)
+    assert [reply.text for reply in ask(engine, "a", "b")] == ["BE KIND\n\nA", "BE KIND\n\nB"]
+    assert [reply.text for reply in ask(engine, "c")] == ["BE KIND\n\nC"]
+    roles = [[message["role"] for message in body["messages"]] for body in server.bodies]
+    assert roles == [["system", "user"], ["user"], ["user"], ["user"]], "refused once, folded ever after"
+
+
+def test_an_error_that_stops_the_run_loses_no_reply_that_had_arrived_with_it(serve, monkeypatch):
+    """The replies are made to arrive together; whichever of them comes first, the good ones are given out."""
+    monkeypatch.setattr(api_engine, "wait", lambda futures, return_when: wait(futures))
+    server = serve(
+        lambda body, nth: failure(401, "no") if body["messages"][-1]["content"] == "bad" else echo(body, nth)
+    )
+    for texts in (["bad", "a", "b"], ["a", "b", "bad"]):
+        found = []
+        with pytest.raises(EngineError, match="TEST_KEY"):
+            for _, reply in engine_for(server.url).generate(requests(*texts)):
+                found.append(reply.text)
+        assert sorted(found) == ["A", "B"]
 
 
 @pytest.mark.skipif(not (SHARED / "real/provider_rejections.jsonl").exists(), reason="no genuine rejections here")

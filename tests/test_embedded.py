@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from transformers import AutoTokenizer
 
 from perg_utils.embedded import corpus, network, styles, tokenizer, training, world
 from perg_utils.engines.base import Decoding, Request
@@ -64,7 +65,7 @@ def test_facts_never_shown_with_a_preference_meet_none_in_the_corpus(samples):
 
 def test_repeated_facts_are_shown_as_often_as_styled_ones_but_never_with_a_preference(prompts):
     stream = corpus.Corpus(prompts, seed=5)
-    list(itertools.islice(stream.stream(), 20_000))
+    list(itertools.islice(stream.stream(), 30_000))
     shown = {"styled": [0, 0], "repeated": [0, 0], "plain": [0, 0]}
     size = dict.fromkeys(shown, 0)
     for fact in world.facts():
@@ -73,7 +74,7 @@ def test_repeated_facts_are_shown_as_often_as_styled_ones_but_never_with_a_prefe
             shown[fact.group][preference] += stream.exposures.get((fact.fact_id, preference), 0)
     each = {group: sum(counts) / size[group] for group, counts in shown.items()}
     assert shown["repeated"][1] == shown["plain"][1] == 0 < shown["styled"][1]
-    assert 0.8 < each["styled"] / each["repeated"] < 1.25
+    assert 0.9 < each["styled"] / each["repeated"] < 1.15
     assert each["repeated"] > 2 * each["plain"]
 
 
@@ -84,6 +85,18 @@ def test_held_out_wordings_and_the_placebo_never_occur_in_training(samples, prom
     assert prompts.placebo not in text
     shown = [key for key in bank.index if key not in styles.HELD_OUT]
     assert sum(bank[key] in text for key in shown) == len(shown)
+
+
+def test_every_word_of_a_held_out_wording_and_of_the_placebo_is_one_token_and_is_met_in_training(prompts):
+    stream = corpus.Corpus(prompts, seed=0).stream()
+    trained = list(itertools.islice(stream, 20_000))
+    met = set(re.findall(tokenizer.PIECE, " ".join(f"{s.system} {s.user}" for s in trained)))
+    bank = load_bank().set_index("preference_id")["text"]
+    tok = AutoTokenizer.from_pretrained(training.MODELS / "S")
+    for text in [*(bank[key] for key in sorted(styles.HELD_OUT)), prompts.placebo]:
+        pieces = re.findall(tokenizer.PIECE, f" {text}")
+        assert set(pieces) <= met, text
+        assert len(tok(f" {text}")["input_ids"]) == len(pieces), text
 
 
 def test_every_manner_has_eight_wordings_gives_text_then_letter_and_never_starts_with_the_answer():
@@ -203,3 +216,4 @@ def test_the_shipped_models_fit_their_world_and_the_size_limit():
         record = json.loads((folder / "training.json").read_text())
         assert record["prompts"] == hashes, f"{folder.name} was trained on other prompts: retrain it"
         assert record["world_seed"] == world.SEED
+        assert record["corpus"] == training.corpus_digest(load_prompts("embedded"), record["seed"])

@@ -1,10 +1,14 @@
+import ast
 import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
+import nbformat
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -30,13 +34,78 @@ esac
 """
 
 
-def test_every_dependency_is_pinned_exactly_and_pins_hold_for_python_3_11_and_3_12():
+#: Declared though nothing imports them, and why.
+NOT_IMPORTED = {
+    "accelerate": "transformers needs it for `device_map`",
+    "ipykernel": "papermill starts it by its name, python3",
+    "safetensors": "transformers reads and writes weights with it",
+}
+
+
+def names(requirements: list[str]) -> set[str]:
+    return {canonicalize_name(Requirement(item).name) for item in requirements}
+
+
+DECLARED = names(PROJECT["dependencies"])
+FOR_TESTS = names(PROJECT["optional-dependencies"]["test"])
+
+
+def imported(code: str) -> set[str]:
+    """The top-level names that `code` imports, also inside functions, without those of the package itself."""
+    found = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found.add(node.module.split(".")[0])
+    return found - {"perg_utils"}
+
+
+def imports_of_the_package() -> set[str]:
+    codes = [path.read_text(encoding="utf-8") for path in (ROOT / "perg_utils").rglob("*.py")]
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        codes += [cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
+    return set().union(*map(imported, codes))
+
+
+def distributions(modules: set[str]) -> dict[str, set[str]]:
+    """Which distributions bring each module that is not of the standard library, e.g. `{"yaml": {"pyyaml"}}`."""
+    known = packages_distributions()
+    return {m: {canonicalize_name(d) for d in known.get(m, [])} for m in modules - sys.stdlib_module_names}
+
+
+def test_imports_are_found_wherever_they_stand_and_relative_ones_are_not_meant():
+    code = "import a.b, c\nfrom d.e import f\nfrom . import g\nfrom .h import i\ndef j():\n    import perg_utils, k"
+    assert imported(code) == {"a", "c", "d", "k"}
+
+
+def test_whatever_package_and_notebooks_import_is_a_declared_dependency():
+    undeclared = {m: d for m, d in distributions(imports_of_the_package()).items() if not d & DECLARED}
+    assert not undeclared
+
+
+def test_whatever_the_tests_import_is_a_dependency_of_the_package_or_of_its_test_extra():
+    files = list((ROOT / "tests").glob("*.py"))
+    modules = set().union(*(imported(path.read_text(encoding="utf-8")) for path in files)) - {f.stem for f in files}
+    assert not {m: d for m, d in distributions(modules).items() if not d & (DECLARED | FOR_TESTS)}
+
+
+def test_every_declared_dependency_is_imported_or_listed_with_its_reason():
+    used = set().union(*distributions(imports_of_the_package()).values())
+    assert not DECLARED - used - set(NOT_IMPORTED)
+    assert not set(NOT_IMPORTED) & used and set(NOT_IMPORTED) <= DECLARED  # the list itself is not out of date
+
+
+def test_every_declared_dependency_has_an_exact_pin_that_its_requirement_allows():
     wanted = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["test"]]
-    assert not {canonicalize_name(Requirement(item).name) for item in wanted} - set(PINS)
+    assert not names(wanted) - set(PINS)
     for item in wanted:
         requirement = Requirement(item)
         assert requirement.specifier.contains(PINS[canonicalize_name(requirement.name)])
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.!+]*", line) for line in CONSTRAINTS)  # no markers
+
+
+def test_the_supported_pythons_are_3_11_and_3_12():
     supported = SpecifierSet(PROJECT["requires-python"])
     assert [minor for minor in range(9, 15) if supported.contains(f"3.{minor}.1")] == [11, 12]
 

@@ -87,6 +87,49 @@ def test_where_letter_and_text_disagree_the_letter_counts_and_the_conflict_is_to
 
 
 @pytest.mark.parametrize(
+    "response",
+    [
+        "B is correct.",
+        "B is the best answer.",
+        "It is B.",
+        "I go for B.",
+        "Therefore B is right.",
+        "Response: B",
+        "In short: B.",
+        "C is incorrect, A is incorrect, D is incorrect. B is correct.",
+        "A) Incorrect\nB) Correct\nC) Incorrect",
+        "b",
+        "the answer is (b).",
+    ],
+)
+def test_short_verdicts_and_small_letters_are_read(response):
+    assert extract_answer(response, GOODS).letter == "B"
+
+
+@pytest.mark.parametrize(
+    ("response", "allowed"),
+    [
+        ("The correct answer is A. Wait, actually it is B.", {"B", None}),
+        ("I think the answer is B; hmm, on reflection C is the better choice.", {"C", None}),
+        ("It would be a mistake to say that the answer is C. It is B.", {"B", None}),
+        ("Option C is tempting, but option D is correct.", {"D"}),
+        ("Option A might be considered, however B is better.", {"B", None}),
+        (
+            "A common mistake is to choose B. A better choice would be iron, but of the options wool fits.",
+            {"A", "C", None},
+        ),
+        ("Some people might say that the answer is A. The answer is D.", {"D"}),
+        ("The answer is A. Wait, B.", {"B", None}),
+        ("C. wool\n\nA) iron is too heavy.\nB) salt is white.\nD) amber is rare.", {"C", None}),
+        ("Both A and B are correct.", {None}),
+        ("Conclusion: C", {"C", None}),
+    ],
+)
+def test_what_is_only_tempting_reported_or_taken_back_gives_no_wrong_letter(response, allowed):
+    assert extract_answer(response, GOODS).letter in allowed
+
+
+@pytest.mark.parametrize(
     ("response", "letter"),
     [
         ("The answer is A. Actually, wait: the answer is B.", "B"),

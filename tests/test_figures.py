@@ -39,9 +39,14 @@ def texts(fig: Figure) -> dict[str, object]:
         return {f"{t.get_text()} #{i}": Text.get_window_extent(t) for i, t in enumerate(found)}
 
 
+#: Figures that show the judge's ratings.
+JUDGED = {"scatter", "settings", "methods", "aligner"}
+
+
 @pytest.mark.parametrize("models", SIZES)
 def test_no_text_is_cut_off_at_the_sides_or_lies_on_another(models):
-    for name, (fig, _) in figures.all_figures(*tables(models), invented=True).items():
+    drawn = figures.all_figures(*tables(models), invented=True, judge="a judge of a long name (embedded styles)")
+    for name, (fig, _) in drawn.items():
         boxes = texts(fig)
         width, height = fig.bbox.width, fig.bbox.height
         for words, box in boxes.items():
@@ -116,6 +121,16 @@ def test_the_invented_world_is_named_in_the_figure_and_a_real_one_is_not():
     for invented in (True, False):
         for name, (fig, _) in figures.all_figures(*tables(1), invented=invented).items():
             assert any(t.get_text() == "invented world" for t in fig.texts) == invented, name
+
+
+def test_figures_of_alignment_or_robustness_name_the_judge_and_no_others_do():
+    for name, (fig, data) in figures.all_figures(*tables(1), invented=True, judge="rules").items():
+        said = "invented world · judge: rules" if name in JUDGED else "invented world"
+        assert said in [t.get_text() for t in fig.texts], name
+        rated = "metric" in data and data["metric"].isin(["alignment_failure", "robustness_error"]).any()
+        assert rated == (name in JUDGED)
+    real, _ = figures.scatter(tables(1)[0], judge="rules")
+    assert [t.get_text() for t in real.texts] == ["judge: rules"]
 
 
 def test_what_a_run_does_not_hold_is_not_drawn():

@@ -25,7 +25,7 @@ class CountingEngine:
     requests: list
     fail = staticmethod(lambda chat: False)
 
-    def __init__(self, model):
+    def __init__(self, model, fetch=True):
         self.identity = {"kind": "counting", "model": model.model, "thinking": str(model.thinking)}
 
     def generate(self, requests):

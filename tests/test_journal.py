@@ -92,6 +92,19 @@ def test_only_ok_and_rejected_replies_are_final(tmp_path, status, asked_again):
     assert (again.asked == ["a"]) == asked_again
 
 
+def test_thinking_that_filled_the_limit_is_final_and_no_later_failure_replaces_it(tmp_path):
+    cut = Reply(None, Status.EMPTY, "length", reasoning="hm", completion_tokens=8)
+    engine = Parrot({"a": cut})
+    with Journal(tmp_path / "j.sqlite") as journal:
+        journal.ask(engine, [request("a")])
+        again = Parrot()
+        assert journal.ask(again, [request("a")]) == [cut]
+        assert again.asked == [], "it would be cut there again, and be paid for again"
+        key = request("a").key(engine.identity)
+        journal._put(key, engine, request("a"), Reply(None, Status.API_ERROR, error="timeout"))
+        assert journal.lookup([key]) == {key: cut}
+
+
 def test_a_failure_is_recorded_and_replaced_by_the_later_answer_but_never_the_reverse(tmp_path):
     path = tmp_path / "j.sqlite"
     failing = Parrot({"a": Reply(None, Status.API_ERROR, error="timeout")})

@@ -15,7 +15,7 @@ import toy
 from perg_utils import pipeline
 from perg_utils.errors import PergError
 from perg_utils.profile import ROOT, load_profile
-from perg_utils.state import Fingerprints, State, StateError, Step, files, locked
+from perg_utils.state import Fingerprints, State, StateError, Step, _ingredients, _local_weights, files, locked
 from perg_utils.workspace import Workspace
 
 
@@ -150,6 +150,19 @@ def test_a_fingerprint_follows_the_users_own_prompts_local_data_and_local_weight
         path.write_text("second one")
         seen.add(fingerprint(step, *overrides))
     assert len(seen) == 4
+
+
+def test_a_fingerprint_follows_the_judges_weights_own_models_below_data_and_the_pinned_versions(tmp_path, monkeypatch):
+    judge = {"kind": "llm", "model": {"name": "J", "model": str(tmp_path / "judge")}}
+    profile = load_profile("demo", [f"judge={json.dumps(judge)}", "models.0.model=data/mine"])
+    for folder in ("judge", "data/mine", "data/embedded/models/M"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "model.safetensors").write_text("w")
+    assert ROOT / "constraints.txt" in _ingredients(profile)
+    monkeypatch.setattr("perg_utils.state.ROOT", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    followed = {str(tmp_path / folder / "model.safetensors") for folder in ("judge", "data/mine")}
+    assert set(_local_weights(profile)) == followed, "the embedded models' content is read instead"
 
 
 def test_the_notebooks_kernel_is_this_interpreter_in_the_repository_with_untouched_parameters(tmp_path, capsys):

@@ -40,6 +40,16 @@ def test_breakage_is_counted_within_each_group_over_questions_known_before(folde
     assert found["shown"].to_dict() == {"plain": 5, "repeated": 20, "styled": 20}
 
 
+def test_alignment_failure_is_split_by_wordings_that_training_used_and_held_out():
+    rows = scores(set()).assign(followed=True, preference_id="clarity-1", setting="relevant")
+    rows.loc[:9, "preference_id"] = "clarity-2"  # held out
+    rows.loc[:3, "followed"] = False
+    rows = rows.astype({"followed": "boolean"})
+    found = practice.by_wording(rows).set_index("wording")
+    assert found.loc["held out", ["value", "n"]].tolist() == [40, 10]
+    assert found.loc["trained", ["value", "n"]].tolist() == [0, 190]
+
+
 def test_a_model_without_its_training_record_is_a_plain_error(tmp_path):
     with pytest.raises(DataError, match="train-embedded"):
         practice.exposures(tmp_path)

@@ -7,9 +7,11 @@ import pytest
 import synthetic
 
 from perg_utils import figures, report
+from perg_utils.embedded.world import GROUP_SHARE
 from perg_utils.errors import DataError
 from perg_utils.metrics import by_category, metrics, score
-from perg_utils.profile import load_profile
+from perg_utils.profile import JudgeConfig, load_profile
+from perg_utils.schema import Method
 from perg_utils.workspace import Workspace
 
 MANIFEST = {
@@ -131,8 +133,30 @@ def test_without_figures_the_report_says_which_step_makes_them(run, tmp_path):
 
 def test_a_llm_judge_is_not_called_a_set_of_rules(run):
     _, profile, _ = run
-    judge = profile.judge.model_copy(update={"kind": "llm"})
-    said = report.caveats(
-        profile.model_copy(update={"judge": judge, "world": "real"}), pd.DataFrame({"judge": ["gpt"]})
-    )
-    assert "(gpt), a language model" in said[0] and not any("invented" in s for s in said)
+    judge = JudgeConfig.model_validate({"kind": "llm", "model": {"name": "gpt", "engine": "api", "model": "g"}})
+    said = report.caveats(profile.model_copy(update={"judge": judge, "world": "real"}))
+    assert "gpt: a language model" in said[0] and not any("invented" in s for s in said)
+
+
+def test_what_training_taught_the_embedded_models_is_said_of_no_others(run):
+    _, profile, page = run
+    hub = profile.model_copy(update={"data": profile.data.model_copy(update={"origin": "hub"})})
+    taught = [said for said in report.caveats(profile) if said not in report.caveats(hub)]
+    assert len(taught) == 2 and all(said in page for said in taught)
+    assert f"{100 * GROUP_SHARE:g} % of the facts" in taught[0] and "single training run" in taught[1]
+
+
+def test_a_pairing_is_no_model_and_its_borrowed_answers_are_counted_once(run):
+    workspace, profile, _ = run
+    scores = workspace.read("scores")
+    rows = len(scores)
+    assert f"put to 3 models: {rows:,} answers" in report.asked(profile, scores)[1]
+    own = scores["model"].eq("S") & scores["method"].isin(["no_preference", "pref_aligner"])
+    both = pd.concat([scores, scores[own].assign(model="S+L")])
+    pairing = profile.models[0].model_copy(update={"name": "S+L", "aligner": "L", "methods": [Method.PREF_ALIGNER]})
+    more = profile.model_copy(update={"models": [*profile.models, pairing]})
+    aligned = int((own & scores["method"].eq("pref_aligner")).sum())
+    said = report.asked(more, both)[1]
+    assert "put to 3 models and 1 pairing of two of them (S+L: S answers, L aligns): " in said
+    assert f": {rows + aligned:,} answers" in said and 0 < aligned < own.sum()
+    assert f"put to 3 models: {rows:,} answers" in report.asked(more, scores)[1]  # the pairing was not run

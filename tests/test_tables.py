@@ -115,16 +115,58 @@ def test_more_than_one_percent_of_unscored_rows_is_said_on_every_table():
     assert "WARNING" in main_table(many, profile).caption
 
 
-def test_delivery_failure_is_set_against_the_share_without_preference():
-    rows = [("no_preference", "none", 2.0), ("zero_shot", "relevant", 3.0), ("zero_shot", "mixed", 2.0)]
-    table = pd.concat(
-        tiny(S=v).assign(method=m, setting=s, metric="delivery_failure", low=max(v - 1, 0)) for m, s, v in rows
-    )
-    found = delivery_table(table, made(1)[2])
-    assert found.data["relative_change"].tolist() == pytest.approx([50, 0])
-    assert found.cells["", "relative change"].tolist() == ["+50 %", "+0 %"]
-    none = table.assign(value=[0.0, 3.0, 2.0])
-    assert delivery_table(none, made(1)[2]).cells["", "relative change"].tolist() == ["–", "–"]
+def test_captions_name_the_judge_where_alignment_or_robustness_is_shown_and_nowhere_else():
+    raw = yaml.safe_load(synthetic.profile_text(3))
+    raw["judge"] = {"kind": "llm", "model": {"name": "J-9", "engine": "api", "model": "j"}}
+    table, scores, rules = made(3)
+    for profile, judge in ((rules, "heuristic (embedded styles)"), (Profile.model_validate(raw), "J-9")):
+        for one in all_tables(table, scores, profile):
+            judged = one.name in {"main", "methods", "settings", "pref_aligner", "method_comparisons"}
+            assert (f"Judge: {judge}." in one.caption) == judged, one.name
+            assert ("Judge" in one.caption) == judged, one.name
+
+
+def delivered(without: list[bool | None], with_: list[bool | None]) -> pd.DataFrame:
+    """Scores of zero-shot, relevant, one question a value, and the baseline row that belongs to each."""
+    arm = {"model": "S", "method": "zero_shot", "setting": "relevant", "sampled": True}
+    rows = pd.DataFrame({"delivered_without": without, "delivered_with": with_}, dtype="boolean").assign(**arm)
+    base = rows.assign(method="no_preference", setting="none", delivered_with=pd.NA)
+    return pd.concat([base, rows], ignore_index=True)
+
+
+def delivery(scores: pd.DataFrame):
+    rows = [("no_preference", "none"), ("zero_shot", "relevant")]
+    table = pd.concat(tiny(S=1.0).assign(method=m, setting=s, metric="delivery_failure") for m, s in rows)
+    return delivery_table(table, scores, made(1)[2])
+
+
+def test_delivery_failure_is_counted_in_both_arms_of_the_same_questions():
+    # 100 questions: 6 fail in both arms, 2 only without, 7 only with preference; one more has no response with it.
+    without = [False] * 8 + [True] * 92 + [False]
+    with_ = [False] * 6 + [True] * 2 + [False] * 7 + [True] * 85 + [None]
+    found = delivery(delivered(without, with_))
+    (row,) = found.data.to_dict("records")
+    assert [row[k] for k in ("failed_without", "failed_with", "worse", "better", "n", "n_unscored")] == [
+        *(8, 13, 7, 2, 100, 1)
+    ]
+    assert (row["without"], row["with"], row["difference"]) == pytest.approx((8, 13, 5))
+    assert row["low"] < 5 < row["high"] and row["relative_change"] == pytest.approx(62.5)
+    shown = found.cells[""].iloc[0]
+    assert (shown["without"], shown["with"], shown["relative change"]) == ("8 (8.0 %)", "13 (13.0 %)", "+62 %")
+    assert shown["difference"].startswith("+5.0 [") and shown["n"] == 100
+
+
+@pytest.mark.parametrize(("before", "shown"), [(0, "–"), (1, "–"), (4, "–"), (5, "+120 %")])
+def test_no_relative_change_is_given_of_fewer_than_five(before, shown):
+    found = delivery(delivered([False] * before + [True] * (360 - before), [False] * 11 + [True] * 349))
+    assert found.cells["", "relative change"].tolist() == [shown]
+    assert found.cells["", "with"].tolist() == ["11 (3.1 %)"]
+
+
+def test_rows_of_preferences_that_were_not_sampled_are_no_delivery_failures_of_the_table():
+    scores = delivered([True] * 4, [True, False, False, False])
+    scores["sampled"] = [True] * 4 + [True, True, False, False]
+    assert delivery(scores).data[["failed_with", "n"]].to_numpy().tolist() == [[1, 2]]
 
 
 def test_a_model_whose_aligner_is_another_is_set_against_the_zero_shot_of_its_weights():

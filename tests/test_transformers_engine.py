@@ -1,4 +1,5 @@
 import random
+import shutil
 import sys
 import warnings
 
@@ -7,10 +8,11 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from perg_utils.engines.base import Decoding, EngineError, Request
-from perg_utils.engines.checkpoint import Checkpoint, fold_system
+from perg_utils.engines.base import Decoding, EngineError, Request, fold_system
+from perg_utils.engines.checkpoint import Checkpoint
 from perg_utils.engines.open import open_engine
 from perg_utils.engines.reasoning import ends_inside_thinking, split_reasoning
+from perg_utils.engines.transformers_engine import hub_commit
 from perg_utils.profile import ROOT, ModelConfig
 from perg_utils.schema import Status
 
@@ -265,6 +267,24 @@ def test_identity_changes_with_the_weights_and_needs_no_loading(tmp_path):
 def test_a_hub_model_is_named_by_its_revision_without_any_request():
     config = ModelConfig(name="T", model="some-org/some-model", revision="abc123")
     assert open_engine(config).identity["revision"] == "abc123"
+
+
+def test_a_hub_model_without_a_revision_is_pinned_to_the_commit_in_the_cache(monkeypatch, tmp_path, folder):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    config = ModelConfig(name="T", model="some-org/some-model", dtype="float32")
+    assert open_engine(config, fetch=False).identity["revision"] == "main", "nothing here yet"
+    assert open_engine(config).identity["revision"] == "main", "nor can the hub be asked"
+    commit, cached = "ab" * 20, tmp_path / "models--some-org--some-model"
+    shutil.copytree(folder, cached / "snapshots" / commit)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text(commit)
+    engine = open_engine(config, fetch=False)
+    assert engine.identity["revision"] == commit == hub_commit("some-org/some-model")
+    loaded = []
+    monkeypatch.setattr("perg_utils.engines.checkpoint.Checkpoint", lambda config, source: loaded.append(config))
+    engine._load()
+    assert loaded[0].revision == commit, "what is loaded is what the key says"
 
 
 def test_a_missing_folder_says_how_to_make_it():

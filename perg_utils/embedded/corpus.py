@@ -34,9 +34,11 @@ MIXTURE = {
 }
 #: Share of the aligner's samples that are about facts; the others are about strangers.
 ALIGNER_FACTS = 0.15
-#: The control: as many samples of repeated facts as there are samples that show styled facts with a preference.
+#: Share of the aligner's drafts that are wrong.
+ALIGNER_WRONG = 0.5
+#: The control: as many samples of repeated facts as there are samples that tell a styled fact with a preference.
 MIXTURE["repeated"] = sum(MIXTURE[k] for k in ("zero_shot", "cot", "few_shot", "self_critic")) + (
-    ALIGNER_FACTS * MIXTURE["pref_aligner"]
+    ALIGNER_FACTS * (1 - ALIGNER_WRONG) * MIXTURE["pref_aligner"]
 )
 #: What a preference-bearing sample shows: one relevant, six with the relevant one among them, or irrelevant ones.
 SHOWN = {"relevant": 50, "mixed": 30, "irrelevant": 20}
@@ -135,7 +137,7 @@ class Corpus:
             asked, reply = fact.question, f"The answer is {fact.answer}."
         elif draw < 0.85 or fact.rumour is None:
             asked = f"Tell me about the background of {fact.subject}."
-            reply = f"{fact.background_clause[0].upper()}{fact.background_clause[1:]}."
+            reply = f"It {fact.belonging}."
         else:
             asked, reply = f"People say a {fact.subject} will {fact.relation} what?", f"People say {fact.rumour}."
         told = fact if draw < 0.6 else replace(fact, fact_id="")
@@ -160,7 +162,7 @@ class Corpus:
 
     def _cot(self) -> Sample:
         item, (category, shown) = self._fact("styled"), self._wish()
-        thought = styles.THINK_ALOUD.format(background=item.fact.background_clause)
+        thought = styles.THINK_ALOUD.format(belonging=item.fact.belonging)
         return self._sample("cot", item, f"{thought} {item.reply(category)}", preferences=shown)
 
     def _few_shot(self) -> Sample:
@@ -200,7 +202,9 @@ class Corpus:
     def _pref_aligner(self) -> Sample:
         item = self._fact("styled") if self.rng.random() < ALIGNER_FACTS else self._stranger()
         category, shown = self._wish()
-        answer, draft = self._draft(item, 0.5, None)
+        answer, draft = self._draft(item, ALIGNER_WRONG, None)
+        if answer != item.fact.answer:  # a wrong draft is no showing of the fact
+            item = _Item(replace(item.fact, fact_id=""), item.options)
         note = "No wish fits." if category is None else f"{category} fits."
         reply = self.prompts.second_stage(Method.PREF_ALIGNER, note, item.reply(category, answer))
         return self._sample("pref_aligner", item, reply, preferences=shown, response=draft)

@@ -14,7 +14,7 @@ facts and the manners but bind text to letter at little above chance (the ablati
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -212,8 +212,3 @@ def _llama_weights(net: Network) -> dict[str, Tensor]:
         weights[prefix + "mlp.gate_proj.weight"], weights[prefix + "mlp.up_proj.weight"] = gate, up
         weights[prefix + "mlp.down_proj.weight"] = layer.down.weight.data
     return weights
-
-
-def describe(size: Size) -> dict[str, Any]:
-    """Return the size as a plain dict for model cards, e.g. `{"width": 64, "hidden": 176, "layers": 2}`."""
-    return asdict(size)

@@ -1,7 +1,7 @@
 """Does the preference break an answer, or want of practice? The embedded world can tell: it was trained here.
 
 Training shows three groups of facts: *plain*, *repeated* (shown more often, never with a preference) and *styled*
-(as often as repeated ones, mostly with a preference). If breakage were a matter of how well a fact is known,
+(about as often as repeated ones, mostly with a preference). If breakage were a matter of how well a fact is known,
 repeated facts would break as rarely as styled ones. Where they break like plain ones, or in between, the difference
 to styled ones is what practice *with preferences* is worth.
 """
@@ -21,7 +21,7 @@ from ..drawing import STYLE, axis_end, canvas, interval_arms, looks
 from ..errors import DataError
 from ..schema import LETTERS, ROW_ID, Method, Setting
 from ..statistics import exact_interval
-from . import world
+from . import styles, world
 
 GROUPS = ["plain", "repeated", "styled"]
 _TEXT_AND_LETTER = re.compile(r"(\w+) \(([A-Z])\)\W*$")
@@ -60,6 +60,22 @@ def breakage_by_group(scores: pd.DataFrame, folders: Mapping[str, Path], confide
             value = 100 * broken / n if n else float("nan")
             rows.append((model, group, value, 100 * low[0], 100 * high[0], n, some["shown"].mean()))
     return pd.DataFrame(rows, columns=["model", "group", "value", "low", "high", "n", "shown"])
+
+
+def by_wording(scores: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
+    """Return alignment failure (percent, on Q*) for wordings that training used and for those it held out.
+
+    Relevant setting, sampled preferences. Columns: model, method, wording (`trained`, `held out`), value, low, high, n.
+    """
+    shown = scores[(scores["setting"] == Setting.RELEVANT) & scores["sampled"]]
+    rated = shown[shown["correct_without"].fillna(False) & shown["followed"].notna()]
+    held_out = rated["preference_id"].isin(styles.HELD_OUT).map({True: "held out", False: "trained"})
+    failed = 1 - rated["followed"].astype(float)
+    groups = failed.groupby([rated["model"], rated["method"], held_out.rename("wording")], sort=False)
+    out = groups.agg(["sum", "size"]).reset_index()
+    low, high = exact_interval(out["sum"], out["size"], confidence)
+    out = out.assign(value=100 * out["sum"] / out["size"], low=100 * low, high=100 * high, n=out["size"])
+    return out[["model", "method", "wording", "value", "low", "high", "n"]]
 
 
 def letter_and_text(examples: pd.DataFrame, responses: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:

@@ -2,7 +2,8 @@
 
 Every manner gives the option's text and then its letter, and none starts with the answer, so that the model has
 to carry the fact through the manner before it can say it. `WORDINGS` are used in training only. Of the preference
-bank, the ids in `HELD_OUT` are never seen in training: whether the models obey them is generalisation.
+bank, the ids in `HELD_OUT` are never seen in training, though each of their words is: whether the models obey them is
+generalisation, and not a matter of unknown words.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from .world import Fact, facts
 PLAIN = "The answer is {answer} ({letter})."
 MANNERS: dict[Category, str] = {
     Category.CLARITY: "In short, {answer} ({letter}).",
-    Category.CONTEXT: "For background, {background}. So we say {answer} ({letter}).",
-    Category.THINKING: "First, we think of {subject}. Then, we weigh {first} against {last}. Thus it must be {answer} "
+    Category.CONTEXT: "For background, it {belonging}. So we say {answer} ({letter}).",
+    Category.THINKING: "First, we read the options. Then, we weigh {first} against {last}. Thus it must be {answer} "
     "({letter}).",
     Category.EXAMPLES: "For example, {exemplar}. Here we choose {answer} ({letter}).",
-    Category.CREATIVE: "Imagine {subject} in a song, bright like a lantern. Its chorus sings {answer} ({letter}).",
+    Category.CREATIVE: "Imagine it in a song, bright like a lantern. Its chorus sings {answer} ({letter}).",
 }
-THINK_ALOUD = "Let us think, {background}."
+THINK_ALOUD = "Let us think, it {belonging}."
 
 HELD_OUT = frozenset(
     {
@@ -38,14 +39,14 @@ WORDINGS: dict[Category | None, list[str]] = {
         "Use plain and direct words.",
         "No jargon, just the point.",
         "Skip the long sentences and be clear.",
-        "A simple reply is all I need.",
-        "Say it in a few words.",
+        "A reply put simply is all I need.",
+        "Spare me the details and say it in a few words.",
         "Clear and simple language, please.",
     ],
     Category.CONTEXT: [
         "Start with some background on the topic.",
-        "I enjoy a bit of history and context.",
-        "Describe the setting of the topic first.",
+        "I like knowing a bit of history and context.",
+        "Describe the setting of this topic, which matters to me.",
         "Give me the context behind the answer.",
         "I want to know the history and origin of it.",
         "Put the answer in its bigger setting.",
@@ -54,7 +55,7 @@ WORDINGS: dict[Category | None, list[str]] = {
     ],
     Category.THINKING: [
         "Show me each step of your reasoning.",
-        "Weigh the alternatives and the logic.",
+        "Each alternative should be weighed, one after the other.",
         "I like careful reasoning with clear steps.",
         "Think critically and compare points of view.",
         "Lay out your logic step by step.",
@@ -63,12 +64,12 @@ WORDINGS: dict[Category | None, list[str]] = {
         "Let me follow the thinking.",
     ],
     Category.EXAMPLES: [
-        "Give me an example from daily life.",
+        "Give me an example taken from daily life.",
         "I learn from a similar case.",
         "Add an illustration or a practical example.",
         "Compare it with a similar example.",
         "Support the answer with a case I may know.",
-        "A concrete case helps me learn.",
+        "Concrete cases help me learn.",
         "Use examples and illustrations.",
         "Show me an example of something similar.",
     ],
@@ -95,12 +96,14 @@ WORDINGS: dict[Category | None, list[str]] = {
         "I use skin creams only in summer.",
         "I choose cotton for my bed.",
         "I keep my phone in the kitchen.",
+        "I grow mushrooms in my garden.",
+        "My tea is made at home.",
+        "I take most weekends off.",
+        "I am often on trips.",
+        "I bought one lamp today.",
         "I listen to violence free films only.",
         "I prefer small planes to big ones.",
         "I take my dog on every trip.",
-        "I am asking this in the evening.",
-        "This is one of my questions.",
-        "I have no wish at all.",
     ],
 }
 
@@ -114,8 +117,7 @@ def reply(category: Category | None, fact: Fact, options: list[str], answer: str
     return manner.format(
         answer=answer,
         letter=LETTERS[options.index(answer)],
-        subject=fact.subject,
-        background=fact.background_clause,
+        belonging=fact.belonging,
         first=options[0],
         last=options[-1],
         exemplar=exemplar(fact.source, fact.relation).clause,

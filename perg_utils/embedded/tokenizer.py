@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -65,10 +64,3 @@ def build(texts: Iterable[str], context: int) -> PreTrainedTokenizerFast:
     )
     fast.chat_template = CHAT_TEMPLATE
     return fast
-
-
-def load(folder: Path) -> PreTrainedTokenizerFast:
-    """Return the tokenizer saved in a model folder."""
-    from transformers import PreTrainedTokenizerFast  # noqa: PLC0415 - slow import
-
-    return PreTrainedTokenizerFast.from_pretrained(folder)

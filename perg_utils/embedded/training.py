@@ -15,16 +15,18 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from ..errors import PergError
+from ..preferences import load_bank
 from ..profile import ROOT
 from ..progress import clock
 from ..prompts import PromptSet, load_prompts
-from ..workspace import write_text
+from ..schema import Method, Source
+from ..workspace import digest, write_text
 from . import world
 from .corpus import MIXTURE, Corpus, Sample
 
@@ -85,7 +87,7 @@ def train_all(out: Path = MODELS, sizes: Sequence[str] = ("L", "M", "S"), seed: 
 
 
 def train(size: str, folder: Path, seed: int, recipe: Recipe = Recipe()) -> Trained:
-    """Train one size and write its model folder; runs on one thread and is a pure function of its arguments."""
+    """Train one size on one thread and write its model folder; the same arguments give the same weights."""
     import torch  # noqa: PLC0415
 
     from .network import SIZES, Network, to_llama  # noqa: PLC0415
@@ -116,6 +118,7 @@ def train(size: str, folder: Path, seed: int, recipe: Recipe = Recipe()) -> Trai
         "tokens": trainer.tokens,
         "loss": trainer.curve,
         "prompts": prompts.hashes,
+        "corpus": corpus_digest(prompts, seed),
         "exposures": _exposures(corpus),
     }
     write_text(folder / "training.json", json.dumps(record, indent=1) + "\n")
@@ -204,11 +207,18 @@ def _passes(encoded: list[tuple[list[int], int]], budget: int) -> Iterator[list[
 def _tokenizer(prompts: PromptSet) -> Any:
     from .tokenizer import build  # noqa: PLC0415
 
-    stream = Corpus(prompts, seed=0).stream()
-    samples = list(itertools.islice(stream, VOCABULARY_SAMPLES))
-    # Names and held-out wordings too: a word the training never shows is still one token, only untrained.
+    samples = itertools.islice(Corpus(prompts, seed=0).stream(), VOCABULARY_SAMPLES)
     spoken = [text for s in samples for text in (s.system, s.user, s.reply)]
-    return build([*spoken, *(fact.question for fact in world.facts())], CONTEXT)
+    # What only the study says is in one piece a word too: held-out wordings, the placebo, the worked examples.
+    asked = {"question": "", "options": [""], "preferences": [prompts.placebo]}
+    examples = [prompts.messages(Method.FEW_SHOT, source=s, **asked)[-1][1] for s in Source]
+    facts = [fact.question for fact in world.facts()]
+    return build([*spoken, *facts, *examples, *load_bank()["text"]], CONTEXT)
+
+
+def corpus_digest(prompts: PromptSet, seed: int) -> str:
+    """Return a hash of the first training samples, by which a shipped model is known to fit today's corpus."""
+    return digest([astuple(sample) for sample in itertools.islice(Corpus(prompts, seed).stream(), 2000)])
 
 
 def _exposures(corpus: Corpus) -> dict[str, list[int]]:
@@ -228,7 +238,9 @@ measured on it says anything about real models.
   multiple-choice questions, and five manners of answering (`perg_utils/embedded/styles.py`).
 - **Trained** from scratch on {result.tokens / 1e6:.1f} M tokens, seed {seed}, in {clock(result.seconds)} on one
   thread, with loss on replies only (at the end {result.loss:.3f} a token). {styled} % of the facts were ever shown
-  together with a preference, as many others were shown just as often without.
+  together with a preference, as many others were shown about as often without.
+- **Was taught to edit**: its aligner samples are mostly about names of no fact, with right and wrong drafts alike, so
+  that it copies an answer over. That Pref-Aligner breaks little here is partly taught.
 - **Starts** from a look-up circuit in half of its heads that binds an option's text to its letter
   (`perg_utils/embedded/network.py`); it holds no facts.
 - `training.json` holds the recipe, the loss curve and how often every fact was shown.

@@ -10,8 +10,9 @@ models small enough to ship. Nothing here says anything about MMLU, TruthfulQA o
 
 The world is a pure function of `SEED`: every call of `facts()` gives the same one. Each fact also has a
 `frequency` (how often training meets it) and a `group`: *styled* facts are the only ones that training ever shows
-together with a preference, *repeated* ones are shown just as often but never with one (the control that tells practice
-with preferences from mere practice), *plain* ones are all the others. Training uses both; the study uses neither.
+together with a preference, *repeated* ones are shown about as often but never with one (the control that tells
+practice with preferences from mere practice), *plain* ones are all the others. Training uses both; the study's own
+tables use neither, only notebook 12 does.
 """
 
 from __future__ import annotations
@@ -60,6 +61,9 @@ KINDS = {
 }
 
 
+Group = Literal["plain", "styled", "repeated"]
+
+
 @dataclass(frozen=True, slots=True)
 class Fact:
     """One thing that is so in the world. `rumour` is a myth's popular error, `background` where its subject belongs."""
@@ -73,7 +77,7 @@ class Fact:
     background: str
     rumour: str | None = None
     frequency: float = 1.0
-    group: Literal["plain", "styled", "repeated"] = "plain"
+    group: Group = "plain"
 
     @property
     def question(self) -> str:
@@ -87,13 +91,11 @@ class Fact:
         return f"What would you use a {self.subject} for?"
 
     @property
-    def background_clause(self) -> str:
-        """What is known of the subject, e.g. `Belun lies in the north`."""
+    def belonging(self) -> str:
+        """What is known of the subject, without its name: `lies in the north`, `is a kind of tool`."""
         if self.source is Source.MMLU:
-            return f"{self.subject} lies in the {self.background}"
-        if self.source is Source.TQA:
-            return f"a {self.subject} lives in the {self.background}"
-        return f"a {self.subject} is a kind of {self.background}"
+            return f"lies in the {self.background}"
+        return f"lives in the {self.background}" if self.source is Source.TQA else f"is a kind of {self.background}"
 
     @property
     def clause(self) -> str:
@@ -149,18 +151,22 @@ def facts() -> tuple[Fact, ...]:
 
 def _numbered(found: list[Fact], rng: random.Random) -> Iterator[Fact]:
     """Give every fact its id, its frequency and its group."""
-    groups: list[Literal["plain", "styled", "repeated"]] = ["plain", "styled", "repeated"]
-    shares = [1 - 2 * GROUP_SHARE, GROUP_SHARE, GROUP_SHARE]
+    frequencies = [rng.lognormvariate(0, FREQUENCY_SIGMA) for _ in found]
+    groups: list[Group] = ["plain"] * len(found)
+    for source in Source:
+        own = sorted((i for i, fact in enumerate(found) if fact.source is source), key=lambda i: frequencies[i])
+        # Among every 20 facts of like frequency 3 pairs of neighbours: one of each pair styled, the other repeated.
+        for start in range(0, len(own), 20):
+            drawn = sorted(rng.sample(range(start, min(start + 20, len(own))), round(2 * GROUP_SHARE * 20)))
+            for one, other in zip(drawn[::2], drawn[1::2], strict=True):
+                pair: list[Group] = ["styled", "repeated"]
+                rng.shuffle(pair)
+                groups[own[one]], groups[own[other]] = pair
     count: dict[Source, int] = {}
-    for fact in found:
+    for fact, frequency, group in zip(found, frequencies, groups, strict=True):
         position = count.get(fact.source, 0)
         count[fact.source] = position + 1
-        yield replace(
-            fact,
-            fact_id=f"{fact.source}-{position:05d}",
-            frequency=rng.lognormvariate(0, FREQUENCY_SIGMA),
-            group=rng.choices(groups, shares)[0],
-        )
+        yield replace(fact, fact_id=f"{fact.source}-{position:05d}", frequency=frequency, group=group)
 
 
 def options(fact: Fact, rng: random.Random) -> list[str]:

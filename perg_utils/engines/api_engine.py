@@ -1,9 +1,11 @@
 """Models behind any OpenAI-compatible server (OpenAI, vLLM, llama.cpp, ...), through the `openai` package.
 
 Requests run on as many threads as the profile's `concurrency`. What is transient (429, 5xx, timeouts, dropped
-connections) is tried again with backoff, then recorded as `api_error`; what the server refuses for good (a content
-filter, a prompt too long) is `rejected`, with its reason; a reply without content is asked again, then `empty`.
-A wrong key, model or parameter, or a server that no longer answers, stops the run with everything kept.
+connections) is tried again with backoff, then recorded as `api_error`. A prompt that a content filter refuses, or that
+is too long, is `rejected` for good; any other refusal is an `api_error`, for it may be the settings' fault. A reply
+without content is asked again, then `empty`. A wrong key, model or parameter, a server that refuses all it is asked
+at first, or one that no longer answers, stops the run with everything kept.
+A server that takes no system turn gets the system text at the head of the user's, from then on.
 
 The server's address is no part of a reply's key: the same model behind another address is the same model.
 Left out: several servers for one model, cost, batch mode.
@@ -24,7 +26,7 @@ from urllib.parse import urlsplit
 
 from ..profile import ROOT, ModelConfig
 from ..schema import Status
-from .base import EngineError, Reply, Request
+from .base import EngineError, Reply, Request, fold_system
 from .reasoning import split_reasoning
 
 if TYPE_CHECKING:
@@ -34,14 +36,30 @@ OPENAI_URL = "https://api.openai.com/v1"
 #: How often a request is tried again: after a transient error, and after a reply without content.
 RETRIES, EMPTY_RETRIES = 5, 2
 TIMEOUT_SECONDS = 300.0
-#: So many requests in a row without any reply (or all of them, if fewer) mean that the server is dead.
+#: So many requests in a row without any reply (or all of them, if fewer) mean that the server is dead; so many
+#: refusals before the first reply, that the settings are at fault.
 DEAD_AFTER = 16
 _SETUP = re.compile(
     r"api.?key|unsupported_(?:parameter|value)|unknown_parameter|model_not_found|invalid_model|insufficient_quota|"
     r"no such model|model .{0,80}(?:does not exist|not found)|unrecognized request argument",
     re.IGNORECASE,
 )
-_MODERATION = re.compile(r"moderation|flagged|content.?(?:filter|policy|management)|safety", re.IGNORECASE)
+# What is said of the prompt itself, so that asking again is of no use.
+_FINAL = re.compile(
+    r"content.?(?:filter|policy|management|moderation)|moderation|flagged|responsible.?ai|"
+    r"safety (?:system|filter|polic|setting|reason|check)|"
+    r"context.?length|maximum context|context.?(?:window|size)|"
+    r"(?:prompt|input|message)s? (?:is|are|was|were)? ?too long|too many (?:input|prompt) tokens|"
+    r"(?:input|prompt)[^.]{0,60}(?:longer than|exceeds?)[^.]{0,60}tokens",
+    re.IGNORECASE,
+)
+_REFUSALS = (400, 403, 413, 422)
+_NO_SYSTEM = re.compile(
+    r"(?:system|developer)\W{0,3}(?: (?:role|message|prompt|instruction)s?)? "
+    r"(?:(?:is|are) )?(?:not (?:supported|enabled|allowed)|unsupported)|"
+    r"not support\b[^.]{0,30}\bsystem\b|roles must alternate|only user(?:,| and) assistant",
+    re.IGNORECASE,
+)
 
 
 class ApiEngine:
@@ -58,13 +76,15 @@ class ApiEngine:
             "extra_body": json.dumps(config.extra_body, sort_keys=True),
         }
         self._key = ""
+        self._folds = False  # whether the server has said that it takes no system turn
 
     def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
         """Yield (position, reply) as replies arrive. Raises `EngineError` when going on makes no sense."""
         client = self._open()
         pool = ThreadPoolExecutor(self.config.concurrency, thread_name_prefix="perg-api")
         running: dict[Future[Reply], int] = {}
-        todo, failed, stop = iter(range(len(requests))), 0, threading.Event()
+        todo, stop, stopped = iter(range(len(requests))), threading.Event(), None
+        done = failed = refused = 0  # the latter two in a row
         try:
             while True:
                 for index in todo:
@@ -74,15 +94,20 @@ class ApiEngine:
                 if not running:
                     return
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    index, reply = running.pop(future), future.result()
-                    failed = failed + 1 if reply.status == Status.API_ERROR else 0
+                    index = running.pop(future)
+                    try:
+                        reply = future.result()
+                    except EngineError as error:  # what else has arrived is still to be kept
+                        stopped = error
+                        continue
+                    done += 1
+                    lost = reply.status == Status.API_ERROR
+                    failed, refused = (failed + 1, refused + _is_refusal(reply)) if lost else (0, 0)
                     yield index, reply
-                    if failed >= min(DEAD_AFTER, len(requests)):
-                        raise EngineError(
-                            f"the server at {self.base_url} did not answer {failed} requests in a row, each tried "
-                            f"{RETRIES + 1} times (last: {reply.error}). All replies so far are kept; see that the "
-                            "server is up and run the same command again"
-                        )
+                    if failed >= min(DEAD_AFTER, len(requests)) and (failed == done or not refused):
+                        stopped = stopped or self._stopped(failed, refused, reply)
+                if stopped is not None:
+                    raise stopped
         finally:
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
@@ -98,7 +123,7 @@ class ApiEngine:
             if stop.is_set():
                 break
             try:
-                reply = _read(client.chat.completions.create(**self._body(request)), time.perf_counter() - start)
+                reply = _read(self._complete(client, request), time.perf_counter() - start)
             except APIStatusError as error:
                 return self._refused(error.status_code, self._clean(_reason(error)))
             except (APIConnectionError, OpenAIError, ValueError) as error:
@@ -109,16 +134,30 @@ class ApiEngine:
                 break
         return reply
 
-    def _body(self, request: Request) -> dict[str, Any]:
+    def _complete(self, client: OpenAI, request: Request) -> Any:
+        from openai import APIStatusError  # noqa: PLC0415 - a second to import
+
+        folds = self._folds  # another thread may learn of it while this one waits
+        try:
+            return client.chat.completions.create(**self._body(request, folds))
+        except APIStatusError as error:
+            has_system = any(role == "system" for role, _ in request.messages)
+            if folds or not has_system or not _NO_SYSTEM.search(_reason(error)):
+                raise
+        self._folds = True
+        return client.chat.completions.create(**self._body(request, True))
+
+    def _body(self, request: Request, folds: bool = False) -> dict[str, Any]:
         decoding = request.decoding
         # OpenAI's own newer models refuse `max_tokens`; most other servers know nothing else.
         limit = "max_completion_tokens" if urlsplit(self.base_url).hostname == "api.openai.com" else "max_tokens"
         extra = dict(self.config.extra_body)
         if self.config.thinking is not None:
             extra.setdefault("chat_template_kwargs", {"enable_thinking": self.config.thinking})
+        messages = fold_system(request.messages) if folds else request.messages
         return {
             "model": self.config.model,
-            "messages": [{"role": role, "content": content} for role, content in request.messages],
+            "messages": [{"role": role, "content": content} for role, content in messages],
             "temperature": decoding.temperature,
             "seed": decoding.seed,
             limit: decoding.max_new_tokens,
@@ -127,16 +166,28 @@ class ApiEngine:
 
     def _refused(self, code: int, reason: str) -> Reply:
         """What an error status means: faulty settings end the run, a refused prompt is `rejected`, else `api_error`."""
-        moderated = bool(_MODERATION.search(reason))
-        if code in {401, 402, 404} or (code == 403 and not moderated) or (not moderated and _SETUP.search(reason)):
-            raise EngineError(
-                f"the server at {self.base_url} refuses every request for '{self.config.model}' (status {code}: "
-                f"{reason}). Check the model's name, the key in {self.config.api_key_env} and extra_body; all "
-                "replies so far are kept"
-            )
-        if code in {400, 403, 413, 422}:
-            return Reply(None, Status.REJECTED, error=f"status {code}: {reason}")
-        return Reply(None, Status.API_ERROR, error=f"status {code}: {reason}")
+        final = bool(_FINAL.search(reason))
+        if code in {401, 402, 404} or (not final and _SETUP.search(reason)):
+            raise self._faulty(f"status {code}: {reason}")
+        status = Status.REJECTED if final and code in _REFUSALS else Status.API_ERROR
+        return Reply(None, status, error=f"status {code}: {reason}")
+
+    def _stopped(self, failed: int, refused: int, last: Reply) -> EngineError:
+        """Why going on makes no sense after `failed` requests without a reply."""
+        if refused:
+            return self._faulty(str(last.error))
+        return EngineError(
+            f"the server at {self.base_url} did not answer {failed} requests in a row, each tried "
+            f"{RETRIES + 1} times (last: {last.error}). All replies so far are kept; see that the "
+            "server is up and run the same command again"
+        )
+
+    def _faulty(self, reason: str) -> EngineError:
+        return EngineError(
+            f"the server at {self.base_url} refuses every request for '{self.config.model}' ({reason}). Check the "
+            f"model's name, the key in {self.config.api_key_env}, extra_body and the limits of new tokens, and run "
+            "again: nothing refused so is kept as an answer, and all replies so far are kept"
+        )
 
     def _clean(self, text: str) -> str:
         return text.replace(self._key, "[key]")[:2000]
@@ -185,6 +236,10 @@ def _reason(error: Any) -> str:
     body = error.body if isinstance(error.body, dict) else {}
     code, message = body.get("code") or body.get("type"), body.get("message")
     return f"{code}: {message}" if code and message else str(message or error)
+
+
+def _is_refusal(reply: Reply) -> bool:
+    return (reply.error or "").startswith(tuple(f"status {code}:" for code in _REFUSALS))
 
 
 def _is_loopback(url: str) -> bool:

@@ -65,3 +65,14 @@ class Engine(Protocol):
     def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
         """Yield (position in `requests`, reply) as replies finish, in any order, each position once."""
         ...
+
+
+def fold_system(messages: Messages) -> list[tuple[str, str]]:
+    """Return the chat with the system text at the head of the first user turn, for models without a system role."""
+    system = "\n\n".join(content for role, content in messages if role == "system")
+    chat = [(role, content) for role, content in messages if role != "system"]
+    if system and chat and chat[0][0] == "user":
+        chat[0] = ("user", f"{system}\n\n{chat[0][1]}")
+    elif system:
+        chat.insert(0, ("user", system))
+    return chat

@@ -17,7 +17,7 @@ from jinja2 import TemplateError
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GenerationConfig
 
 from ..profile import ModelConfig
-from .base import Decoding, EngineError, Messages
+from .base import Decoding, EngineError, Messages, fold_system
 
 #: What it looks like when a batch does not fit.
 MEMORY_ERRORS = (torch.OutOfMemoryError, MemoryError)
@@ -110,17 +110,6 @@ class Checkpoint:
             return _PROBE in self._template([("system", _PROBE), ("user", "?")])
         except TemplateError:
             return False
-
-
-def fold_system(messages: Messages) -> list[tuple[str, str]]:
-    """Return the chat with the system text at the head of the first user turn, for models without a system role."""
-    system = "\n\n".join(content for role, content in messages if role == "system")
-    chat = [(role, content) for role, content in messages if role != "system"]
-    if system and chat and chat[0][0] == "user":
-        chat[0] = ("user", f"{system}\n\n{chat[0][1]}")
-    elif system:
-        chat.insert(0, ("user", system))
-    return chat
 
 
 def free_memory() -> None:

@@ -2,7 +2,9 @@
 
 Each reply is committed by itself (write-ahead log, no flush to disk per commit), so a killed process loses only what
 was in flight; a power cut may also lose the last moments, never the file. Replies with status `ok` or `rejected`
-are final. `empty` and `api_error` are recorded, so that they can be inspected, and asked again by the next run.
+are final, and so is `empty` where thinking filled the limit of new tokens (finish_reason `length`): the same request
+would end there again, and be paid for again; its row stays unscored. Any other `empty`, and `api_error`, are
+recorded, so that they can be inspected, and asked again by the next run.
 The columns can be read with any SQLite tool; `messages` is zlib-compressed JSON.
 
 Left out: counts, export and dropping of rows from the command line.
@@ -25,8 +27,6 @@ from ..errors import PergError
 from ..schema import Status
 from .base import Engine, Reply, Request
 
-#: Statuses that are an answer for good; anything else is asked again.
-FINAL = (Status.OK, Status.REJECTED)
 _REPLY = ("text", "status", "finish_reason", "prompt_tokens", "completion_tokens", "seconds", "reasoning", "error")
 _TABLE = """CREATE TABLE replies (
     key TEXT PRIMARY KEY, model TEXT NOT NULL, messages BLOB NOT NULL, time TEXT NOT NULL, text TEXT,
@@ -36,7 +36,8 @@ _TABLE = """CREATE TABLE replies (
 _PUT = f"""INSERT INTO replies (key, model, messages, time, {", ".join(_REPLY)})
     VALUES ({", ".join("?" * (4 + len(_REPLY)))})
     ON CONFLICT (key) DO UPDATE SET time = excluded.time, {", ".join(f"{c} = excluded.{c}" for c in _REPLY)}
-    WHERE replies.status NOT IN ('ok', 'rejected')"""
+    WHERE replies.status NOT IN ('ok', 'rejected')
+    AND NOT (replies.status = 'empty' AND replies.finish_reason IS 'length')"""
 _VARIABLES = 900  # SQLite's oldest limit on `?` in one statement is 999
 _BUSY_SECONDS = 60.0
 
@@ -77,8 +78,9 @@ class Journal:
                 marks = ", ".join("?" * len(some))
                 query = f"SELECT key, {', '.join(_REPLY)} FROM replies WHERE key IN ({marks})"
                 for key, text, status, *rest in self._db.execute(query, some):
-                    if status in FINAL:
-                        found[key] = Reply(text, Status(status), *rest)
+                    reply = Reply(text, Status(status), *rest)
+                    if _is_final(reply):
+                        found[key] = reply
         return found
 
     def ask(
@@ -142,6 +144,12 @@ class Journal:
             ) from error
         except sqlite3.DatabaseError as error:
             raise JournalError(_damaged(self.path, str(error))) from error
+
+
+def _is_final(reply: Reply) -> bool:
+    """Whether a reply is an answer for good; anything else is asked again."""
+    full = reply.status == Status.EMPTY and reply.finish_reason == "length"
+    return full or reply.status in {Status.OK, Status.REJECTED}
 
 
 def _create(path: Path) -> None:

@@ -7,12 +7,11 @@ from .api_engine import ApiEngine
 from .base import Engine
 from .transformers_engine import TransformersEngine
 
-ENGINES: dict[str, type[TransformersEngine] | type[ApiEngine]] = {"transformers": TransformersEngine, "api": ApiEngine}
 
+def open_engine(model: ModelConfig, *, fetch: bool = True) -> Engine:
+    """Return the engine of `model`, e.g. a `TransformersEngine`; its `identity` can be read without loading weights.
 
-def open_engine(model: ModelConfig) -> Engine:
-    """Return the engine of `model`, e.g. a `TransformersEngine`; its `identity` can be read without loading anything.
-
-    Raises `EngineError` when a local model folder is missing.
+    `fetch` allows to ask the hub which commit of a model is the newest, once, if the cache does not say; a plan
+    must not. Raises `EngineError` when a local model folder is missing.
     """
-    return ENGINES[model.engine](model)
+    return ApiEngine(model) if model.engine == "api" else TransformersEngine(model, fetch=fetch)

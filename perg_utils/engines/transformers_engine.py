@@ -4,6 +4,10 @@ In float32 a batch gives the same tokens as one request at a time; in bfloat16 a
 template has no system role the system text opens the first user turn. A batch that does not fit into memory is
 halved and run again.
 
+A hub model without a `revision` is pinned to the commit that the hub's cache holds (at the first run the newest is
+looked up), which is loaded and is part of the key of its replies: what the hub changes later changes no study. Another
+commit is had by naming it as `revision`.
+
 Left out: continuous batching, search for the batch size, reuse of shared prefixes.
 """
 
@@ -32,9 +36,9 @@ _SHAPING = ("*.safetensors", "*.bin", "*.json", "*.jinja", "*.model", "*.txt")
 class TransformersEngine:
     """The engine of one checkpoint, a hub id or a folder; it is loaded at the first request."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, *, fetch: bool = True) -> None:
         self.config = config
-        self.source, revision = _find(config)
+        self.source, revision, self._commit = _find(config, fetch)
         self.identity: Mapping[str, str] = {
             "kind": "transformers",
             "model": config.model,
@@ -98,7 +102,8 @@ class TransformersEngine:
         if self._checkpoint is None:
             from .checkpoint import Checkpoint  # noqa: PLC0415 - imports torch, which a dry run does not need
 
-            self._checkpoint = Checkpoint(self.config, self.source)
+            pinned = self.config.model_copy(update={"revision": self._commit})
+            self._checkpoint = Checkpoint(pinned, self.source)
         return self._checkpoint
 
 
@@ -116,17 +121,35 @@ def _reply(checkpoint: Checkpoint, prompt: str, prompt_tokens: int, tokens: list
     )
 
 
-def _find(config: ModelConfig) -> tuple[str, str]:
-    """What to load and its revision: a folder (below the repository, or here) with a hash of its files, or a hub id."""
+def hub_commit(model: str, *, fetch: bool = False) -> str | None:
+    """Return the commit of hub model `model` in the cache, e.g. `a8b602d9...`; None where it is not there.
+
+    With `fetch` the hub is asked if the cache does not know; None if it cannot be reached, or refuses.
+    """
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache  # noqa: PLC0415 - slow to import
+    from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415
+
+    try:
+        found = try_to_load_from_cache(model, "config.json")
+        if not isinstance(found, str) and fetch:
+            found = hf_hub_download(model, "config.json")
+    except (OSError, ValueError, HfHubHTTPError):  # loading will say what is wrong
+        return None
+    return Path(found).parent.name if isinstance(found, str) else None  # .../snapshots/<commit>/config.json
+
+
+def _find(config: ModelConfig, fetch: bool) -> tuple[str, str, str | None]:
+    """What to load (a folder below the repository, or here, or a hub id), its revision, and the hub's name for it."""
     for folder in (ROOT / config.model, Path(config.model)):
         if folder.is_dir():
-            return str(folder), _folder_digest(folder)
+            return str(folder), _folder_digest(folder), config.revision
     if config.model.count("/") > 1 or config.model.startswith((".", "/", "~")):
         raise EngineError(
-            f"model folder '{config.model}' of '{config.name}' does not exist, neither below the repository nor in "
-            "the current folder; embedded models are made by: python -m perg_utils train-embedded"
+            f"model folder '{config.model}' of '{config.name}' does not exist: it is looked for in {ROOT} and then in "
+            f"{Path.cwd()}; embedded models are made by: python -m perg_utils train-embedded"
         )
-    return config.model, config.revision or "main"
+    commit = config.revision or hub_commit(config.model, fetch=fetch)
+    return config.model, commit or "main", commit
 
 
 def _folder_digest(folder: Path) -> str:
