@@ -18,10 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import inference
+from .engines.open import check_engine
 from .errors import PergError
 from .execution import StepFailed, execute
-from .profile import ROOT, Profile, load_profile
+from .profile import PROFILES, ROOT, Profile, load_profile, profile_path
 from .progress import LINE, clock
+from .prompts import load_prompts
 from .schema import RELEVANT_SHOWN
 from .state import Fingerprints, State, Step, files, locked
 from .workspace import Workspace
@@ -52,6 +54,7 @@ def steps(profile: Profile, workspace: Workspace) -> list[Step]:
     printed = tuple(f"{pages}/tables/*.{form}" for form in ("csv", "md", "tex"))
     drawn = tuple(f"{pages}/*.{form}" for form in ("pdf", "png", "csv"))
     # Only the embedded models can tell why an answer broke: their training is known.
+    trained_here = [m for m in profile.models if (ROOT / m.model / "training.json").is_file()]
     practice = tuple(f"{pages}/practice.{form}" for form in ("pdf", "png", "csv"))
     why = [step("12_explain_breakage", tables("examples", "responses", "answers", "scores"), practice)]
     return [
@@ -62,7 +65,7 @@ def steps(profile: Profile, workspace: Workspace) -> list[Step]:
         step("06_score_metrics", everything[:5], tables("scores", "metrics")),
         step("07_render_tables", everything[5:], printed),
         step("08_render_figures", everything[5:], drawn),
-        *(why if profile.data.origin == "embedded" else []),
+        *(why if profile.data.origin == "embedded" and trained_here else []),
         step("09_write_report", everything + printed + drawn, (f"{pages}/report.html", f"{run}/manifest.json")),
     ]
 
@@ -113,14 +116,22 @@ def run(command: Command, make_steps: Callable[[Profile, Workspace], list[Step]]
     Raises `PergError`: for a failed notebook with the cell, the error and the command that resumes.
     """
     profile = load_profile(command.profile, command.overrides)
+    _check_place(command, profile)
     workspace = Workspace.of(command.out, profile.name)
     plan = make_steps(profile, workspace)
     chosen = select(plan, command.only)
+    _check_ready(profile, chosen)
     began, ran = time.monotonic(), 0
     with locked(workspace.run):
         state, fingerprints = State(workspace.run / "state.json"), Fingerprints(profile)
         for gone in state.forget_others(plan):
             print(f"removed the outputs of {gone}, which this profile does not have (its replies stay in the journal)")
+        for step in plan[: plan.index(chosen[-1])]:
+            if step not in chosen and not state.up_to_date(step, fingerprints.of(step)):
+                print(
+                    f"note: {step.id} is not up to date with this profile and code, and --only leaves it out",
+                    flush=True,
+                )
         for step in chosen:
             head = f"[{plan.index(step) + 1}/{len(plan)}] {step.id}"
             _check_inputs(step, plan)
@@ -188,6 +199,31 @@ def _run_step(step: Step, head: str, command: Command, workspace: Workspace) -> 
     except KeyboardInterrupt:
         print(f"\ninterrupted in {step.id}; finished work is kept\nto resume: {command.resume()}", file=sys.stderr)
         raise
+
+
+def _check_place(command: Command, profile: Profile) -> None:
+    """Keep a user's own profile, and tried-out settings, from replacing the results of a shipped profile unseen."""
+    if command.out != ROOT:
+        return
+    path = profile_path(command.profile)
+    if path.resolve().parent != PROFILES and (PROFILES / f"{profile.name}.yaml").is_file():
+        raise PipelineError(
+            f"{path} is called '{profile.name}', like a profile that is shipped, and would replace its results; "
+            f"change its `name`, or use --out DIR"
+        )
+    if command.overrides:
+        print(f"note: with --set, the results of '{profile.name}' are replaced; --out DIR keeps them apart", flush=True)
+
+
+def _check_ready(profile: Profile, chosen: list[Step]) -> None:
+    """Find before the first step what would stop a later one: prompts, model folders, keys."""
+    load_prompts(profile.prompts)
+    models = [profile.model(step.model) for step in chosen if step.model is not None]
+    models += [profile.model(model.aligner) for model in models if model.aligner is not None]
+    if profile.judge.model is not None and any(step.id == "05_judge_alignment" for step in chosen):
+        models.append(profile.judge.model)
+    for model in models:
+        check_engine(model)
 
 
 def _check_inputs(step: Step, plan: list[Step]) -> None:

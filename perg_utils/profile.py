@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from .errors import PergError
 from .schema import Method, Setting, Source
@@ -36,7 +36,9 @@ class DataConfig(_Strict):
     origin: Literal["embedded", "hub", "local"]
     path: Path | None = None
     sources: list[Source] = [Source.TQA, Source.CQA, Source.MMLU]
-    limit: dict[Source, int] | int | None = Field(None, description="questions per source, sampled with the seed")
+    limit: dict[Source, PositiveInt] | PositiveInt | None = Field(
+        None, description="questions per source, sampled with the seed"
+    )
     allow_incomplete: bool = Field(False, description="accept fewer questions than the paper's 5,170 / 817 / 1,221")
     preferences: Literal["sampled", "full"] = "sampled"
 

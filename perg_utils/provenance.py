@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .engines.transformers_engine import hub_commit
+from .preferences import BANK
 from .profile import ModelConfig, Profile
 from .prompts import load_prompts
 from .workspace import Workspace, file_digest, write_text
@@ -35,6 +36,7 @@ def collect(profile: Profile, root: Path) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "packages": {name: _version(name) for name in PACKAGES},
         "seeds": {"study": profile.seed, "decoding": profile.decoding.seed},
+        "preferences": file_digest(BANK),
         "prompts": {"set": profile.prompts, "hashes": load_prompts(profile.prompts).hashes},
         "models": {
             m.name: {"model": m.model, "revision": _revision(m, root), "files": _weights(m.model, root)}

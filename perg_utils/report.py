@@ -99,7 +99,9 @@ def findings(metrics: pd.DataFrame, scores: pd.DataFrame, profile: Profile) -> l
 def caveats(profile: Profile) -> list[str]:
     """Return what a reader must keep in mind about this run."""
     kind = (
-        "a set of rules, not a language model or a person" if profile.judge.kind == "heuristic" else "a language model"
+        "rules that know the styles of the embedded models and nothing else"
+        if profile.judge.kind == "heuristic"
+        else "a language model"
     )
     said = [
         f"Whether a preference was followed is the reading of one judge, {judge_label(profile)}: {kind}; "
@@ -107,7 +109,7 @@ def caveats(profile: Profile) -> list[str]:
         "Intervals cover chance among questions, not the wording of prompts and preferences, nor the judge's errors.",
     ]
     if profile.world == "invented":
-        said.insert(0, "The world is invented and the models are tiny: nothing here is a statement about real models.")
+        said.insert(0, "The world is invented: nothing here says how a model does on real questions.")
     if any(Method.PREF_ALIGNER in methods for methods in profile.grid.values()):
         said.append(
             "Pref-Aligner edits the very answer it is compared with; the other methods answer anew, so that plain "
@@ -149,14 +151,12 @@ def _pairings(names: list[str], profile: Profile) -> str:
 
 
 def _placebo(scores: pd.DataFrame, profile: Profile) -> str:
-    pairs = [
-        (ref, arm)
-        for ref, arm in against_setting(scores, Setting.PLACEBO)
-        if arm.method == Method.ZERO_SHOT and arm.setting == Setting.RELEVANT
-    ]
-    if not pairs:
-        return ""
+    pairs = [(ref, arm) for ref, arm in against_setting(scores, Setting.PLACEBO) if arm.method == Method.ZERO_SHOT]
+    # Compared and corrected as in the table, then the relevant setting is told.
     found = compare(scores, pairs, Metric.BREAKAGE_RATE, profile.statistics, profile.seed)
+    found = found[found["setting"] == Setting.RELEVANT]
+    if found.empty:
+        return ""
     return (
         "A neutral sentence in place of the preference breaks "
         f"{_span(found, 'reference_value', '{:.1f} %')}; on the same questions the preference changes this by "
@@ -165,14 +165,11 @@ def _placebo(scores: pd.DataFrame, profile: Profile) -> str:
 
 
 def _aligner(scores: pd.DataFrame, profile: Profile) -> str:
-    pairs = [
-        (ref, arm)
-        for ref, arm in against_method(scores, stand_ins(profile))
-        if arm.method == Method.PREF_ALIGNER and arm.setting == Setting.RELEVANT
-    ]
-    if not pairs:
-        return ""
+    pairs = [(ref, arm) for ref, arm in against_method(scores, stand_ins(profile)) if arm.method == Method.PREF_ALIGNER]
     found = compare(scores, pairs, Metric.ROBUSTNESS_ERROR, profile.statistics, profile.seed)
+    found = found[found["setting"] == Setting.RELEVANT]
+    if found.empty:
+        return ""
     return (
         f"Pref-Aligner changes the robustness error of zero_shot by {_points(found)} points on the same questions "
         f"(below zero is better), {_clear(found)}."
@@ -181,7 +178,9 @@ def _aligner(scores: pd.DataFrame, profile: Profile) -> str:
 
 def _clear(found: pd.DataFrame) -> str:
     clear = int((found["p_holm"] < 0.05).sum())
-    return f"a clear difference in {clear} of {len(found)} comparisons (exact McNemar, Holm-corrected, p < 0.05)"
+    return (
+        f"a clear difference in {clear} of {len(found)} comparisons (exact McNemar, p < 0.05 as corrected in the table)"
+    )
 
 
 def _points(found: pd.DataFrame) -> str:

@@ -96,7 +96,7 @@ class State:
             self.steps: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             self.steps = {}
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             raise StateError(f"{path} cannot be read ({error}); delete it and run again: replies are kept") from None
 
     def up_to_date(self, step: Step, fingerprint: str) -> bool:

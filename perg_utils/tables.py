@@ -168,10 +168,9 @@ def aligner_table(metrics: pd.DataFrame, scores: pd.DataFrame, profile: Profile)
 
 
 def method_comparison_table(metrics: pd.DataFrame, scores: pd.DataFrame, profile: Profile) -> Table | None:
-    """Return robustness error of every method against zero-shot on the same questions."""
-    found = compare(
-        scores, against_method(scores, stand_ins(profile)), Metric.ROBUSTNESS_ERROR, profile.statistics, profile.seed
-    )
+    """Return robustness error of the other methods against zero-shot on the same questions (Pref-Aligner: its own)."""
+    others = [pair for pair in against_method(scores, stand_ins(profile)) if pair[1].method != Method.PREF_ALIGNER]
+    found = compare(scores, others, Metric.ROBUSTNESS_ERROR, profile.statistics, profile.seed)
     caption = "Robustness error of each method minus that of zero_shot on the same questions, in points."
     columns = ["model", "method", "setting"]
     return _comparison(

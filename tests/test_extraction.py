@@ -287,9 +287,9 @@ def test_every_letter_is_read_alike(letter, form):
 )  # fmt: skip
 def test_time_grows_linearly_on_hostile_responses(piece):
     response = piece * (200_000 // len(piece))
-    start = time.perf_counter()
+    start = time.process_time()
     extract_answer(response, GOODS)
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 3
 
 
 def test_the_table_has_a_row_for_every_response_and_keeps_why_there_is_none():

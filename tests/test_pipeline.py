@@ -14,7 +14,7 @@ import toy
 
 from perg_utils import pipeline
 from perg_utils.errors import PergError
-from perg_utils.profile import ROOT, load_profile
+from perg_utils.profile import PROFILES, ROOT, load_profile
 from perg_utils.state import Fingerprints, State, StateError, Step, _ingredients, _local_weights, files, locked
 from perg_utils.workspace import Workspace
 
@@ -359,3 +359,32 @@ def test_the_resume_command_carries_the_options_quoted(tmp_path, monkeypatch):
     expected = f"./run_all.sh --profile '/p/my own.yaml' --only 06,07 --set 'a=b c' --set d=1 --out {tmp_path / 'o'}"
     assert command.resume() == expected
     assert pipeline.Command().resume() == "./run_all.sh"
+
+
+def test_a_profile_with_a_shipped_name_does_not_replace_the_shipped_results(tmp_path):
+    text = (PROFILES / "demo.yaml").read_text(encoding="utf-8")
+    (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(pipeline.PipelineError, match=r"called 'demo'.*change its `name`"):
+        pipeline.run(pipeline.Command(profile=str(tmp_path / "mine.yaml")))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("prompts=nowhere", "no prompt set 'nowhere'"),
+        ("models.0.model=./nowhere", "nowhere"),
+        ("models.0={name: far, engine: api, model: m, api_key_env: NO_SUCH_KEY}", "NO_SUCH_KEY"),
+    ],
+)
+def test_what_would_stop_a_later_step_is_found_before_the_first_one(tmp_path, change, said):
+    command = pipeline.Command(overrides=(change, "models.3={name: T, model: data/embedded/models/S}"), out=tmp_path)
+    with pytest.raises(PergError, match=said):
+        pipeline.run(command)
+    assert not (tmp_path / "data").exists()
+
+
+def test_models_without_a_training_record_are_not_explained_by_it(tmp_path):
+    models = "models=[{name: far, engine: api, model: m, base_url: 'http://127.0.0.1:1/v1'}]"
+    profile = load_profile("demo", [models])
+    ids = [step.id for step in pipeline.steps(profile, Workspace.of(tmp_path, profile.name))]
+    assert "12_explain_breakage" not in ids

@@ -192,9 +192,9 @@ class ApiEngine:
     def _clean(self, text: str) -> str:
         return text.replace(self._key, "[key]")[:2000]
 
-    def _open(self) -> OpenAI:
+    def key(self) -> str:
+        """Return the key, from the environment or `.env`; raises `EngineError` where the server needs one."""
         from dotenv import dotenv_values  # noqa: PLC0415 - only where keys are needed
-        from openai import DefaultHttpxClient, OpenAI  # noqa: PLC0415 - a second to import
 
         name, local = self.config.api_key_env, _is_loopback(self.base_url)
         key = os.environ.get(name) or dotenv_values(ROOT / ".env").get(name)
@@ -203,7 +203,13 @@ class ApiEngine:
                 f"'{self.config.name}' needs a key for {self.base_url}: set the environment variable {name}, or put "
                 f"the line {name}=... into the file .env beside README.md (any value, if the server asks for none)"
             )
-        self._key = key or "no-key-needed"
+        return key or "no-key-needed"
+
+    def _open(self) -> OpenAI:
+        from openai import DefaultHttpxClient, OpenAI  # noqa: PLC0415 - a second to import
+
+        self._key = self.key()
+        local = _is_loopback(self.base_url)
         # A proxy of the environment must not get between this process and a server on the same machine.
         http = DefaultHttpxClient(trust_env=not local)
         return OpenAI(

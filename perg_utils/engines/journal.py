@@ -183,6 +183,7 @@ def _create(path: Path) -> None:
 def _damaged(path: Path, reason: str) -> str:
     return (
         f"journal {path} is damaged ({reason}). To save what can be read: "
-        f"sqlite3 '{path}' .recover | sqlite3 recovered.sqlite, then put recovered.sqlite in its place. "
-        f"To start over and ask everything again: move {path.name} and {path.name}-wal away."
+        f"sqlite3 '{path}' .dump | sed 's/^ROLLBACK.*/COMMIT;/' | sqlite3 recovered.sqlite, then move {path.name} and "
+        f"{path.name}-wal away and put recovered.sqlite in its place. To start over and ask everything again: only "
+        f"move the two away."
     )

@@ -15,3 +15,10 @@ def open_engine(model: ModelConfig, *, fetch: bool = True) -> Engine:
     must not. Raises `EngineError` when a local model folder is missing.
     """
     return ApiEngine(model) if model.engine == "api" else TransformersEngine(model, fetch=fetch)
+
+
+def check_engine(model: ModelConfig) -> None:
+    """Raise `EngineError` for what can be known before anything is asked: a missing folder, a missing key."""
+    engine = open_engine(model, fetch=False)
+    if isinstance(engine, ApiEngine):
+        engine.key()
