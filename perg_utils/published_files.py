@@ -125,21 +125,22 @@ def blob_id(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
-def find(folder: Path, manifest: pd.DataFrame) -> tuple[list[str], list[Problem]]:
+def find(folder: Path, manifest: pd.DataFrame) -> tuple[dict[str, Path], list[Problem]]:
     """Return the CSV files below `folder` to be read, and the files of the manifest that are missing or altered.
 
-    Paths are relative to the release's top, also where `folder` is its `results` or a folder below that. A file that
+    The former as path in the release -> path here; `folder` may be the release's top or a folder below it. A file that
     the manifest does not list (earlier commits hold more) is read unverified. Raises `DataError` for no CSV at all.
     """
     if not folder.is_dir():
         raise DataError(f"no folder '{folder}'; give a clone of the release, or the folder of its files")
     listed = dict(zip(manifest["path"], manifest["git_blob_sha1"], strict=True))
     found = {release_path(path, folder): path for path in sorted(folder.rglob("*.csv"))}
-    good, problems = [], []
+    good: dict[str, Path] = {}
+    problems: list[Problem] = []
     for name, path in found.items():
         got = blob_id(path.read_bytes()) if name in listed else None
         if got is None or got == listed[name]:
-            good.append(name)
+            good[name] = path
         else:
             reason = f"git blob id {got}, the manifest has {listed[name]}; fetch it again"
             problems.append(Problem(name, "altered", reason))
@@ -160,14 +161,6 @@ def release_path(path: Path, folder: Path) -> str:
     return path.relative_to(folder).as_posix()
 
 
-def local_path(name: str, folder: Path) -> Path:
-    """Return where the file of the release called `name` lies below `folder`; the inverse of `release_path`."""
-    tops = [name, name.removeprefix("results/"), name.removeprefix("results/mcq_results/"), Path(name).name]
-    parts = name.split("/")
-    tops += ["/".join(parts[i:]) for i in range(3, len(parts) - 1)]
-    return next((folder / top for top in tops if (folder / top).is_file()), folder / name)
-
-
 def download(folder: Path, manifest: pd.DataFrame, address: str = ADDRESS, workers: int = 8) -> list[Problem]:
     """Fetch the manifest's files into `folder` and return those that could not be had (missing, altered, unreachable).
 
@@ -175,15 +168,13 @@ def download(folder: Path, manifest: pd.DataFrame, address: str = ADDRESS, worke
     its blob id was checked.
     """
     rows: Sequence[tuple[str, str]] = list(zip(manifest["path"], manifest["git_blob_sha1"], strict=True))
+    problems = []
     with Progress("published files", len(rows), unit="files") as progress, ThreadPoolExecutor(workers) as pool:
-
-        def one(row: tuple[str, str]) -> Problem | None:
-            problem = _fetch(folder, *row, address=address)
+        for problem in pool.map(lambda row: _fetch(folder, *row, address=address), rows):
             progress.advance()
-            return problem
-
-        found = list(pool.map(one, rows))
-    return [problem for problem in found if problem is not None]
+            if problem is not None:
+                problems.append(problem)
+    return problems
 
 
 def _fetch(folder: Path, name: str, expected: str, address: str) -> Problem | None:
