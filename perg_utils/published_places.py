@@ -74,8 +74,10 @@ class Catalogue:
     places: dict[Content, list[int]] = field(default_factory=lambda: defaultdict(list))
     texts: dict[tuple[str, int], str] = field(default_factory=dict)
     numbers: dict[tuple[str, str], int] = field(default_factory=dict)
+    others: dict[str, str] = field(default_factory=dict)  # texts that are none of the released, by id
     _asked: dict[str, set[Content]] = field(default_factory=lambda: defaultdict(set))
     _read: dict[tuple[str, str, str], Item | str] = field(default_factory=dict)
+    _orders: dict[tuple[tuple[str, ...], int, int], str] = field(default_factory=dict)
 
     def place(self, rows: Rows, starts: Iterable[int], trusted: bool = False) -> tuple[list[int | None], dict[int, str]]:
         """Return the place of each row of `rows.frame` and, for those without, index in the frame -> reason.
@@ -99,6 +101,19 @@ class Catalogue:
     def number(self, source: str, text: str) -> int | None:
         """Return the number that a preference's text has in a source, None where it is not one of the released."""
         return self.numbers.get((source, text)) or released_numbers().get((source, text_hash(text)))
+
+    def order(self, question: str, options: str, gold: str, place: int) -> tuple[Item, str]:
+        """Return a placed row's item and the canonical letters of its options in its own order, e.g. `BADC`.
+
+        The canonical order is that of the file that made the place known. Of two equal options the right one is the
+        right one in both orders.
+        """
+        item = self._read[question, options, gold]
+        assert isinstance(item, Item)  # what cannot be read has no place
+        found = self._orders.get((item.options, item.gold, place))
+        if found is None:
+            found = self._orders[item.options, item.gold, place] = _order(item, self.items[place])
+        return item, found
 
     def _items(self, rows: Rows) -> list[Item | str]:
         frame = rows.frame
@@ -227,3 +242,16 @@ def _item(question: str, options: str, gold: str, subject: str) -> Item | str:
         return f"gold option '{letter[:20]}' names none of the {len(parsed)} options"
     index = LETTERS.index(letter)
     return Item((question.strip(), tuple(sorted(parsed)), parsed[index]), parsed, index, subject)
+
+
+def _order(item: Item, canonical: Item) -> str:
+    free = {i: text for i, text in enumerate(canonical.options) if i != canonical.gold}
+    letters = []
+    for i, text in enumerate(item.options):
+        if i == item.gold:
+            letters.append(LETTERS[canonical.gold])
+        else:
+            j = next(j for j, other in free.items() if other == text)
+            del free[j]
+            letters.append(LETTERS[j])
+    return "".join(letters)
