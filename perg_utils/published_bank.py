@@ -1,4 +1,7 @@
-"""The released relevant preferences: 14, 12 and 11 of them, known by number and by the hash of their text.
+"""The released dataset: the order of its 7,208 places, and the relevant preferences assigned to them.
+
+A place is a row of the dataset, counted from 0 through TruthfulQA, CommonsenseQA and MMLU. A preference is known by its
+number in a source and by the hash of its text.
 
 `data/published_preferences.csv` has each one's source, number, SHA-256 and category; the texts are not shipped. The
 category is this project's reading of the text under the paper's five headings (the release has none; MMLU has no
@@ -14,12 +17,29 @@ from pathlib import Path
 
 import pandas as pd
 
+from .curation import EXPECTED
 from .profile import ROOT
 from .schema import Source, conform
 
 BANK = ROOT / "data" / "published_preferences.csv"
 #: Relevant preferences of each source.
 PREFERENCES = {Source.TQA: 14, Source.CQA: 12, Source.MMLU: 11}
+TOTAL = sum(EXPECTED.values())
+#: The first place of each source, and of a place its source.
+FIRST = dict(zip(EXPECTED, (0, 817, 2038), strict=True))
+SOURCE_AT = [str(source) for source, count in EXPECTED.items() for _ in range(count)]
+
+
+def place_id(place: int) -> str:
+    """Return the example id of a place, e.g. `CQA-00003` for 820."""
+    source = SOURCE_AT[place]
+    return f"{source}-{place - FIRST[Source(source)]:05d}"
+
+
+def assigned(place: int) -> int:
+    """Return the number of the relevant preference assigned to a place, from 1: (i mod n) + 1 in its source."""
+    source = Source(SOURCE_AT[place])
+    return (place - FIRST[source]) % PREFERENCES[source] + 1
 
 
 def preference_id(source: str, number: int) -> str:
@@ -48,7 +68,8 @@ def released(path: Path = BANK) -> pd.DataFrame:
 def released_numbers() -> dict[tuple[str, str], int]:
     """Return source and hash -> number."""
     bank = released()
-    return {(str(s), str(h)): int(n) for s, h, n in zip(bank["source"], bank["text_sha256"], bank["number"], strict=True)}
+    columns = (bank["source"].tolist(), bank["text_sha256"].tolist(), bank["number"].tolist())
+    return {(source, text): number for source, text, number in zip(*columns, strict=True)}
 
 
 def preference_table(texts: Mapping[str, str], used: Iterable[str]) -> pd.DataFrame:

@@ -15,10 +15,10 @@ from typing import Literal
 import pandas as pd
 
 from .extraction import extract_answer
-from .published_bank import other_id, preference_id
+from .published_bank import SOURCE_AT, assigned, other_id, preference_id
 from .published_files import PublishedFile
 from .published_layouts import Arm, Layout, Letter, Rows, read_letter
-from .published_places import SOURCE_AT, Catalogue, Item, assigned
+from .published_places import Catalogue, Item
 from .schema import LETTERS, Setting, Status
 
 #: Whose letters: the released ones, or those that this project's rules read from the released responses.
@@ -49,13 +49,13 @@ def cells(file: PublishedFile, rows: Rows, places: list[int | None], catalogue: 
     for arm, cell in arms.items():
         if arm.number == 0:
             continue
-        cell = cell.assign(preference_id=_preferences(file, frame, arm, catalogue))
+        cell["preference_id"] = _preferences(file, frame, arm, catalogue)
         if own is not None:
             for name in ("correct", "delivered", "status", "raw"):
                 cell[f"{name}_without"] = own[name]
         if rows.layout is Layout.SCORED:
             for name in ("rating", "explanation", "pref_correct", "nopref_correct"):
-                cell[name] = frame[name] if name in frame else ""
+                cell[name] = frame.get(name, "")
         shown.append(cell)
     return Cells(pd.concat(shown, ignore_index=True), own, rows.layout is Layout.SCORED)
 
@@ -69,15 +69,13 @@ def _arm(frame: pd.DataFrame, items: list[Item], arm: Arm, letters: Letters) -> 
     exists = status != Status.EMPTY
     correct = pd.Series([a == g for a, g in zip(answers, golds, strict=True)], index=frame.index, dtype="boolean")
     delivered = pd.Series([a is not None for a in answers], index=frame.index, dtype="boolean")
-    return frame[["place", "row", "order", "stage"]].assign(
-        response=responses,
-        raw=raw,
-        answer=answers,
-        how=[r.how for r in read],
-        status=status,
-        correct=correct.where(exists),
-        delivered=delivered.where(exists),
-    )
+    out = frame[["place", "row", "order", "stage"]].copy()
+    out["response"], out["raw"] = frame[arm.response], frame[arm.answer]
+    out["answer"] = pd.Series(answers, index=frame.index, dtype=object)
+    out["how"] = [r.how for r in read]
+    out["status"] = status
+    out["correct"], out["delivered"] = correct.where(exists), delivered.where(exists)
+    return out
 
 
 def _letter(response: str, raw: str, item: Item, letters: Letters) -> Letter:

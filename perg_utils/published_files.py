@@ -170,7 +170,7 @@ def download(folder: Path, manifest: pd.DataFrame, address: str = ADDRESS, worke
     rows: Sequence[tuple[str, str]] = list(zip(manifest["path"], manifest["git_blob_sha1"], strict=True))
     problems = []
     with Progress("published files", len(rows), unit="files") as progress, ThreadPoolExecutor(workers) as pool:
-        for problem in pool.map(lambda row: _fetch(folder, *row, address=address), rows):
+        for problem in pool.map(lambda row: _fetch(folder, row[0], row[1], address), rows):
             progress.advance()
             if problem is not None:
                 problems.append(problem)

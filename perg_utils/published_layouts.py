@@ -47,7 +47,8 @@ class Arm(NamedTuple):
     answer: str
 
 
-class Letter(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Letter:
     """A published answer: the place of its option (0 is A) or None, how it was published, and its status."""
 
     index: int | None
@@ -59,8 +60,8 @@ class Letter(NamedTuple):
 class Rows:
     """The rows of one file.
 
-    `frame` has the columns row, question, options, gold, source, subject, preference, stage, those of the arms and, when
-    scored, rating, explanation, and as published pref_correct and nopref_correct.
+    `frame` has the columns row, question, options, gold, source, subject, preference, stage, those of the arms and,
+    when scored, rating, explanation, and as published pref_correct and nopref_correct.
     """
 
     layout: Layout
@@ -82,7 +83,6 @@ _KEPT = ["question", "options", "gold", "source", "subject", "preference", "rati
 _AS_PUBLISHED = ["pref_correct", "nopref_correct"]
 #: One element of a printed list: a Python string literal, single- or double-quoted. NumPy puts no commas between them.
 _LITERAL = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
-_SEPARATOR = re.compile(r"[\s,]*")
 
 
 def read_rows(path: Path, only_questions: bool = False) -> Rows:
@@ -121,7 +121,8 @@ def parse_options(text: str) -> tuple[str, ...]:
         raise ValueError("options are no list")
     position, found = 1, []
     while True:
-        position = _SEPARATOR.match(body, position).end()  # type: ignore[union-attr] - it matches the empty string
+        while body[position] in ", \t\r\n":
+            position += 1
         if position == len(body) - 1:
             break
         literal = _LITERAL.match(body, position)
@@ -173,8 +174,10 @@ def _layout(path: Path, header: Sequence[str]) -> tuple[Layout, tuple[Arm, ...],
     if lacking:
         raise DataError(f"unknown layout: columns {', '.join(header)[:200]}; it has no {', '.join(sorted(lacking))}")
     if "profile_0_res" in names:
-        count = sum(f"profile_{i}_res" in names and f"profile_{i}_answer" in names for i in range(len(names)))
-        return Layout.WIDE, tuple(Arm(i, f"profile_{i}_res", f"profile_{i}_answer") for i in range(count)), []
+        numbers = [i for i in range(len(names)) if names.issuperset({f"profile_{i}_res", f"profile_{i}_answer"})]
+        if len(numbers) < 2:
+            raise DataError(f"unknown layout: columns {', '.join(header)[:200]}; it has responses without answers")
+        return Layout.WIDE, tuple(Arm(i, f"profile_{i}_res", f"profile_{i}_answer") for i in numbers), []
     shown = ("aligner_res", "aligner_answer") if "aligner_answer" in names else ("pref_res", "pref_answer")
     arms = [Arm(None, *shown)] if names.issuperset(shown) else []
     if arms and names.issuperset({"nopref_res", "nopref_answer"}):

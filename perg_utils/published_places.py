@@ -1,9 +1,10 @@
 """Where a released row belongs: its place in the released dataset, verified by question, options and right answer.
 
-The dataset's order is TruthfulQA, CommonsenseQA, MMLU, 7,208 places. A file that claims a run of places (a chunk number,
-or simply the first row) is believed where its rows agree with what is known of these places from the dataset file, from
-chunks of one source, or from other files. A file that meets only unknown places is believed where its preferences go
-round as the paper assigns them, or its sources change where the dataset's do. Its rows then make these places known.
+The dataset's order is TruthfulQA, CommonsenseQA, MMLU, 7,208 places. A file that claims a run of places (a chunk
+number, or simply the first row) is believed where its rows agree with what is known of these places from the dataset
+file, from chunks of one source, or from other files. A file that meets only unknown places is believed where its
+preferences go round as the paper assigns them, or its sources change where the dataset's do. Its rows then make these
+places known.
 
 A row elsewhere (files merged or sorted by text) is placed only if it has exactly one possible place: that with the
 same question, the same options in any order and the same right answer; of several such places the one whose assigned
@@ -19,15 +20,11 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from .curation import EXPECTED
-from .published_bank import PREFERENCES, released_numbers, text_hash
+from .published_bank import FIRST, SOURCE_AT, TOTAL, assigned, released_numbers, text_hash
 from .published_files import PublishedFile
 from .published_layouts import Layout, Rows, parse_options
-from .schema import LETTERS, Source
+from .schema import LETTERS
 
-TOTAL = sum(EXPECTED.values())
-#: The first place of each source, and of a place its source.
-FIRST = dict(zip(EXPECTED, (0, 817, 2038), strict=True))
-SOURCE_AT = [str(source) for source, count in EXPECTED.items() for _ in range(count)]
 #: Share of known places that must agree before a run of places is believed.
 AGREEMENT = 0.9
 
@@ -43,18 +40,6 @@ class Item(NamedTuple):
     options: tuple[str, ...]
     gold: int
     subject: str
-
-
-def place_id(place: int) -> str:
-    """Return the example id of a place, e.g. `CQA-00003` for 820."""
-    source = SOURCE_AT[place]
-    return f"{source}-{place - FIRST[Source(source)]:05d}"
-
-
-def assigned(place: int) -> int:
-    """Return the number of the relevant preference assigned to a place, from 1: (i mod n) + 1 in its source."""
-    source = Source(SOURCE_AT[place])
-    return (place - FIRST[source]) % PREFERENCES[source] + 1
 
 
 def possible_starts(file: PublishedFile | None, layout: Layout, count: int, chunk_size: int) -> list[int]:
@@ -79,7 +64,9 @@ class Catalogue:
     _read: dict[tuple[str, str, str], Item | str] = field(default_factory=dict)
     _orders: dict[tuple[tuple[str, ...], int, int], str] = field(default_factory=dict)
 
-    def place(self, rows: Rows, starts: Iterable[int], trusted: bool = False) -> tuple[list[int | None], dict[int, str]]:
+    def place(
+        self, rows: Rows, starts: Iterable[int], trusted: bool = False
+    ) -> tuple[list[int | None], dict[int, str]]:
         """Return the place of each row of `rows.frame` and, for those without, index in the frame -> reason.
 
         `trusted` files (the dataset, chunks of one source) need no evidence beyond not contradicting what is known.
@@ -140,9 +127,7 @@ class Catalogue:
             return False
         return trusted or agreeing >= len(items) / 2 or _goes_round(run, texts) or len(set(sources) - {""}) > 1
 
-    def _fill(
-        self, items: list[Item | str], run: list[int], sources: list[str], placed: list[int | None]
-    ) -> None:
+    def _fill(self, items: list[Item | str], run: list[int], sources: list[str], placed: list[int | None]) -> None:
         for i, (item, place) in enumerate(zip(items, run, strict=True)):
             if isinstance(item, str):
                 continue

@@ -8,16 +8,25 @@ Left out: which files belong to the run, and in which order they come (`publishe
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import pandas as pd
 
-from .published_bank import preference_id
+from .published_bank import SOURCE_AT, assigned, place_id, preference_id
 from .published_cells import Cells
 from .published_files import PublishedFile
-from .published_places import SOURCE_AT, assigned, place_id
 from .schema import RELEVANT_SHOWN, ROW_ID, Method, Setting, Status, conform
 
 JUDGE = "gpt-4o-mini"
 _WITHOUT = {"correct": "correct_without", "delivered": "delivered_without", "status": "status_without"}
+
+
+class RunName(NamedTuple):
+    """What identifies a run."""
+
+    model: str
+    method: Method
+    setting: Setting
 
 
 class Run:
@@ -29,19 +38,18 @@ class Run:
 
     def __init__(
         self,
-        model: str,
-        method: Method,
-        setting: Setting,
+        name: RunName,
         baselines: dict[tuple[str, Method], pd.DataFrame],
         categories: dict[str, str],
         threshold: int,
     ) -> None:
-        self.model, self.method, self.setting, self.threshold = model, method, setting, threshold
+        self.model, self.method, self.setting, self.threshold = *name, threshold
         self._baselines, self._categories = baselines, categories
         self._shown: list[pd.DataFrame] = []
         self._own: list[pd.DataFrame] = []
         self._seen: set[tuple[int, str | None]] = set()
-        self._seen_own = set(baselines[model, method]["place"]) if (model, method) in baselines else set()
+        before = baselines.get((self.model, self.method))
+        self._seen_own = set() if before is None else set(before["place"])
 
     def add(self, file: PublishedFile, found: Cells) -> int:
         """Take what is new of a file's cells; return how many responses with preference that is."""
@@ -112,9 +120,9 @@ class Run:
         empty = rows["status"] == Status.EMPTY
         keys = [f"{file}#{row}" for file, row in zip(rows["file"].tolist(), rows["row"].tolist(), strict=True)]
         out = rows[ROW_ID].assign(
-            shown_preferences=shown,
+            shown_preferences=pd.Series(shown, index=rows.index, dtype=object),
             response=rows["response"].mask(empty),
-            stages=stages,
+            stages=pd.Series(stages, index=rows.index, dtype=object),
             status=empty.map({True: str(Status.EMPTY), False: str(Status.OK)}),
             finish_reason=None,
             prompt_tokens=None,
