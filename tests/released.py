@@ -1,6 +1,6 @@
 """A made-up release in the layouts of the real one: 7,208 invented questions, texts of our own.
 
-`python tests/released.py FOLDER [CONFIGURATIONS]` writes scored files (59 of them are 425,000 rows) and times an import.
+`python tests/released.py FOLDER [CONFIGURATIONS]` writes scored files (59 are 425,000 rows) and times an import.
 """
 
 from __future__ import annotations

@@ -87,29 +87,28 @@ def test_blob_ids_are_gits():
 
 @pytest.fixture
 def server(tmp_path):
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        asked = []
+    asked = []
 
+    class Quiet(http.server.SimpleHTTPRequestHandler):
         def do_GET(self):
-            self.asked.append(self.path)
+            asked.append(self.path)
             super().do_GET()
 
         def log_message(self, *_):
             pass
 
-    Quiet.asked = []
     folder = tmp_path / "served"
     folder.mkdir()
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder)) as running:
         thread = threading.Thread(target=running.serve_forever)
         thread.start()
-        yield folder, f"http://127.0.0.1:{running.server_address[1]}/", Quiet
+        yield folder, f"http://127.0.0.1:{running.server_address[1]}/", asked
         running.shutdown()
         thread.join()
 
 
 def test_a_download_keeps_the_good_files_names_the_others_and_resumes(server, tmp_path):
-    folder, address, handler = server
+    folder, address, asked = server
     for name in ("good", "altered", "there"):
         (folder / f"{name}.csv").write_text(name)
     rows = [("good.csv", blob_id(b"good")), ("altered.csv", blob_id(b"x")), ("gone.csv", blob_id(b"y"))]
@@ -121,10 +120,10 @@ def test_a_download_keeps_the_good_files_names_the_others_and_resumes(server, tm
     assert {name: p.status for name, p in problems.items()} == {"altered.csv": "altered", "gone.csv": "missing"}
     assert "404" in problems["gone.csv"].reason and blob_id(b"x") in problems["altered.csv"].reason
     assert sorted(p.name for p in target.iterdir()) == ["good.csv", "there.csv"]
-    assert "/there.csv" not in handler.asked
-    handler.asked.clear()
+    assert "/there.csv" not in asked
+    asked.clear()
     download(target, manifest, address)
-    assert sorted(handler.asked) == ["/altered.csv", "/gone.csv"]
+    assert sorted(asked) == ["/altered.csv", "/gone.csv"]
 
 
 def test_a_server_that_is_not_there_is_a_problem_per_file(tmp_path):
