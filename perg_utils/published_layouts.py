@@ -186,7 +186,8 @@ def _layout(path: Path, header: Sequence[str]) -> tuple[Layout, tuple[Arm, ...],
         if "pref_res" in names or "nopref_res" in names or path.name.endswith("_eval.csv"):
             raise DataError(f"unknown layout: columns {', '.join(header)[:200]}; it has responses without answers")
         return Layout.DATASET, (), []
-    layout = Layout.SCORED if "rating" in names else Layout.LONG
+    # A file with aligner_answer may carry the ratings of the zero_shot responses that it was made from.
+    layout = Layout.SCORED if "rating" in names and "aligner_answer" not in names else Layout.LONG
     return layout, tuple(arms), ["critics", "aligner_thoughts", "thoughts"]
 
 

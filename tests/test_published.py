@@ -315,17 +315,14 @@ def test_irrelevant_rows_have_no_preference_and_take_the_zero_shot_answer_withou
     assert scores.loc[scores["setting"] == "mixed", "preference_id"].notna().all()
 
 
-def test_a_pref_aligner_file_gives_the_aligned_response(data, tmp_path):
-    rows = unscored(scored(data)).assign(
-        aligner_res="It is so", aligner_answer=data["gold_option"], aligner_thoughts="hm"
-    )
+def test_a_pref_aligner_file_gives_the_aligned_response_and_no_rating_of_another(data, tmp_path):
+    rows = scored(data).assign(aligner_res="It is so", aligner_answer=data["gold_option"], aligner_thoughts="hm")
     put(tmp_path, "relevant/aligner/full/janus-7b.csv", rows)
     _, ws = load(tmp_path, tmp_path / "out")
     assert rate(ws, "accuracy_with", method="pref_aligner") == 100
     shown = ws.read("responses").query("setting == 'relevant'")
-    assert set(shown["response"]) == {"It is so"} and shown["stages"].map(list).map(tuple).unique().tolist() == [
-        ("hm",)
-    ]
+    assert set(shown["response"]) == {"It is so"} and {tuple(s) for s in shown["stages"]} == {("hm",)}
+    assert ws.read("judgements").empty and ws.read("scores")["followed"].isna().all()
 
 
 def test_our_tables_scored_by_our_metrics_agree_with_the_imported_scores(data, tmp_path):
@@ -414,7 +411,9 @@ def test_the_sample_gives_the_papers_figures(tmp_path, capsys):
     assert main(["import-published", str(SAMPLE), "--out", str(tmp_path)]) == 0
     assert "57 files read" in capsys.readouterr().out
     ws = Workspace(tmp_path, tmp_path / "figures")
-    table = metrics.metrics(ws.read("scores")).set_index(["model", "method", "setting", "source", "metric"])
+    table = (
+        metrics.metrics(ws.read("scores")).set_index(["model", "method", "setting", "source", "metric"]).sort_index()
+    )
     known = {"MMLU": (5170, 59.2, 18.18, 27.58), "TQA": (817, 68.4, 19.86, 24.83)}
     for source, (n, accuracy, breakage, variation) in known.items():
         row = table.loc[("Mixtral-8x7B", "zero_shot", "relevant", source)]
