@@ -1,4 +1,4 @@
-"""The command line: `python -m perg_utils run | doctor | train-embedded`. `./run_all.sh` is `run`.
+"""The command line: `python -m perg_utils run | doctor | train-embedded | import-published`. `./run_all.sh` is `run`.
 
 A `PergError` becomes its message on stderr and exit status 2; Ctrl-C and SIGTERM end with 130.
 """
@@ -17,6 +17,7 @@ from dotenv import load_dotenv
 from . import __version__, doctor, pipeline
 from .errors import PergError
 from .profile import ROOT, profile_path
+from .workspace import Workspace
 
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
 
@@ -41,6 +42,14 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--out", type=Path, metavar="DIR", help="where the model folders go (default: the shipped ones)")
     train.add_argument("--size", action="append", metavar="S|M|L", help="may be repeated; default: all three")
     train.add_argument("--seed", type=int, default=1)
+
+    published = commands.add_parser("import-published", help="the paper's released responses as the tables of a run")
+    published.add_argument("folder", type=Path, metavar="DIR", help="a clone of the release, or a folder of its files")
+    published.add_argument("--out", type=Path, required=True, metavar="DIR2", help="tables go to DIR2/tables")
+    published.add_argument("--download", action="store_true", help="first fetch into DIR what is not there yet")
+    published.add_argument(
+        "--letters", choices=["published", "rules"], default="published", help="or read the responses by our rules"
+    )
     return main_parser
 
 
@@ -48,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one subcommand and return the exit status: 0, 2 after a `PergError`, 130 after Ctrl-C or SIGTERM."""
     arguments = parser().parse_args(argv)
     try:
-        {"run": _run, "doctor": _doctor, "train-embedded": _train}[arguments.command](arguments)
+        _COMMANDS[arguments.command](arguments)
     except PergError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -92,9 +101,24 @@ def _train(arguments: argparse.Namespace) -> None:
     training.train_all(arguments.out or training.MODELS, arguments.size or ["L", "M", "S"], arguments.seed)
 
 
+def _import_published(arguments: argparse.Namespace) -> None:
+    from . import published, published_files  # noqa: PLC0415 - needed by this command alone
+
+    if arguments.download:
+        for problem in published_files.download(arguments.folder, published_files.load_manifest()):
+            print(f"error: {problem.path}: {problem.status}: {problem.reason}", file=sys.stderr)
+    found = published.import_published(
+        arguments.folder, Workspace(arguments.out, arguments.out / "figures"), letters=arguments.letters
+    )
+    print(found.summary())
+
+
 def _load_keys() -> None:
     """Keys in the repository's `.env` count as set in the environment; the environment itself goes first."""
     load_dotenv(ROOT / ".env")
+
+
+_COMMANDS = {"run": _run, "doctor": _doctor, "train-embedded": _train, "import-published": _import_published}
 
 
 if __name__ == "__main__":
