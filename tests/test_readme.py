@@ -2,6 +2,8 @@
 
 import re
 
+import pandas as pd
+
 from perg_utils.profile import PROFILES, ROOT, load_profile
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -32,3 +34,18 @@ def test_the_yaml_of_the_readme_is_a_valid_list_of_models(tmp_path):
     own = demo[: demo.index("models:")] + models + demo[demo.index("judge:") :]
     (tmp_path / "my.yaml").write_text(own, encoding="utf-8")
     assert [m.engine for m in load_profile(tmp_path / "my.yaml").models] == ["transformers", "api"]
+
+
+def test_the_quoted_breakage_is_that_of_the_committed_tables():
+    methods = pd.read_csv(ROOT / "figures/demo/tables/methods.csv")
+    settings = pd.read_csv(ROOT / "figures/demo/tables/settings.csv")
+    broken = pd.concat([methods, settings]).query("metric == 'breakage_rate' and model in ('S', 'M', 'L')")
+    told = " ".join(README.split())
+    for method, setting, words in [
+        ("pref_aligner", "relevant", "breaks {} of the right answers"),
+        ("zero_shot", "relevant", "zero_shot breaks {}"),
+        ("few_shot", "relevant", "few_shot {}"),
+        ("zero_shot", "placebo", "breaks {} too"),
+    ]:
+        values = broken[(broken["method"] == method) & (broken["setting"] == setting)]["value"]
+        assert words.format(f"{values.min():.1f} to {values.max():.1f} %") in told
