@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import synthetic
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 from statsmodels.stats.contingency_tables import mcnemar
@@ -45,6 +45,7 @@ def test_mcnemar_is_that_of_statsmodels(worse, better):
     assert mcnemar_exact(worse, better) == pytest.approx(theirs)
 
 
+@settings(max_examples=25)  # statsmodels takes a twentieth of a second a call
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_holm_is_that_of_statsmodels(p):
     assert np.allclose(holm(p), multipletests(p, method="holm")[1])

@@ -60,6 +60,8 @@ if __name__ == "__main__":
     import signal
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A shell that starts the tests in the background leaves Ctrl-C ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         run(Path(sys.argv[1]), *sys.argv[2:])
     except KeyboardInterrupt:
