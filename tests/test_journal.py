@@ -1,5 +1,7 @@
 import json
 import os
+import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -235,3 +237,37 @@ def test_whatever_is_asked_each_text_is_asked_once_and_answered_everywhere(tmp_p
         for texts in (first, second):
             assert [r.text for r in journal.ask(parrot, [request(t) for t in texts])] == [t.upper() for t in texts]
     assert sorted(parrot.asked) == sorted(set(first) | set(second))
+
+
+@pytest.mark.skipif(shutil.which("sqlite3") is None, reason="needs the sqlite3 command")
+def test_the_command_that_the_error_gives_saves_what_can_be_read(tmp_path):
+    path, engine = tmp_path / "j.sqlite", Parrot()
+    requests = [request(f"{i} " * 50) for i in range(500)]
+    with Journal(path) as journal:
+        journal.ask(engine, requests)
+    content = bytearray(path.read_bytes())
+    page = 4096
+    middle = len(content) // 2 // page * page
+    content[middle : middle + 2 * page] = bytes(2 * page)
+    path.write_bytes(content)
+    with pytest.raises(JournalError) as caught, Journal(path) as journal:
+        journal.ask(engine, requests)
+    command = re.search(r"(sqlite3 '.*?recovered\.sqlite), then", str(caught.value))
+    assert command
+    subprocess.run(["sh", "-c", command[1]], cwd=tmp_path, check=True, capture_output=True)
+    again = Parrot()
+    with Journal(tmp_path / "recovered.sqlite") as journal:
+        replies = journal.ask(again, requests)
+    assert len(replies) == 500
+    assert 0 < len(again.asked) < 500
+
+
+def test_a_reply_with_a_garbled_status_is_a_damaged_journal_and_no_crash(tmp_path):
+    path = tmp_path / "j.sqlite"
+    with Journal(path) as journal:
+        journal.ask(Parrot(), [request("hello")])
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE replies SET status = char(1)")
+    db.close()
+    with pytest.raises(JournalError, match="is damaged"), Journal(path) as journal:
+        journal.ask(Parrot(), [request("hello")])

@@ -107,6 +107,18 @@ def test_force_runs_everything_again(tmp_path, capsys):
     assert len([line for line in status_lines(capsys) if "done" in line]) == 2
 
 
+def test_only_says_which_earlier_step_it_leaves_out_of_date(tmp_path, capsys):
+    toy.run(tmp_path)
+    (tmp_path / "a.txt").write_text("uno")
+    capsys.readouterr()
+    toy.run(tmp_path, only=("b",))
+    assert "note: a is not up to date with this profile and code" in capsys.readouterr().out
+    toy.run(tmp_path)
+    capsys.readouterr()
+    toy.run(tmp_path, only=("b",))
+    assert "note:" not in capsys.readouterr().out
+
+
 def fingerprint(step: Step, *overrides: str) -> str:
     return Fingerprints(load_profile("demo", overrides)).of(step)
 

@@ -40,6 +40,7 @@ _PUT = f"""INSERT INTO replies (key, model, messages, time, {", ".join(_REPLY)})
     AND NOT (replies.status = 'empty' AND replies.finish_reason IS 'length')"""
 _VARIABLES = 900  # SQLite's oldest limit on `?` in one statement is 999
 _BUSY_SECONDS = 60.0
+_STATUSES = frozenset(Status)
 
 
 class JournalError(PergError):
@@ -78,6 +79,8 @@ class Journal:
                 marks = ", ".join("?" * len(some))
                 query = f"SELECT key, {', '.join(_REPLY)} FROM replies WHERE key IN ({marks})"
                 for key, text, status, *rest in self._db.execute(query, some):
+                    if status not in _STATUSES:
+                        raise JournalError(_damaged(self.path, f"the reply {key} has the status {status!r}"))
                     reply = Reply(text, Status(status), *rest)
                     if _is_final(reply):
                         found[key] = reply
