@@ -88,6 +88,11 @@ def metrics(scores: pd.DataFrame, config: StatisticsConfig | None = None, models
     return conform("metrics", _ordered(out, known))
 
 
+def redrawn(metrics: pd.DataFrame) -> bool:
+    """Return whether `metrics` are the paper's printed figures: values without their counts, so without intervals."""
+    return bool((metrics["value"].notna() & metrics["n"].isna()).any())
+
+
 def by_category(
     scores: pd.DataFrame, config: StatisticsConfig | None = None, method: str = "zero_shot"
 ) -> pd.DataFrame:

@@ -1,13 +1,8 @@
-"""Intervals and paired tests for the metrics (the paper reports none; its numbers are bare percentages).
-
-Every metric of the study is a share of a set of questions: breakage, alignment failure and robustness error of
-the questions right without preference, performance variation of the questions right in at least one arm,
-accuracy and delivery failure of all questions. Given the size of that set such a share is binomial, so its
-interval is exact (Clopper-Pearson). A percentile bootstrap would give [0, 0] where nothing broke.
+"""Which arms are compared, and the tables of comparisons: methods, settings, breakage and its mirror, delivery.
 
 Two arms are compared on the same questions: exact McNemar test, Holm's correction over all comparisons made
-together, and a paired bootstrap over questions for the difference. Left out: models with random effects for
-question or preference; two models are not compared with each other.
+together, a paired bootstrap over questions for the difference, and the matched odds ratio as effect size (room
+`intervals` has the formulas). Left out: two models are not compared with each other.
 """
 
 from __future__ import annotations
@@ -17,12 +12,33 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
 
+from .intervals import (
+    Floats,
+    exact_interval,
+    holm,
+    mcnemar_exact,
+    odds_ratio,
+    odds_ratio_interval,
+    paired_bootstrap,
+)
 from .profile import Profile, StatisticsConfig
 from .schema import Method, Metric, Setting
 
-Floats = NDArray[np.float64]
+__all__ = [
+    "Arm",
+    "against_method",
+    "against_setting",
+    "arms",
+    "compare",
+    "delivery_change",
+    "exact_interval",
+    "holm",
+    "mcnemar_exact",
+    "net_change",
+    "paired_bootstrap",
+    "stand_ins",
+]
 
 #: Which scores column says that a question went well, for the metrics that have paired comparisons.
 OUTCOME = {
@@ -40,60 +56,6 @@ class Arm(NamedTuple):
     setting: str
 
 
-def exact_interval(events: ArrayLike, n: ArrayLike, confidence: float = 0.95) -> tuple[Floats, Floats]:
-    """Return the Clopper-Pearson bounds of the shares `events / n`, e.g. `exact_interval(0, 10)` -> (0, 0.308).
-
-    Works elementwise; bounds are in [0, 1], and NaN where `n` is 0.
-    """
-    from scipy.stats import beta  # noqa: PLC0415 - half a second of import that most callers never need
-
-    k, n = np.asarray(events, dtype=float), np.asarray(n, dtype=float)
-    tail = (1 - confidence) / 2
-    with np.errstate(invalid="ignore"):
-        low = np.where(k > 0, beta.ppf(tail, k, n - k + 1), 0.0)
-        high = np.where(k < n, beta.ppf(1 - tail, k + 1, n - k), 1.0)
-    return np.where(n > 0, low, np.nan), np.where(n > 0, high, np.nan)
-
-
-def mcnemar_exact(worse: ArrayLike, better: ArrayLike) -> Floats:
-    """Return two-sided exact p values from the discordant pairs, e.g. `mcnemar_exact(1, 9)` -> 0.0215."""
-    from scipy.stats import binom  # noqa: PLC0415
-
-    b, c = np.asarray(worse), np.asarray(better)
-    return np.minimum(1.0, 2 * binom.cdf(np.minimum(b, c), b + c, 0.5))
-
-
-def holm(p: ArrayLike) -> Floats:
-    """Return Holm's adjusted p values; NaN stays NaN and does not count as a comparison."""
-    values = np.asarray(p, dtype=float)
-    out = np.full_like(values, np.nan)
-    made = np.flatnonzero(~np.isnan(values))
-    ordered = made[np.argsort(values[made], kind="stable")]
-    stepped = values[ordered] * np.arange(len(ordered), 0, -1)
-    out[ordered] = np.minimum(1.0, np.maximum.accumulate(stepped))
-    return out
-
-
-def paired_bootstrap(
-    worse: int, better: int, n: int, rng: np.random.Generator, *, confidence: float = 0.95, resamples: int = 2000
-) -> tuple[float, float]:
-    """Return bounds of the difference `(worse - better) / n` between two arms on the same `n` questions.
-
-    Questions are resampled with replacement. A question only matters by its cell (worse, better, same), so a
-    resample is one multinomial draw. Half a pair is added to each of the four cells (Agresti and Min, 2005):
-    otherwise the interval is empty where no pair differs. `paired_bootstrap(9, 1, 100, rng)` is about (0.02, 0.14).
-    """
-    if n == 0:
-        return np.nan, np.nan
-    total = n + 2
-    draws = rng.multinomial(
-        total, [(worse + 0.5) / total, (better + 0.5) / total, (n - worse - better + 1) / total], resamples
-    )
-    tail = (1 - confidence) / 2
-    low, high = np.quantile((draws[:, 0] - draws[:, 1]) / total, [tail, 1 - tail])
-    return float(low), float(high)
-
-
 def compare(
     scores: pd.DataFrame,
     pairs: Sequence[tuple[Arm, Arm]],
@@ -105,7 +67,8 @@ def compare(
 
     Compared on the questions that were right without preference in both arms and are scored in both;
     `n_unscored` counts those of them that were left out. Values and differences are in percent (points);
-    `difference` is arm minus reference, so below zero is better; `worse` counts questions that only the arm fails.
+    `difference` is arm minus reference, so below zero is better; `worse` counts questions that only the arm fails,
+    `better` those that only the reference fails; their `odds_ratio` is the effect size, with exact bounds.
     Holm's correction runs over all pairs of this call.
     """
     config = config or StatisticsConfig()
@@ -119,6 +82,8 @@ def compare(
         out.insert(2 + 2 * position, f"reference_{name}", [ref[position] for ref, _ in pairs])
     out["p"] = np.where(out["n"] > 0, mcnemar_exact(out["worse"], out["better"]), np.nan)
     out["p_holm"] = holm(out["p"])
+    out["odds_ratio"] = odds_ratio(out["worse"], out["better"])
+    out["odds_low"], out["odds_high"] = odds_ratio_interval(out["worse"], out["better"], config.confidence)
     return out
 
 
@@ -186,3 +151,95 @@ def _reference_model(arm: Arm, method: Method, known: list[Arm], stands_in: dict
 
 def _existing(pairs: Iterable[tuple[Arm, Arm]], known: list[Arm]) -> list[tuple[Arm, Arm]]:
     return [(reference, arm) for reference, arm in pairs if reference in known]
+
+
+#: Below this count before, a relative change says nothing: 1 -> 11 would be +1000 %.
+LEAST_FOR_RELATIVE = 5
+
+
+def delivery_change(scores: pd.DataFrame, config: StatisticsConfig | None = None, seed: int = 42) -> pd.DataFrame:
+    """Return how many answers name no option without and with preference, on the same questions, a row a configuration.
+
+    Columns: model, method, setting, `failed_without` and `failed_with` (counts), `without` and `with` (percent),
+    `difference` (points) with its bounds `low` and `high`, `relative_change` (percent; NaN where fewer than
+    `LEAST_FOR_RELATIVE` answers failed before), `worse`, `better`, `n`, `n_unscored`. Sampled rows only.
+    """
+    out = _two_arms(scores, "delivered_without", "delivered_with")
+    n, failed = out["n"], out["n_wrong"]
+    out["failed_without"], out["failed_with"] = failed, failed + out["broke"] - out["fixed"]
+    out["without"], out["with"] = (_percent(out[f"failed_{arm}"], n) for arm in ("without", "with"))
+    out["difference"] = _percent(out["broke"] - out["fixed"], n)
+    out["low"], out["high"] = _bounds(out["broke"], out["fixed"], n, config, seed)
+    change = _percent(out["broke"] - out["fixed"], failed)
+    out["relative_change"] = change.where(failed >= LEAST_FOR_RELATIVE)
+    out = out.rename(columns={"broke": "worse", "fixed": "better"})
+    shares = ["failed_without", "failed_with", "without", "with", "difference", "low", "high", "relative_change"]
+    return out[[*Arm._fields, *shares, *_COUNTS]]
+
+
+def net_change(scores: pd.DataFrame, config: StatisticsConfig | None = None, seed: int = 42) -> pd.DataFrame:
+    """Return breakage beside its mirror, the answers that a preference mends, a row a configuration.
+
+    `broke` of the `n_right` questions right without preference are wrong with it, `fixed` of the `n_wrong` others
+    are right with it: as percent of either set `breakage` and `fixed_rate`, with exact bounds. `net` is accuracy
+    with minus without on all `n` questions, in points, with bootstrap bounds `low`, `high`; `p` McNemar's exact,
+    `p_holm` over this table, `odds_ratio` that of broke to fixed. `n_unscored` rows lack one of the two answers.
+    Sampled rows only.
+    """
+    confidence = (config or StatisticsConfig()).confidence
+    out = _two_arms(scores, "correct_without", "correct_with")
+    for rate, bound, events, among in (
+        ("breakage", "breakage", "broke", "n_right"),
+        ("fixed_rate", "fixed", "fixed", "n_wrong"),
+    ):
+        out[rate] = _percent(out[events], out[among])
+        low, high = exact_interval(out[events], out[among], confidence)
+        out[f"{bound}_low"], out[f"{bound}_high"] = 100 * low, 100 * high
+    out["net"] = _percent(out["fixed"] - out["broke"], out["n"])
+    out["low"], out["high"] = _bounds(out["fixed"], out["broke"], out["n"], config, seed)
+    out["p"] = np.where(out["n"] > 0, mcnemar_exact(out["broke"], out["fixed"]), np.nan)
+    out["p_holm"] = holm(out["p"])
+    out["odds_ratio"] = odds_ratio(out["broke"], out["fixed"])
+    shares = ["breakage", "breakage_low", "breakage_high", "fixed_rate", "fixed_low", "fixed_high"]
+    counts = ["broke", "fixed", "n_right", "n_wrong"]
+    return out[[*Arm._fields, *counts, *shares, "net", "low", "high", "p", "p_holm", "n", "n_unscored", "odds_ratio"]]
+
+
+def _two_arms(scores: pd.DataFrame, without: str, with_: str) -> pd.DataFrame:
+    """Counts for each configuration over the sampled rows where both outcomes are known, models as they appear."""
+    shown = scores[scores["sampled"].fillna(False) & (scores["setting"] != Setting.NONE)]
+    before, after = (shown[name].to_numpy(dtype=float, na_value=np.nan) for name in (without, with_))
+    known = ~(np.isnan(before) | np.isnan(after))
+    cells = {
+        "broke": (before == 1) & (after == 0),
+        "fixed": (before == 0) & (after == 1),
+        "n_right": known & (before == 1),
+        "n_wrong": known & (before == 0),
+        "n": known,
+        "n_unscored": ~known,
+    }
+    keys = list(Arm._fields)
+    counted = shown[keys].assign(**{name: cell.astype("int64") for name, cell in cells.items()})
+    out = counted.groupby(keys, sort=False, observed=True)[list(cells)].sum().reset_index()
+    rank = {"model": list(dict.fromkeys(out["model"])), "method": list(Method), "setting": list(Setting)}
+    order = {name: {str(value): i for i, value in enumerate(values)} for name, values in rank.items()}
+    return out.sort_values(keys, key=lambda c: c.map(order[str(c.name)]), kind="stable").reset_index(drop=True)
+
+
+def _percent(part: pd.Series, whole: pd.Series) -> pd.Series:
+    return 100 * part / whole.where(whole > 0).astype(float)
+
+
+def _bounds(
+    more: pd.Series, fewer: pd.Series, n: pd.Series, config: StatisticsConfig | None, seed: int
+) -> tuple[Floats, Floats]:
+    """Bounds of 100 * (more - fewer) / n, row by row; seeded anew, so a row is the same in whichever table."""
+    config = config or StatisticsConfig()
+    found = [
+        paired_bootstrap(
+            a, b, size, np.random.default_rng(seed), confidence=config.confidence, resamples=config.resamples
+        )
+        for a, b, size in zip(more.tolist(), fewer.tolist(), n.tolist(), strict=True)
+    ]
+    bounds = 100 * np.array(found, dtype=float).reshape(-1, 2)
+    return bounds[:, 0], bounds[:, 1]

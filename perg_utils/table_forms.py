@@ -1,7 +1,8 @@
 """One table in its four forms: CSV (raw numbers), Markdown, LaTeX (booktabs) and HTML for the report.
 
-Small on purpose: two header rows, labels on the left, best values bold, everything escaped. Room `tables` says
-what the tables hold. Left out: long tables that break over pages.
+Small on purpose: two header rows, labels on the left, best values bold, everything escaped. In LaTeX a wide table
+shrinks to the line and a long one is continued in further floats of the same number, which works in one column and
+in two (`longtable` works in one only). Room `tables` says what the tables hold.
 """
 
 from __future__ import annotations
@@ -13,6 +14,11 @@ from pathlib import Path
 import pandas as pd
 
 from .workspace import write_text
+
+#: Rows that fit on a page beside a caption; a longer table is continued on the next.
+ROWS_A_PAGE = 38
+#: From this many columns on LaTeX sets them closer.
+MANY_COLUMNS = 8
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,37 @@ def markdown(table: Table) -> str:
 
 
 def latex(table: Table) -> str:
-    """Return the table as a LaTeX float (needs the packages booktabs and graphicx)."""
+    """Return the table as LaTeX floats, mostly one (needs the packages booktabs and graphicx)."""
+    rows = _rows(table)
+    parts = _pages(rows)
+    title, name = _tex(table.title), f"tab:{table.name.replace('_', '-')}"
+    floats = []
+    for number, part in enumerate(parts, start=1):
+        if number == 1:
+            caption = [rf"\caption{{{title}. {_tex(table.caption)}}}", rf"\label{{{name}}}"]
+        else:
+            caption = [r"\addtocounter{table}{-1}", rf"\caption{{{title}, continued ({number} of {len(parts)}).}}"]
+        caption.append(r"\smallskip")
+        floats.append("\n".join([r"\begin{table}", r"\centering", *caption, _tabular(table, part), r"\end{table}", ""]))
+    return "\n".join(floats)
+
+
+def _pages(rows: list[tuple[list[str], list[bool]]]) -> list[list[tuple[list[str], list[bool]]]]:
+    """`rows` in parts of at most `ROWS_A_PAGE`, of like length; where possible a part ends with a model (or source)."""
+    count = -(-len(rows) // ROWS_A_PAGE)
+    parts, start = [], 0
+    for left in range(count, 0, -1):
+        end = start + -(-(len(rows) - start) // left)
+        # The last place nearby where the first label changes, if the rest still fits in the parts that are left.
+        changes = [i for i in range(end, start, -1) if i == len(rows) or rows[i][0][0] != rows[i - 1][0][0]]
+        near = [i for i in changes if len(rows) - i <= (left - 1) * ROWS_A_PAGE]
+        end = near[0] if near else end
+        parts.append(rows[start:end])
+        start = end
+    return parts or [rows]
+
+
+def _tabular(table: Table, rows: list[tuple[list[str], list[bool]]]) -> str:
     numeric = _first_value(table)
     groups, labels = _heads(table)
     heads = [" & ".join(_tex(label) for label in labels) + r" \\"]
@@ -49,15 +85,12 @@ def latex(table: Table) -> str:
         rules = " ".join(rf"\cmidrule(lr){{{a + 1}-{b}}}" for g, a, b in spans if g)
         heads = [" & ".join(top) + r" \\", rules, *heads]
     body = [
-        " & ".join(rf"\textbf{{{_tex(t)}}}" if b else _tex(t) for t, b in zip(texts, bold, strict=True)) + r" \\"
-        for texts, bold in _rows(table)
+        " & ".join(_tex_cell(t, b, i >= numeric) for i, (t, b) in enumerate(zip(texts, bold, strict=True))) + r" \\"
+        for texts, bold in rows
     ]
     return "\n".join(
         [
-            r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{_tex(table.title)}. {_tex(table.caption)}}}",
-            rf"\label{{tab:{table.name.replace('_', '-')}}}",
+            *([r"\setlength{\tabcolsep}{3pt}"] if len(labels) >= MANY_COLUMNS else []),
             # A wide table shrinks to the line; a narrow one keeps its size.
             r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
             rf"\begin{{tabular}}{{{'l' * numeric}{'r' * (len(labels) - numeric)}}}",
@@ -67,8 +100,6 @@ def latex(table: Table) -> str:
             *body,
             r"\bottomrule",
             r"\end{tabular}}",
-            r"\end{table}",
-            "",
         ]
     )
 
@@ -106,7 +137,7 @@ def _heads(table: Table) -> tuple[list[str], list[str]]:
 
 def _first_value(table: Table) -> int:
     """How many leading columns are labels."""
-    names = {"model", "method", "setting", "source"}
+    names = {"model", "method", "setting", "source", "metric", "judge"}
     return sum(not group and label in names for group, label in zip(*_heads(table), strict=True))
 
 
@@ -134,9 +165,17 @@ _TEX = str.maketrans(
         "^": r"\textasciicircum{}",
         "<": r"\textless{}",
         ">": r"\textgreater{}",
+        "|": r"\textbar{}",
         "–": "--",
     }
 )
+
+
+def _tex_cell(text: str, bold: bool, value: bool) -> str:
+    """A cell; the interval behind a value is set smaller, so that more columns fit."""
+    shown, bracket, rest = text.partition(" [") if value else (text, "", "")
+    shown = rf"\textbf{{{_tex(shown)}}}" if bold else _tex(shown)
+    return rf"{shown} {{\scriptsize [{_tex(rest)}}}" if bracket else shown
 
 
 def _tex(text: str) -> str:

@@ -11,7 +11,8 @@ from scipy.stats import binomtest
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from perg_utils.metrics import score
+from perg_utils.intervals import bootstrap_interval, odds_ratio, odds_ratio_interval
+from perg_utils.metrics import metrics, score
 from perg_utils.profile import Profile, StatisticsConfig
 from perg_utils.schema import Metric
 from perg_utils.statistics import (
@@ -19,9 +20,11 @@ from perg_utils.statistics import (
     against_method,
     against_setting,
     compare,
+    delivery_change,
     exact_interval,
     holm,
     mcnemar_exact,
+    net_change,
     paired_bootstrap,
     stand_ins,
 )
@@ -112,6 +115,7 @@ def test_arms_are_compared_on_the_questions_right_without_and_scored_in_both():
     assert (row.reference_value, row.value, row.difference) == pytest.approx((60, 20, -40))
     assert row.p == row.p_holm == pytest.approx(0.625)
     assert row.low < -40 < row.high
+    assert row.odds_ratio == pytest.approx(1 / 3) and row.odds_low < 1 / 3 < row.odds_high
 
 
 def test_the_same_pair_has_the_same_interval_whatever_it_is_listed_with():
@@ -141,3 +145,98 @@ def test_a_model_that_only_aligns_with_another_is_stood_in_for_by_the_model_with
     raw = yaml.safe_load(synthetic.profile_text(3))
     raw["models"].append(raw["models"][0] | {"name": "S+L", "aligner": "L", "methods": ["pref_aligner"]})
     assert stand_ins(Profile.model_validate(raw)) == {"S+L": "S"}
+
+
+def test_the_matched_odds_ratio_is_that_of_the_discordant_pairs_with_half_a_question_where_one_side_is_empty():
+    assert odds_ratio([9, 4, 0, 0], [3, 0, 2, 0]) == pytest.approx([3.0, 9.0, 0.2, np.nan], nan_ok=True)
+
+
+@given(st.integers(0, 40), st.integers(0, 40))
+def test_the_odds_ratios_interval_holds_it_and_mirrors(worse, better):
+    low, high = odds_ratio_interval(worse, better)
+    if worse + better == 0:
+        assert np.isnan(low) and np.isnan(high)
+        return
+    assert low <= odds_ratio(worse, better) <= high
+    mirrored = odds_ratio_interval(better, worse)
+    assert np.isinf(mirrored[1]) if low == 0 else mirrored[1] == pytest.approx(1 / low)
+
+
+@given(st.integers(0, 30), st.integers(0, 30))
+def test_the_odds_ratios_interval_leaves_out_one_where_mcnemar_is_clear(worse, better):
+    low, high = odds_ratio_interval(worse, better)
+    p = mcnemar_exact(worse, better)
+    assert (low > 1 or high < 1) == (p < 0.05) or abs(p - 0.05) < 1e-9
+
+
+def test_the_bootstrap_over_questions_takes_all_configurations_at_once():
+    low, high = bootstrap_interval([[5, 0], [3, 0]], [[70, 70], [3, 0]], 100, np.random.default_rng(0))
+    assert low.shape == (2, 2) and 0 < low[0, 0] < 5 / 70 < high[0, 0] < 0.2
+    assert (low[0, 1], high[0, 1]) == (0, 0)  # the reason why the study does not use it
+    assert (low[1, 0], high[1, 0]) == (1, 1) and np.isnan([low[1, 1], high[1, 1]]).all()
+
+
+def test_the_bootstrap_over_questions_is_the_one_that_draws_questions():
+    rng = np.random.default_rng(1)
+    outcomes = np.repeat([2, 1, 0], [12, 58, 30])  # broke, right in both, not in the set
+    drawn = rng.choice(outcomes, (20000, 100))
+    share = (drawn == 2).sum(axis=1) / (drawn > 0).sum(axis=1)
+    ours = bootstrap_interval(12, 70, 100, rng, resamples=20000)
+    assert np.allclose(ours, np.quantile(share, [0.025, 0.975]), atol=0.006)
+
+
+def changed(without: str, shown: str) -> pd.DataFrame:
+    return arm_rows("S", "zero_shot", without, shown, "relevant").assign(
+        delivered_without=lambda d: d["correct_without"], delivered_with=lambda d: d["correct_with"]
+    )
+
+
+def test_breakage_stands_beside_its_mirror_and_the_net_change():
+    # 6 right before: 2 of them break; 4 wrong before: 1 is mended; two rows lack an answer.
+    scores = changed("1111110000?1", "1111001000" + "1?")
+    (row,) = net_change(scores).to_dict("records")
+    counts = [row[k] for k in ("broke", "fixed", "n_right", "n_wrong", "n", "n_unscored")]
+    assert counts == [2, 1, 6, 4, 10, 2]
+    assert (row["breakage"], row["fixed_rate"], row["net"]) == pytest.approx((100 / 3, 25, -10))
+    assert (row["breakage_low"], row["breakage_high"]) == pytest.approx(
+        tuple(100 * float(bound) for bound in exact_interval(2, 6))
+    )
+    assert (row["fixed_low"], row["fixed_high"]) == pytest.approx(
+        tuple(100 * float(bound) for bound in exact_interval(1, 4))
+    )
+    assert row["low"] < -10 < row["high"] and row["p"] == row["p_holm"] == 1.0 and row["odds_ratio"] == 2.0
+
+
+def test_net_change_agrees_with_the_metrics_of_the_same_run():
+    scores = score(**synthetic.tables(3, 120))
+    table = metrics(scores).query("source == 'ALL'").set_index(["model", "method", "setting", "metric"])["value"]
+    for row in net_change(scores).itertuples():
+        assert row.breakage == pytest.approx(table[row.model, row.method, row.setting, "breakage_rate"])
+        union = row.n_right + row.fixed
+        assert 100 * (row.broke + row.fixed) / union == pytest.approx(
+            table[row.model, row.method, row.setting, "performance_variation"]
+        )
+
+
+def test_changes_are_of_the_sampled_rows_with_a_preference_only():
+    scores = pd.concat([changed("1111", "1110"), changed("11", "00").assign(sampled=False)])
+    base = changed("1111", "????").assign(method="no_preference", setting="none")
+    both = pd.concat([base, scores])
+    assert net_change(both)[["broke", "n"]].to_numpy().tolist() == [[1, 4]]
+    assert delivery_change(both)[["failed_with", "n"]].to_numpy().tolist() == [[1, 4]]
+
+
+def test_changes_of_no_rows_are_tables_without_rows():
+    scores = score(**synthetic.tables(1, 30))
+    for change in (net_change, delivery_change):
+        empty, full = change(scores.iloc[:0]), change(scores)
+        assert len(empty) == 0 and list(empty) == list(full)
+    assert compare(scores.iloc[:0], []).empty
+
+
+def test_changes_list_models_as_they_appear_and_settings_as_the_study_does():
+    scores = score(**synthetic.tables(2, 30)).iloc[::-1]
+    found = net_change(scores)
+    assert found["model"].drop_duplicates().tolist() == ["M", "S"]
+    own = found[found["method"] == "zero_shot"].iloc[:4]
+    assert own["setting"].tolist() == ["relevant", "mixed", "irrelevant", "placebo"]

@@ -1,7 +1,10 @@
 """Tables: what they hold, what is bold, and that every form is well made."""
 
 import re
+import shutil
+import subprocess
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
@@ -10,15 +13,46 @@ import synthetic
 import yaml
 
 from perg_utils.metrics import metrics, score
-from perg_utils.profile import Profile
-from perg_utils.table_forms import as_html, latex, markdown, save
-from perg_utils.tables import accuracy_table, all_tables, delivery_table, main_table, method_table, notes
+from perg_utils.profile import Profile, load_profile
+from perg_utils.published_printed import printed_metrics
+from perg_utils.schema import TABLES, conform
+from perg_utils.table_comparisons import delivery_table, net_table
+from perg_utils.table_forms import ROWS_A_PAGE, Table, as_html, latex, markdown, save
+from perg_utils.table_rates import accuracy_table, main_table, method_table, one_model, source_tables
+from perg_utils.tables import all_tables, notes
+
+#: What a run of three models with all methods and settings gives, in the order of the report.
+REPORTED = [
+    *("main", "accuracy", "net_change", "placebo", "settings", "one_model", "setting_comparisons", "methods"),
+    *("method_comparisons", "pref_aligner", "categories", "delivery", "extraction", "judging"),
+    *("relevant_cot", "relevant_few_shot", "relevant_self_critic", "relevant_pref_aligner"),
+    *("mixed_zero_shot", "mixed_pref_aligner", "irrelevant_zero_shot", "irrelevant_pref_aligner", "placebo_zero_shot"),
+]
+
+
+@cache
+def run(models: int) -> dict[str, pd.DataFrame]:
+    return synthetic.tables(models, 120)
 
 
 @cache
 def made(models: int) -> tuple[pd.DataFrame, pd.DataFrame, Profile]:
-    scores = score(**synthetic.tables(models, 120))
+    scores = score(**run(models))
     return metrics(scores), scores, Profile.model_validate(yaml.safe_load(synthetic.profile_text(models)))
+
+
+@cache
+def every(models: int) -> list[Table]:
+    return all_tables(*made(models), run(models)["answers"], run(models)["judgements"])
+
+
+@cache
+def redrawn() -> dict[str, Table]:
+    """All tables of the paper's printed figures: every other table of the run is empty."""
+    nothing = {name: conform(name, pd.DataFrame(columns=list(TABLES[name]))) for name in TABLES}
+    printed = printed_metrics()
+    made_of = (printed, nothing["scores"], load_profile("published"), nothing["answers"], nothing["judgements"])
+    return {table.name: table for table in all_tables(*made_of)}
 
 
 def tiny(**values: float) -> pd.DataFrame:
@@ -33,9 +67,10 @@ def tiny(**values: float) -> pd.DataFrame:
 
 @pytest.mark.parametrize("models", [1, 3, 14])
 def test_every_table_has_a_row_for_every_model_and_only_scored_numbers(models):
-    tables = {t.name: t for t in all_tables(*made(models))}
-    assert len(tables) == 9
+    tables = {t.name: t for t in every(models)}
+    assert list(tables) == (REPORTED if models > 1 else REPORTED[:14])
     assert len(tables["main"].cells) == models
+    assert len(tables["net_change"].cells) == len(tables["delivery"].cells) == 10 * models
     assert len(tables["methods"].cells) == 5 * models
     assert len(tables["categories"].cells) == 4 * models
     for table in tables.values():
@@ -78,13 +113,40 @@ def test_csv_holds_the_raw_numbers(tmp_path):
 
 
 def test_latex_is_balanced_escaped_and_as_wide_as_it_says():
-    for table in all_tables(*made(3)):
+    for table in every(3):
         text = latex(table)
-        assert text.count("{") == text.count("}") and text.count(r"\begin{") == text.count(r"\end{") == 2
-        assert not re.search(r"(?<!\\)[_%#]", text.replace("{!}{%", "{!}{"))
+        assert text.count("{") == text.count("}") and text.count(r"\begin{") == text.count(r"\end{")
+        assert not re.search(r"(?<!\\)[_%#]", text.replace("{!}{%", "!{"))
         columns = len(re.search(r"\\begin\{tabular\}\{([lr]+)\}", text)[1])
         body = text.split(r"\midrule")[1].split(r"\bottomrule")[0].strip().splitlines()
         assert {line.count(" & ") + 1 for line in body} == {columns} == {table.cells.shape[1]}
+
+
+@pytest.mark.parametrize("models", [3, 14])
+def test_a_long_table_is_continued_without_losing_a_row_and_parts_end_with_a_model(models):
+    for table in every(models):
+        text = latex(table)
+        parts = [part.split(r"\bottomrule")[0].strip().splitlines() for part in text.split(r"\midrule")[1:]]
+        assert sum(map(len, parts)) == len(table.cells) and max(map(len, parts)) <= ROWS_A_PAGE
+        assert len(parts) <= -(-len(table.cells) // ROWS_A_PAGE) + 1
+        assert text.count(r"\label{") == 1 and text.count(r"\addtocounter{table}{-1}") == len(parts) - 1
+        if table.name == "methods":
+            first = [[line.split(" & ")[0] for line in part] for part in parts]
+            assert all(set(a).isdisjoint(b) for a, b in pairwise(first))
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
+@pytest.mark.parametrize("tables", ["of 14 models", "redrawn"])
+def test_latex_compiles_in_an_ordinary_article_and_nothing_sticks_out(tables, tmp_path):
+    body = "\n\\clearpage\n".join(latex(t) for t in (every(14) if tables == "of 14 models" else redrawn().values()))
+    head = "\\documentclass{article}\n\\usepackage{booktabs,graphicx}\n\\begin{document}\n"
+    (tmp_path / "all.tex").write_text(head + body + "\n\\end{document}\n", encoding="utf-8")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout.decode(errors="replace")[-2000:]
+    log = (tmp_path / "all.log").read_text(encoding="utf-8", errors="replace")
+    assert all(float(points) < 20 for points in re.findall(r"Overfull .box \(([\d.]+)pt", log))
+    assert "too large" not in log and "Missing character" not in log
 
 
 def test_latex_groups_span_their_columns():
@@ -96,12 +158,12 @@ def test_names_that_mean_something_to_markup_are_escaped():
     table = main_table(tiny(**{"a|b<c>_%": 1.0, "d": 2.0}), made(1)[2])
     assert r"a\|b<c>" in markdown(table)
     assert "a|b&lt;c&gt;" in as_html(table)
-    assert r"a|b\textless{}c\textgreater{}\_\%" in latex(table)
+    assert r"a\textbar{}b\textless{}c\textgreater{}\_\%" in latex(table)
 
 
 def test_captions_say_that_the_world_is_invented_and_n():
-    for table in all_tables(*made(3)):
-        assert "Invented world" in table.caption and "n" in table.caption
+    for table in every(3):
+        assert "Invented world" in table.caption and re.search(r"\bn\b|counts", table.caption)
     real = made(3)[2].model_copy(update={"world": "real"})
     assert "nvented" not in main_table(made(3)[0], real).caption
 
@@ -120,8 +182,10 @@ def test_captions_name_the_judge_where_alignment_or_robustness_is_shown_and_nowh
     raw["judge"] = {"kind": "llm", "model": {"name": "J-9", "engine": "api", "model": "j"}}
     table, scores, rules = made(3)
     for profile, judge in ((rules, "heuristic (embedded styles)"), (Profile.model_validate(raw), "J-9")):
-        for one in all_tables(table, scores, profile):
-            judged = one.name in {"main", "methods", "settings", "pref_aligner", "method_comparisons"}
+        for one in all_tables(table, scores, profile, run(3)["answers"], run(3)["judgements"]):
+            judged = one.name not in {
+                *("accuracy", "net_change", "placebo", "setting_comparisons", "categories", "delivery", "extraction")
+            }
             assert (f"Judge: {judge}." in one.caption) == judged, one.name
             assert ("Judge" in one.caption) == judged, one.name
 
@@ -185,6 +249,7 @@ def test_a_run_without_rows_for_a_table_leaves_it_out():
     only = scores[scores["method"].isin(["no_preference", "zero_shot"]) & (scores["setting"] != "placebo")]
     names = {t.name for t in all_tables(metrics(only), only, profile)}
     assert "pref_aligner" not in names and "placebo" not in names and "main" in names
+    assert not all_tables(metrics(scores.iloc[:0]), scores.iloc[:0], profile, run(3)["answers"].iloc[:0])
 
 
 def test_saving_twice_writes_the_same_bytes(tmp_path):
@@ -192,3 +257,127 @@ def test_saving_twice_writes_the_same_bytes(tmp_path):
         [p.read_bytes() for t in all_tables(*made(3)) for p in save(t, tmp_path / name)] for name in ("a", "b")
     )
     assert first == second and Path(tmp_path / "a" / "main.tex").is_file()
+
+
+def test_each_configuration_has_a_table_like_the_main_one_if_two_models_ran_it():
+    table, _, profile = made(3)
+    only_s = table[(table["model"] == "S") | ~table["method"].isin(["cot"])]
+    names = [t.name for t in source_tables(only_s, profile)]
+    assert names == [name for name in REPORTED[14:] if name != "relevant_cot"]
+    (mixed,) = [t for t in source_tables(table, profile) if t.name == "mixed_zero_shot"]
+    assert mixed.cells.columns.tolist()[1:5] == [("TQA", "BR"), ("TQA", "AF"), ("TQA", "RE"), ("TQA", "PV")]
+    expected = table.query("method == 'zero_shot' and setting == 'mixed' and source == 'CQA' and model == 'M'")
+    expected = expected.set_index("metric")["value"]["robustness_error"]
+    assert mixed.cells.set_index(("", "model")).loc["M", ("CQA", "RE")] == f"{expected:.1f}"
+
+
+def test_the_net_table_shows_what_broke_beside_what_was_mended():
+    table, scores, profile = made(3)
+    found = net_table(table, scores, profile)
+    cells, raw = found.cells[""].iloc[0], found.data.iloc[0]
+    own = scores.query("model == 'S' and method == 'zero_shot' and setting == 'relevant'")
+    own = own[["correct_without", "correct_with"]].dropna().astype(bool)
+    right = own["correct_without"]
+    broke, fixed = (right & ~own["correct_with"]).sum(), (~right & own["correct_with"]).sum()
+    assert cells["broke"] == f"{broke} of {right.sum()} ({100 * broke / right.sum():.1f} %)"
+    assert cells["fixed"] == f"{fixed} of {(~right).sum()} ({100 * fixed / (~right).sum():.1f} %)"
+    assert raw["net"] == pytest.approx(100 * (own["correct_with"].mean() - right.mean()))
+    breakage = table.query("metric == 'breakage_rate' and source == 'ALL'").set_index(["model", "method", "setting"])
+    again = found.data.set_index(["model", "method", "setting"])
+    assert again["breakage"].to_dict() == pytest.approx(breakage.loc[again.index, "value"].to_dict())
+
+
+def test_settings_are_compared_with_the_relevant_one_on_the_same_questions():
+    table = {t.name: t for t in every(3)}["setting_comparisons"]
+    assert set(table.data["reference_setting"]) == {"relevant"} and set(table.data["setting"]) == {
+        "mixed",
+        "irrelevant",
+    }
+    assert {"odds_ratio", "odds_low", "odds_high", "p", "p_holm", "low", "high", "n", "n_unscored"} <= set(table.data)
+    assert table.cells.columns.get_level_values(1).tolist()[3:] == [
+        *("relevant", "this setting", "difference", "odds ratio", "p", "n")
+    ]
+
+
+def test_one_model_is_the_papers_if_it_is_there_else_the_one_with_most_runs():
+    table, _, _ = made(3)
+    fewer = table[(table["model"] == "M") | (table["method"] != "pref_aligner")]
+    assert one_model(fewer) == "M" and one_model(table[table["setting"] == "relevant"]) is None
+    assert one_model(fewer.assign(model=fewer["model"].replace("L", "Llama3-70B"))) == "Llama3-70B"
+
+
+def test_the_extraction_summary_counts_every_answer_once():
+    found = {t.name: t for t in every(3)}["extraction"]
+    answers = run(3)["answers"]
+    assert found.data["rows"].sum() == len(answers) == found.cells["", "n"].sum()
+    shown = found.cells[""]
+    assert (shown[["rule", "names no option", "refused", "no response"]].sum(axis=1) == shown["n"]).all()
+    assert shown["names no option"].sum() == (answers["status"] == "unparsable").sum() > 0
+    assert shown["no response"].sum() == (answers["status"] == "api_error").sum() > 0
+
+
+def test_rules_beyond_the_most_used_are_summed_up_and_listed_in_the_csv():
+    answers = run(1)["answers"]
+    ways = [f"way_{i % 7}" for i in range(len(answers))]
+    found = all_tables(*made(1), answers.assign(how=ways))
+    (table,) = [t for t in found if t.name == "extraction"]
+    shown = table.cells[""]
+    assert len([c for c in shown if c.startswith("way_")]) == 5 and "other rules" in shown
+    assert shown.drop(columns=["model", "method", "setting", "n"]).sum(axis=1).tolist() == shown["n"].tolist()
+    assert set(table.data["how"]) == {f"way_{i}" for i in range(7)}
+
+
+def test_the_judging_summary_holds_the_ratings_and_what_is_missing():
+    found = {t.name: t for t in every(3)}["judging"]
+    judgements = run(3)["judgements"]
+    rated = judgements[judgements["status"] != "not_applicable"]
+    shown = found.cells[""]
+    assert shown["n"].sum() == len(rated) and shown["missing"].sum() == rated["rating"].isna().sum() > 0
+    assert shown["2"].sum() == (rated["rating"] == 2).sum() and shown["5"].sum() == 0
+    assert set(shown["judge"]) == {"made-up judge"} and "3 or more" in found.caption
+    first = shown.iloc[0]
+    assert first["followed"] == f"{100 * first['4'] / (first['n'] - first['missing']):.1f} %"
+
+
+def test_redrawn_tables_hold_the_printed_figures_and_claim_no_interval_and_no_n():
+    tables = redrawn()
+    assert list(tables) == [
+        *("main", "settings", "one_model", "methods", "pref_aligner"),
+        *(name for name in REPORTED[14:] if name != "placebo_zero_shot"),
+    ]
+    for table in tables.values():
+        assert "Redrawn from the paper's published figures; no intervals, no counts." in table.caption
+        assert "n =" not in table.caption and "nterval" not in table.caption.replace("no intervals", "")
+        assert "[" not in table.cells.to_string() and "nan" not in table.cells.to_string().lower()
+
+
+def test_every_printed_figure_stands_in_a_redrawn_table():
+    shown = pd.concat([t.data for t in redrawn().values() if t.name == "main" or t.name in REPORTED[14:]])
+    keys = ["model", "method", "setting", "source", "metric"]
+    printed = printed_metrics().dropna(subset="value").set_index(keys)["value"]
+    again = shown.dropna(subset="value").set_index(keys)["value"]
+    assert again.index.is_unique and again.sort_index().to_dict() == printed.sort_index().to_dict()
+    assert len(printed) > 800
+
+
+def test_the_redrawn_aligner_and_model_tables_are_the_papers():
+    pairs = redrawn()["pref_aligner"].data.query("setting == 'relevant'").set_index("model")
+    for model, before, after in (
+        *(("Llama3-8B", 20.9, 18.1), ("Llama3-70B", 9.0, 6.5)),
+        *(("Mixtral-8x7B", 26.1, 18.9), ("Gemma-2-9B", 12.6, 6.8)),
+    ):
+        assert (pairs.loc[model, "zero_shot"], pairs.loc[model, "pref_aligner"]) == (before, after)
+    one = redrawn()["one_model"]
+    assert one.title == "Llama3-70B by setting"
+    rows = one.cells[""].query("metric == 'BR'").set_index("method")[["relevant", "mixed", "irrelevant"]]
+    assert rows.loc["zero_shot"].tolist() == ["5.6", "6.9", "5.5"]
+    assert rows.loc["pref_aligner"].tolist() == ["1.1", "1.2", "1.2"]
+
+
+def test_models_stand_in_the_order_of_the_metrics_in_every_table():
+    table, scores, profile = made(3)
+    turned = pd.concat([table[table["model"] == m] for m in ("L", "S", "M")])
+    for one in all_tables(turned, scores, profile, run(3)["answers"], run(3)["judgements"]):
+        if "model" in one.cells[""]:
+            models = one.cells["", "model"].drop_duplicates().tolist()
+            assert models == ["L", "S", "M"], one.name
