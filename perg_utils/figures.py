@@ -1,9 +1,10 @@
 """The paper's figures, for any run of 1 to 14 models, each with the data it was drawn from.
 
-Rendering only, from `metrics` (or `by_category`): every function returns the figure and the table behind it.
-Drawn for one column of a paper (3.5 inches) with vector text; a model has the same colour, marker and place in
-every figure: its position in the table. Intervals are drawn as they stand in the table. Left out (a later
-issue): the violin of sampled against full preferences, the pipeline diagram.
+Rendering only, from `metrics` and `scores` (the rooms `figure_*` draw):
+every function returns the figure and the table behind it. Drawn for one column of a paper (3.5 inches) with vector
+text; a model has the same colour, marker and place in every figure: its position in `metrics`. Intervals are drawn
+as they stand in the table; figures redrawn from the paper's printed numbers have none and say so in the corner.
+Left out: other languages, other widths, slides.
 """
 
 from __future__ import annotations
@@ -11,103 +12,84 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from .drawing import (
-    METRIC_NAMES,
-    STYLE,
-    WIDTH,
-    axis_end,
-    bars,
-    canvas,
-    colour_scale,
-    dumbbell,
-    footer,
-    interval_arms,
-    label_at_right,
-    looks,
-    ticks,
-)
+from . import statistics
+from .drawing import INVENTED, STYLE, axis_end, canvas, colour_scale, footer, interval_arms, label_at_right, looks
+from .drawing import METRIC_NAMES as FAILURES
+from .figure_captions import CAPTIONS, PAPERS_MODEL
+from .figure_pipeline import pipeline_diagram
+from .figure_preferences import by_preference, preference_violins
+from .figure_radar import category_radar
+from .figure_shapes import Panel, bar_each, bars, dots, dumbbell
+from .judging import judge_label
+from .metrics import by_category, redrawn
+from .profile import Profile
 from .schema import ALL_SOURCES, Method, Metric, Setting, Source
 from .workspace import write_atomically, write_text
 
-#: File name of each figure -> (title, what it shows and what it does not).
-CAPTIONS = {
-    "scatter": (
-        "Alignment failure against breakage",
-        "A point a model, zero_shot with one relevant preference; colour and label: robustness error. Near the "
-        "lower left corner a model stays right and does as asked.",
-    ),
-    "settings": (
-        "Metrics by setting",
-        "zero_shot in every setting. Where no relevant preference is shown there is no alignment to fail, "
-        "and robustness error is breakage.",
-    ),
-    "methods": (
-        "Metrics by method",
-        "One relevant preference. Pref-Aligner edits the answer given without preference, which is also its "
-        "baseline: changes that come from the prompt alone count against the other methods and not against it.",
-    ),
-    "aligner": (
-        "Before and after Pref-Aligner",
-        "zero_shot (hollow) and pref_aligner (filled) with one relevant preference.",
-    ),
-    "placebo": (
-        "Preference against placebo",
-        "Breakage by a neutral sentence (hollow) and by a relevant preference (filled), zero_shot: what the hollow "
-        "mark shows is plain sensitivity to the prompt.",
-    ),
-    "accuracy": (
-        "Accuracy without and with preference",
-        "no_preference (hollow) and zero_shot with one relevant preference (filled).",
-    ),
-    **{
-        f"categories_{source}": (
-            f"Breakage by category of preference, {source}",
-            "zero_shot, relevant; on the right the same values with their intervals. Categories hold few questions "
-            "each: overlapping intervals say nothing about an order.",
-        )
-        for source in Source
-    },
-    "practice": (
-        "Breakage and practice (embedded models only)",
-        "Facts by what training did with them: plain; repeated, shown as often as styled ones but never with a "
-        "preference; styled, shown with preferences. zero_shot, relevant.",
-    ),
-}
+#: Corner note of figures that show printed numbers.
+REDRAWN = "redrawn from the paper's published figures"
+
+Drawn = tuple[Figure, pd.DataFrame]
 
 
-def scatter(metrics: pd.DataFrame, *, invented: bool = False, judge: str = "") -> tuple[Figure, pd.DataFrame]:
+def all_figures(metrics: pd.DataFrame, scores: pd.DataFrame, profile: Profile) -> dict[str, Drawn]:
+    """Return every figure for which there is data, by file name in the order of `CAPTIONS`.
+
+    `scores` may be empty, as where the paper's printed figures are all there is: then only what `metrics` allow is
+    drawn. In the corner stands what a reader must know: an invented world, redrawn numbers, and, where alignment
+    failure or robustness error is shown, whose ratings those are.
+    """
+    drawn = {
+        "accuracy": accuracy(metrics),
+        "scatter": scatter(metrics),
+        "placebo": placebo_breakage(metrics),
+        "variation": performance_variation(metrics),
+        "settings": setting_bars(metrics),
+        "methods": method_bars(metrics),
+        "aligner": aligner_improvement(metrics, statistics.stand_ins(profile)),
+        "one_model": one_model(metrics),
+    }
+    if not scores.empty:
+        marks = looks(list(metrics["model"]))
+        categories = by_category(scores, profile.statistics)
+        drawn |= {
+            "net_change": net_change(scores, metrics, profile),
+            "delivery": delivery_change(scores, metrics, profile),
+            "preferences": sampled_against_full(scores, metrics, profile),
+            **{f"categories_{source}": category_radar(categories, source, marks) for source in Source},
+        }
+    drawn = {name: one for name, one in drawn.items() if not one[1].empty}
+    for fig, data in drawn.values():
+        if said := _corner(data, profile, redrawn(metrics)):
+            footer(fig, said)
+    drawn["pipeline"] = pipeline_diagram()
+    return {name: drawn[name] for name in CAPTIONS if name in drawn}
+
+
+def scatter(metrics: pd.DataFrame) -> Drawn:
     """Return alignment failure against breakage, a point a model, coloured and labelled by robustness error."""
     wanted = [Metric.ALIGNMENT_FAILURE, Metric.BREAKAGE_RATE, Metric.ROBUSTNESS_ERROR]
     data = _chosen(metrics, wanted, method=Method.ZERO_SHOT, setting=Setting.RELEVANT)
+    # A point needs all three.
+    data = data[data.groupby("model")["value"].transform("count") == len(wanted)].reset_index(drop=True)
     af, br, re = (data[data["metric"] == m].set_index("model") for m in wanted)
-    models = list(br.dropna(subset="value").index)
+    models = list(br.index)
     marks = looks(list(metrics["model"]))
     with rc_context(STYLE):
         texts = {m: f"{m}: RE {re.loc[m, 'value']:.1f}" for m in models}
         room = 0.0138 * max(map(len, texts.values()), default=10)
-        height = max(2.4, 0.9 + 0.14 * len(models))
-        fig, (axes,) = canvas(height, invented, judge=judge, right=max(0.4, 0.94 - room))
+        fig, (axes,) = canvas(max(2.4, 0.9 + 0.14 * len(models)), right=max(0.4, 0.94 - room))
         colour = colour_scale(re["value"])
         for model in models:
             x, y = af.loc[model], br.loc[model]
-            axes.errorbar(
-                x["value"],
-                y["value"],
-                xerr=interval_arms(x),
-                yerr=interval_arms(y),
-                fmt="none",
-                ecolor="#AAAAAA",
-                elinewidth=0.7,
-            )
-            face = colour(re.loc[model, "value"])
-            axes.plot(
-                x["value"], y["value"], marks[model][1], ms=6, mfc=face, mec="black", mew=0.5, zorder=3, clip_on=False
-            )
+            arms = (interval_arms(y), interval_arms(x))
+            axes.errorbar(x["value"], y["value"], *arms, fmt="none", ecolor="#AAAAAA", elinewidth=0.7)
+            (mark,) = axes.plot(x["value"], y["value"], marks[model][1], ms=6, mec="black", mew=0.5, zorder=3)
+            mark.set(markerfacecolor=colour(re.loc[model, "value"]), clip_on=False)
         axes.set(xlabel="Alignment failure (AF), %", ylabel="Breakage (BR), %")
         axes.set_xlim(0, axis_end(af))
         axes.set_ylim(0, axis_end(br))
@@ -116,26 +98,31 @@ def scatter(metrics: pd.DataFrame, *, invented: bool = False, judge: str = "") -
     return fig, data
 
 
-def setting_bars(metrics: pd.DataFrame, *, invented: bool = False, judge: str = "") -> tuple[Figure, pd.DataFrame]:
+def setting_bars(metrics: pd.DataFrame) -> Drawn:
     """Return bars of breakage, alignment failure and robustness error by setting (zero-shot)."""
-    data = _chosen(metrics, list(METRIC_NAMES), method=Method.ZERO_SHOT)
-    return bars(data, "setting", metrics, invented=invented, judge=judge)
+    data = _chosen(metrics, list(FAILURES), method=Method.ZERO_SHOT)
+    return bars(data, "setting", looks(list(metrics["model"]))), data
 
 
-def method_bars(metrics: pd.DataFrame, *, invented: bool = False, judge: str = "") -> tuple[Figure, pd.DataFrame]:
+def method_bars(metrics: pd.DataFrame) -> Drawn:
     """Return bars of breakage, alignment failure and robustness error by method (one relevant preference)."""
-    data = _chosen(metrics, list(METRIC_NAMES), setting=Setting.RELEVANT)
-    return bars(data, "method", metrics, invented=invented, judge=judge)
+    data = _chosen(metrics, list(FAILURES), setting=Setting.RELEVANT)
+    return bars(data, "method", looks(list(metrics["model"]))), data
 
 
-def aligner_improvement(
-    metrics: pd.DataFrame, stands_in: Mapping[str, str] | None = None, *, invented: bool = False, judge: str = ""
-) -> tuple[Figure, pd.DataFrame]:
+def performance_variation(metrics: pd.DataFrame) -> Drawn:
+    """Return performance variation of each model (zero-shot, one relevant preference) as bars."""
+    wanted = [Metric.PERFORMANCE_VARIATION]
+    data = _chosen(metrics, wanted, method=Method.ZERO_SHOT, setting=Setting.RELEVANT)
+    return bar_each(data, looks(list(metrics["model"])), "Performance variation (PV), %"), data
+
+
+def aligner_improvement(metrics: pd.DataFrame, stands_in: Mapping[str, str] | None = None) -> Drawn:
     """Return the metrics of zero-shot and of Pref-Aligner for each model, as a dumbbell.
 
     `stands_in` names the model whose zero-shot is shown for a model that has none, e.g. `{"S+L": "S"}`.
     """
-    chosen = _chosen(metrics, list(METRIC_NAMES), setting=Setting.RELEVANT)
+    chosen = _chosen(metrics, list(FAILURES), setting=Setting.RELEVANT)
     before = chosen[chosen["method"] == Method.ZERO_SHOT]
     after = chosen[chosen["method"] == Method.PREF_ALIGNER]
     borrowed = [
@@ -144,111 +131,62 @@ def aligner_improvement(
         if model not in set(before["model"])
     ]
     labels = ("zero_shot", "pref_aligner")
-    return dumbbell(pd.concat([before, *borrowed]), after, labels, metrics, invented=invented, judge=judge)
+    return dumbbell(pd.concat([before, *borrowed]), after, labels, looks(list(metrics["model"])))
 
 
-def placebo_breakage(metrics: pd.DataFrame, *, invented: bool = False) -> tuple[Figure, pd.DataFrame]:
+def one_model(metrics: pd.DataFrame) -> Drawn:
+    """Return breakage of one model by setting, zero-shot against Pref-Aligner (which model: `CAPTIONS`)."""
+    data = _chosen(metrics, [Metric.BREAKAGE_RATE])
+    data = data[data["method"].isin([Method.ZERO_SHOT, Method.PREF_ALIGNER])]
+    data = data[data.groupby("model")["setting"].transform("nunique") > 1]
+    sizes = data.groupby("model", sort=False).size()
+    model = PAPERS_MODEL if PAPERS_MODEL in sizes else sizes.idxmax() if len(sizes) else ""
+    data = data[data["model"] == model].sort_values("setting", key=lambda c: c.map(list(Setting).index), kind="stable")
+    fig = bars(data, "method", looks(list(metrics["model"])), group="setting")
+    fig.axes[0].set_title(f"{model}: breakage (BR)", size=STYLE["axes.titlesize"], pad=3)
+    return fig, data.reset_index(drop=True)
+
+
+def placebo_breakage(metrics: pd.DataFrame) -> Drawn:
     """Return breakage by a neutral sentence and by a relevant preference for each model (zero-shot)."""
     chosen = _chosen(metrics, [Metric.BREAKAGE_RATE], method=Method.ZERO_SHOT)
     before, after = (chosen[chosen["setting"] == s] for s in (Setting.PLACEBO, Setting.RELEVANT))
-    return dumbbell(before, after, ("placebo", "relevant preference"), metrics, invented=invented)
+    return dumbbell(before, after, ("placebo", "relevant preference"), looks(list(metrics["model"])))
 
 
-def accuracy(metrics: pd.DataFrame, *, invented: bool = False) -> tuple[Figure, pd.DataFrame]:
+def accuracy(metrics: pd.DataFrame) -> Drawn:
     """Return accuracy without preference and with one relevant preference (zero-shot) for each model."""
-    before = _chosen(metrics, [Metric.ACCURACY_WITHOUT], method=Method.NO_PREFERENCE)
+    before = _chosen(metrics, [Metric.ACCURACY_WITHOUT], method=Method.NO_PREFERENCE, setting=Setting.NONE)
     after = _chosen(metrics, [Metric.ACCURACY_WITH], method=Method.ZERO_SHOT, setting=Setting.RELEVANT)
     before, after = (frame.assign(metric="accuracy") for frame in (before, after))
-    return dumbbell(before, after, ("no_preference", "zero_shot, relevant"), metrics, invented=invented)
+    return dumbbell(before, after, ("no_preference", "zero_shot, relevant"), looks(list(metrics["model"])))
 
 
-def category_radar(categories: pd.DataFrame, source: str, *, invented: bool = False) -> tuple[Figure, pd.DataFrame]:
-    """Return breakage by preference category in one source, as a radar and, to read values, as dots beside it."""
-    data = categories[categories["source"] == source].reset_index(drop=True)
-    kinds = sorted(data["category"].unique())
-    marks = looks(list(categories["model"]))
-    models = list(dict.fromkeys(data["model"]))
-    angles = np.linspace(0, 2 * np.pi, len(kinds), endpoint=False)
-    with rc_context(STYLE):
-        columns = max(1, min(len(models), int(WIDTH / (0.4 + 0.05 * max([len(m) for m in models], default=1)))))
-        rows = -(-len(models) // columns)
-        dots = len(kinds) * (0.085 * len(models) + 0.14)
-        height = max(1.6, dots) + 0.68 + 0.135 * rows
-        fig = Figure(figsize=(WIDTH, height))
-        below, above = (0.56 + 0.135 * rows) / height, 1 - 0.12 / height
-        side = 1.0 / height
-        radar = fig.add_axes((0.16, (below + above - side) / 2, 1.0 / WIDTH, side), projection="polar")
-        beside = fig.add_axes((0.73, below, 0.24, above - below))
-        for i, model in enumerate(models):
-            own = data[data["model"] == model].set_index("category").reindex(kinds)
-            colour, marker = marks[model]
-            radar.plot([*angles, angles[0]], [*own["value"], own["value"].iloc[0]], color=colour, lw=1.0)
-            y = np.arange(len(kinds)) + (i - (len(models) - 1) / 2) * 0.8 / len(models)
-            beside.errorbar(
-                own["value"],
-                y,
-                xerr=interval_arms(own),
-                fmt=marker,
-                color=colour,
-                ms=3 if len(models) < 5 else 2.2,
-                elinewidth=0.7,
-                label=model,
-                clip_on=False,
-                zorder=3,
-            )
-        radar.set_xticks(angles, kinds)
-        radar.tick_params(axis="x", pad=-3, labelsize=6)
-        for text, angle in zip(radar.get_xticklabels(), angles, strict=True):
-            # Labels start at the circle and run away from it.
-            text.set_horizontalalignment(
-                "left" if np.cos(angle) > 0.1 else "right" if np.cos(angle) < -0.1 else "center"
-            )
-        radar.set_ylim(0, max(1.0, np.nanmax([*data["value"], 1]) * 1.1))
-        radar.yaxis.set_major_locator(ticks(3))
-        radar.tick_params(axis="y", labelsize=5, labelcolor="#666666")
-        beside.set_yticks(range(len(kinds)), kinds)
-        beside.set_ylim(max(len(kinds), 1) - 0.5, -0.5)
-        beside.set_xlim(0, axis_end(data))
-        beside.grid(True, axis="x")
-        for edge in np.arange(len(kinds) - 1) + 0.5:
-            beside.axhline(edge, color="#CCCCCC", lw=0.5)
-        beside.set_xlabel(f"Breakage, {source}, %")
-        fig.legend(
-            *beside.get_legend_handles_labels(),
-            loc="lower center",
-            ncols=columns,
-            frameon=False,
-            bbox_to_anchor=(0.5, 0.13 / height),
-            borderaxespad=0,
-            handlelength=1.2,
-            columnspacing=1,
-        )
-        footer(fig, invented)
-    return fig, data
+def net_change(scores: pd.DataFrame, metrics: pd.DataFrame, profile: Profile) -> Drawn:
+    """Return what a relevant preference breaks and what it fixes (zero-shot), and the net change in accuracy."""
+    data = _zero_shot(statistics.net_change(scores, profile.statistics, profile.seed))
+    panels = [
+        Panel("Broken, %\n(of the right)", "breakage", "breakage_low", "breakage_high"),
+        Panel("Fixed, %\n(of the wrong)", "fixed_rate", "fixed_low", "fixed_high"),
+        Panel("Net change,\npoints", "net", "low", "high"),
+    ]
+    return dots(data, looks(list(metrics["model"])), panels), data
 
 
-def all_figures(
-    metrics: pd.DataFrame,
-    categories: pd.DataFrame,
-    stands_in: Mapping[str, str] | None = None,
-    *,
-    invented: bool = False,
-    judge: str = "",
-) -> dict[str, tuple[Figure, pd.DataFrame]]:
-    """Return every figure for which there is data, by file name in the order of `CAPTIONS`.
+def delivery_change(scores: pd.DataFrame, metrics: pd.DataFrame, profile: Profile) -> Drawn:
+    """Return the change of answers that name no option, without against with a relevant preference (zero-shot)."""
+    data = _zero_shot(statistics.delivery_change(scores, profile.statistics, profile.seed))
+    counts = [f"{b} → {a}" for b, a in zip(data["failed_without"], data["failed_with"], strict=True)]
+    relative = ["–" if pd.isna(v) else f"{v:+.0f} %" for v in data["relative_change"]]
+    texts = {"counts": counts, "relative": relative}
+    panels = [Panel("", "difference", "low", "high")]
+    return dots(data, looks(list(metrics["model"])), panels, "Change, points", texts), data
 
-    Figures with alignment failure or robustness error say whose ratings those are: `judge`, of `judging.judge_label`.
-    """
-    drawn = {
-        "scatter": scatter(metrics, invented=invented, judge=judge),
-        "settings": setting_bars(metrics, invented=invented, judge=judge),
-        "methods": method_bars(metrics, invented=invented, judge=judge),
-        "aligner": aligner_improvement(metrics, stands_in, invented=invented, judge=judge),
-        "placebo": placebo_breakage(metrics, invented=invented),
-        "accuracy": accuracy(metrics, invented=invented),
-        **{f"categories_{s}": category_radar(categories, s, invented=invented) for s in Source},
-    }
-    return {name: (fig, data) for name, (fig, data) in drawn.items() if not data.empty}
+
+def sampled_against_full(scores: pd.DataFrame, metrics: pd.DataFrame, profile: Profile) -> Drawn:
+    """Return accuracy with every single preference beside that with the sampled ones, by model and source."""
+    data = by_preference(scores, profile.statistics.confidence)
+    return preference_violins(data, looks(list(metrics["model"]))), data
 
 
 def save(fig: Figure, data: pd.DataFrame, folder: Path, name: str) -> list[Path]:
@@ -267,10 +205,22 @@ def save(fig: Figure, data: pd.DataFrame, folder: Path, name: str) -> list[Path]
     return [*made, write_text(folder / f"{name}.csv", data.to_csv(index=False))]
 
 
+def _corner(data: pd.DataFrame, profile: Profile, from_print: bool) -> str:
+    rated = "metric" in data and data["metric"].isin([Metric.ALIGNMENT_FAILURE, Metric.ROBUSTNESS_ERROR]).any()
+    said = {INVENTED: profile.world == "invented", REDRAWN: from_print, f"judge: {judge_label(profile)}": rated}
+    return " · ".join(words for words, holds in said.items() if holds)
+
+
+def _zero_shot(frame: pd.DataFrame) -> pd.DataFrame:
+    chosen = (frame["method"] == Method.ZERO_SHOT) & (frame["setting"] == Setting.RELEVANT) & (frame["n"] > 0)
+    return frame[chosen].reset_index(drop=True)
+
+
 def _chosen(metrics: pd.DataFrame, wanted: Sequence[str], **only: str) -> pd.DataFrame:
-    keep = metrics["metric"].isin(wanted) & (metrics["source"] == ALL_SOURCES) & (metrics["setting"] != Setting.NONE)
-    if only.get("method") == Method.NO_PREFERENCE:
-        keep = metrics["metric"].isin(wanted) & (metrics["source"] == ALL_SOURCES)
+    """The measured values of these metrics over all sources, of rows that were shown something unless asked for."""
+    keep = metrics["metric"].isin(wanted) & (metrics["source"] == ALL_SOURCES) & metrics["value"].notna()
+    if only.get("setting") != Setting.NONE:
+        keep &= metrics["setting"] != Setting.NONE
     for column, value in only.items():
         keep &= metrics[column] == value
     return metrics[keep].reset_index(drop=True)
