@@ -5,6 +5,7 @@ Left out: numbers, which stand in the figures and in the tables.
 
 from __future__ import annotations
 
+from .figure_reproduction import CAPTION, TITLE
 from .schema import Source
 from .statistics import LEAST_FOR_RELATIVE
 
@@ -13,6 +14,7 @@ PAPERS_MODEL = "Llama3-70B"
 
 #: File name of each figure -> (title, what it shows and what it does not).
 CAPTIONS = {
+    "reproduction": (TITLE, CAPTION),
     "pipeline": (
         "How a question becomes a number",
         "Each question is answered without and with a preference; the letter that an answer names is read, and a "

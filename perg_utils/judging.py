@@ -70,6 +70,10 @@ class Judge(Protocol):
         ...
 
 
+#: Whose ratings the paper's released files hold.
+PAPER_JUDGE = "gpt-4o-mini"
+
+
 class HeuristicJudge:
     """Rates the embedded models' styles by `SIGNALS`: 5 complete, 3 opened only, 2 another category's style, 1 none."""
 
@@ -169,6 +173,8 @@ def judge_label(profile: Profile) -> str:
 
     Whatever shows alignment failure or robustness error says it too.
     """
+    if profile.judge.kind == "published":
+        return PAPER_JUDGE
     return HeuristicJudge.name if profile.judge.model is None else profile.judge.model.name
 
 

@@ -24,6 +24,7 @@ from .execution import StepFailed, execute
 from .profile import PROFILES, ROOT, Profile, load_profile, profile_path
 from .progress import LINE, clock
 from .prompts import load_prompts
+from .published import EVIDENCE
 from .schema import RELEVANT_SHOWN
 from .state import Fingerprints, State, Step, files, locked
 from .workspace import Workspace
@@ -36,8 +37,10 @@ class PipelineError(PergError):
 
 
 def steps(profile: Profile, workspace: Workspace) -> list[Step]:
-    """Return the steps of `profile` in order: ids `01_curate_data`, `03_run_inference:S`, ..., `09_write_report`."""
+    """Return the steps of `profile` in order: ids `01_curate_data`, `03_run_inference:S`, ..., `09_write_report`.
 
+    The responses of a published release are imported and checked; any other profile asks its models.
+    """
     run, pages = glob.escape(str(workspace.run)), glob.escape(str(workspace.figures))
 
     def tables(*names: str) -> tuple[str, ...]:
@@ -50,9 +53,22 @@ def steps(profile: Profile, workspace: Workspace) -> list[Step]:
         name, writes = "03_run_inference", glob.escape(str(workspace.table_path("responses", model)))
         return Step(f"{name}:{model}", NOTEBOOKS / f"{name}.ipynb", tables("examples", "preferences"), (writes,), model)
 
+    imported = (f"{run}/files.csv", f"{run}/unread.csv", *(f"{run}/{kind}.parquet" for kind in EVIDENCE))
     everything = tables("examples", "preferences", "responses", "answers", "judgements", "scores", "metrics")
     printed = tuple(f"{pages}/tables/*.{form}" for form in ("csv", "md", "tex"))
     drawn = tuple(f"{pages}/*.{form}" for form in ("pdf", "png", "csv"))
+    report = (f"{pages}/report.html", f"{run}/manifest.json")
+    if profile.data.origin == "published":
+        release = glob.escape(str((ROOT / profile.published_dir).resolve())) if profile.published_dir else None
+        checked = tuple(f"{run}/{name}.parquet" for name in ("reproduction", "audit"))
+        return [
+            step("01_import_published", (f"{release}/**/*.csv",) if release else (), everything[:6] + imported),
+            step("06_score_metrics", everything[5:6], everything[6:]),
+            step("07_render_tables", everything[3:], printed),
+            step("08_render_figures", everything[5:], drawn),
+            step("13_check_published", everything + imported, checked),
+            step("09_write_report", everything + checked + printed + drawn, report),
+        ]
     # Only the embedded models can tell why an answer broke: their training is known.
     trained_here = [m for m in profile.models if (ROOT / m.model / "training.json").is_file()]
     practice = tuple(f"{pages}/practice.{form}" for form in ("pdf", "png", "csv"))
@@ -63,10 +79,10 @@ def steps(profile: Profile, workspace: Workspace) -> list[Step]:
         step("04_extract_answers", tables("examples", "responses"), tables("answers")),
         step("05_judge_alignment", tables("examples", "preferences", "responses"), tables("judgements")),
         step("06_score_metrics", everything[:5], tables("scores", "metrics")),
-        step("07_render_tables", everything[5:], printed),
+        step("07_render_tables", everything[3:], printed),
         step("08_render_figures", everything[5:], drawn),
         *(why if profile.data.origin == "embedded" and trained_here else []),
-        step("09_write_report", everything + printed + drawn, (f"{pages}/report.html", f"{run}/manifest.json")),
+        step("09_write_report", everything + printed + drawn, report),
     ]
 
 
@@ -216,7 +232,12 @@ def _check_place(command: Command, profile: Profile) -> None:
 
 
 def _check_ready(profile: Profile, chosen: list[Step]) -> None:
-    """Find before the first step what would stop a later one: prompts, model folders, keys."""
+    """Find before the first step what would stop a later one: prompts, model folders, keys, the released files."""
+    if profile.published_dir is not None and not (ROOT / profile.published_dir).is_dir():
+        raise PipelineError(
+            f"published_dir: no folder '{profile.published_dir}'; give a clone of the release, or a folder with some "
+            f"of its files, or leave published_dir out to download them"
+        )
     load_prompts(profile.prompts)
     models = [profile.model(step.model) for step in chosen if step.model is not None]
     models += [profile.model(model.aligner) for model in models if model.aligner is not None]

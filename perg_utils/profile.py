@@ -31,9 +31,12 @@ class _Strict(BaseModel):
 
 
 class DataConfig(_Strict):
-    """Which questions. `hub` needs a network once; `local` reads files in the hub's schema below `path`."""
+    """Which questions. `hub` needs a network once; `local` reads files in the hub's schema below `path`.
 
-    origin: Literal["embedded", "hub", "local"]
+    `published` takes questions and responses from the paper's release instead of asking models.
+    """
+
+    origin: Literal["embedded", "hub", "local", "published"]
     path: Path | None = None
     sources: list[Source] = [Source.TQA, Source.CQA, Source.MMLU]
     limit: dict[Source, PositiveInt] | PositiveInt | None = Field(
@@ -80,9 +83,9 @@ class ModelConfig(_Strict):
 
 
 class JudgeConfig(_Strict):
-    """Who rates whether a preference was followed."""
+    """Who rates whether a preference was followed; `published`: the ratings in the paper's released files."""
 
-    kind: Literal["heuristic", "llm"]
+    kind: Literal["heuristic", "llm", "published"]
     model: ModelConfig | None = None
     threshold: int = Field(3, ge=2, le=5, description="followed = rating >= threshold")
 
@@ -112,13 +115,25 @@ class Profile(_Strict):
     decoding: DecodingConfig = DecodingConfig()
     grid: dict[Setting, list[Method]]
     baseline: Literal["no_preference", "own"] = "no_preference"
-    models: list[ModelConfig] = Field(min_length=1)
+    models: list[ModelConfig]
     judge: JudgeConfig
     statistics: StatisticsConfig = StatisticsConfig()
+    published_dir: Path | None = Field(
+        None, description="folder of the paper's released files (a clone, or part of one); null: they are downloaded"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Profile:
         names = [m.name for m in self.models]
+        published = self.data.origin == "published"
+        if published != (self.judge.kind == "published"):
+            raise ValueError("data.origin 'published' and judge.kind 'published' go together")
+        if published and names:
+            raise ValueError(f"models: with data.origin 'published' the release has the responses; got {names}")
+        if not published and not names:
+            raise ValueError("models: name at least one")
+        if self.published_dir is not None and not published:
+            raise ValueError("published_dir is read only where data.origin is 'published'")
         if len(set(names)) < len(names):
             raise ValueError(f"models: names must differ, got {names}")
         for model in self.models:

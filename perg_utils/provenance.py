@@ -19,6 +19,7 @@ from .engines.transformers_engine import hub_commit
 from .preferences import BANK
 from .profile import ModelConfig, Profile
 from .prompts import load_prompts
+from .published_files import COMMIT, REPOSITORY
 from .workspace import Workspace, file_digest, write_text
 
 PACKAGES = [
@@ -42,6 +43,8 @@ def collect(profile: Profile, root: Path) -> dict[str, Any]:
             m.name: {"model": m.model, "revision": _revision(m, root), "files": _weights(m.model, root)}
             for m in profile.models
         },
+        # Where the responses come from that nobody here generated.
+        "release": f"{REPOSITORY}@{COMMIT}" if profile.data.origin == "published" else None,
         "profile": profile.model_dump(mode="json"),
     }
 

@@ -7,6 +7,8 @@ them
     files.csv         every file: read, altered, missing or unreadable; its rows, and how many were used
     unread.csv        every row that has no place or is cut off: file, row (from 0), reason
     origins.parquet   of each response its file and row, the order of its options there, and the letters as released
+    twins.parquet     rows that a second file of the same run has too, with another order, letter or response
+    surplus.parquet   what files say of rows that have no place, e.g. multiplied by a join on repeated texts
 
 `scores` pairs each response with the answer without preference that its own file has, as the paper does; where the file
 has none, with the model's zero_shot one. `metrics.metrics(scores)` then gives the paper's figures, and
@@ -21,18 +23,23 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
 from .errors import DataError
+from .profile import ROOT
 from .published_bank import SOURCE_AT, assigned, place_id, preference_id
 from .published_cells import Letters
-from .published_files import load_manifest
+from .published_files import ADDRESS, Problem, download, load_manifest
 from .published_places import Catalogue
-from .published_release import Release
+from .published_release import FILE_COLUMNS, UNREAD_COLUMNS, Release
 from .published_runs import Run
-from .schema import LETTERS, Method, conform
+from .schema import LETTERS, TABLES, Method, conform
 from .workspace import Workspace, write_atomically, write_text
+
+#: What an import writes beside the tables, for the audit.
+EVIDENCE = ("origins", "twins", "surplus")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +59,13 @@ class Imported:
         broken = self.files[~self.files["status"].isin(["read", "missing"])]
         lines += [f"error: {f}: {s}: {p}" for f, s, p in broken[["file", "status", "problem"]].to_numpy()]
         return "\n".join(lines)
+
+
+class Obtained(NamedTuple):
+    """Where the released files lie (None: nowhere), and what could not be fetched."""
+
+    folder: Path | None
+    problems: list[Problem]
 
 
 def import_published(
@@ -89,13 +103,49 @@ def import_published(
         raise DataError(f"no released response could be read below '{folder}':\n{_first_problems(release)}")
     tables = {table: pd.concat(frames, ignore_index=True) for table, frames in parts.items()}
     tables |= {"examples": _examples(release.catalogue), "preferences": release.preferences()}
-    write_atomically(workspace.run / "origins.parquet", tables.pop("origins").to_parquet)
+    tables["surplus"] = release.surplus()
+    for kind in EVIDENCE:
+        write_atomically(workspace.run / f"{kind}.parquet", tables.pop(kind).to_parquet)
     for table, frame in tables.items():
         workspace.write(table, frame)
     for old in set(workspace.table_path("responses", "x").parent.glob("*.parquet")) - set(responses):
         old.unlink()  # of an earlier import: reading joins all parts
     counts = {"responses": sum(responses.values())} | {table: len(frame) for table, frame in tables.items()}
-    out = Imported(release.files(), release.unread(), counts)
+    return _listed(workspace, Imported(release.files(), release.unread(), counts))
+
+
+def obtain(folder: Path | None, cache: Path, manifest: pd.DataFrame | None = None, address: str = ADDRESS) -> Obtained:
+    """Return the folder of released files to import: `folder` where one is given, else `cache` after a download.
+
+    A relative `folder` is meant from the repository's root, as everything in a profile is.
+    What is in `cache` already is kept and verified, so a download that broke off resumes. `folder` is None where not a
+    single file could be had; the problems say why.
+    """
+    if folder is not None:
+        return Obtained(ROOT / folder, [])
+    problems = download(cache, load_manifest() if manifest is None else manifest, address)
+    return Obtained(cache if any(cache.rglob("*.csv")) else None, problems)
+
+
+def import_nothing(workspace: Workspace) -> Imported:
+    """Write the tables without rows, and `files.csv` with every file as missing: there is no released file at hand.
+
+    Later steps then redraw what the paper's printed figures allow (`published_printed`).
+    """
+    listed = load_manifest()["path"]
+    lines = {"file": listed, "status": "missing", "verified": False, "problem": "not at hand"}
+    files = pd.DataFrame(lines).reindex(columns=FILE_COLUMNS)
+    tables = {name: pd.DataFrame(columns=list(columns)) for name, columns in TABLES.items() if name != "metrics"}
+    for old in workspace.table_path("responses", "x").parent.glob("*.parquet"):
+        old.unlink()  # of an earlier import
+    for name, frame in tables.items():
+        workspace.write(name, frame, part="none" if name == "responses" else None)
+    for kind in EVIDENCE:
+        write_atomically(workspace.run / f"{kind}.parquet", pd.DataFrame().to_parquet)
+    return _listed(workspace, Imported(files, pd.DataFrame(columns=UNREAD_COLUMNS), dict.fromkeys(tables, 0)))
+
+
+def _listed(workspace: Workspace, out: Imported) -> Imported:
     write_text(workspace.run / "files.csv", out.files.to_csv(index=False))
     write_text(workspace.run / "unread.csv", out.unread.to_csv(index=False))
     return out

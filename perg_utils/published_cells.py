@@ -9,6 +9,7 @@ Left out: which of several files' cells is used, and what is scored (`published`
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,7 +18,7 @@ import pandas as pd
 from .extraction import extract_answer
 from .published_bank import SOURCE_AT, assigned, other_id, preference_id
 from .published_files import PublishedFile
-from .published_layouts import Arm, Layout, Letter, Rows, read_letter
+from .published_layouts import FLAGS, Arm, Layout, Letter, Rows, read_letter
 from .published_places import Catalogue, Item
 from .schema import LETTERS, Setting, Status
 
@@ -25,18 +26,27 @@ from .schema import LETTERS, Setting, Status
 Letters = Literal["published", "rules"]
 
 
+#: Columns of `Cells.surplus`. `gold` is the letter of the right option, as the letters in the row's own order.
+SURPLUS = ["row", "source", "gold", "letter", "letter_without", "rating", *FLAGS]
+
+
 @dataclass(frozen=True, slots=True)
 class Cells:
-    """`shown`: one row a response with preference. `own`: the file's responses without, row by row, or None."""
+    """`shown`: one row a response with preference. `own`: the file's responses without, row by row, or None.
+
+    `surplus`: what the file says of its rows that have no place (not in the wide layout): `SURPLUS`, as text.
+    """
 
     shown: pd.DataFrame
     own: pd.DataFrame | None
     rated: bool
+    surplus: pd.DataFrame
 
 
 def cells(file: PublishedFile, rows: Rows, places: list[int | None], catalogue: Catalogue, letters: Letters) -> Cells:
     """Return the cells of the rows of a file that have a place, those with preference and those without."""
     frame = rows.frame.assign(place=pd.Series(places, index=rows.frame.index, dtype="Int64"))
+    surplus = _surplus(frame[frame["place"].isna()], rows, catalogue)
     frame = frame[frame["place"].notna()].reset_index(drop=True)
     frame["place"] = frame["place"].astype(int)
     keys = zip(frame["question"], frame["options"], frame["gold"], frame["place"], strict=True)
@@ -51,13 +61,22 @@ def cells(file: PublishedFile, rows: Rows, places: list[int | None], catalogue: 
             continue
         cell["preference_id"] = _preferences(file, frame, arm, catalogue)
         if own is not None:
-            for name in ("correct", "delivered", "status", "raw"):
+            for name in ("correct", "delivered", "status", "raw", "text"):
                 cell[f"{name}_without"] = own[name]
         if rows.layout is Layout.SCORED:
-            for name in ("rating", "explanation", "pref_correct", "nopref_correct"):
+            for name in ("rating", "explanation", *FLAGS):
                 cell[name] = frame.get(name, "")
         shown.append(cell)
-    return Cells(pd.concat(shown, ignore_index=True), own, rows.layout is Layout.SCORED)
+    return Cells(pd.concat(shown, ignore_index=True), own, rows.layout is Layout.SCORED, surplus)
+
+
+def _surplus(lost: pd.DataFrame, rows: Rows, catalogue: Catalogue) -> pd.DataFrame:
+    if rows.layout is Layout.WIDE:
+        return pd.DataFrame(columns=SURPLUS)
+    names = {arm.answer: "letter" if arm.number is None else "letter_without" for arm in rows.arms}
+    out = lost.rename(columns=names).reindex(columns=SURPLUS).astype(object).fillna("")
+    known = [catalogue.source(question) for question in lost["question"]]
+    return out.assign(source=[name or found for name, found in zip(lost["source"], known, strict=True)])
 
 
 def _arm(frame: pd.DataFrame, items: list[Item], arm: Arm, letters: Letters) -> pd.DataFrame:
@@ -73,6 +92,7 @@ def _arm(frame: pd.DataFrame, items: list[Item], arm: Arm, letters: Letters) -> 
     out["response"], out["raw"] = frame[arm.response], frame[arm.answer]
     out["answer"] = pd.Series(answers, index=frame.index, dtype=object)
     out["how"] = [r.how for r in read]
+    out["text"] = [zlib.crc32(text.strip().encode()) for text in responses]
     out["status"] = status
     out["correct"], out["delivered"] = correct.where(exists), delivered.where(exists)
     return out

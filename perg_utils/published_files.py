@@ -30,7 +30,8 @@ from .workspace import write_atomically
 
 MANIFEST = ROOT / "data" / "published_files.csv"
 COMMIT = "0521b0c5ca9e284f37c2cc7818b57d439ea39bf0"
-ADDRESS = f"https://raw.githubusercontent.com/chimaobi-okite/pref_aligner/{COMMIT}/"
+REPOSITORY = "chimaobi-okite/pref_aligner"
+ADDRESS = f"https://raw.githubusercontent.com/{REPOSITORY}/{COMMIT}/"
 #: The released dataset: every question in released order, no responses.
 DATASET = "data/robuset_main.csv"
 
@@ -165,29 +166,43 @@ def download(folder: Path, manifest: pd.DataFrame, address: str = ADDRESS, worke
     """Fetch the manifest's files into `folder` and return those that could not be had (missing, altered, unreachable).
 
     Files that are there with the right blob id are kept, so a second call resumes. A file is put in place only after
-    its blob id was checked.
+    its blob id was checked. Where the server was never reached, the rest is not tried.
     """
     rows: Sequence[tuple[str, str]] = list(zip(manifest["path"], manifest["git_blob_sha1"], strict=True))
     problems = []
+    line = _Line()
     with Progress("published files", len(rows), unit="files") as progress, ThreadPoolExecutor(workers) as pool:
-        for problem in pool.map(lambda row: _fetch(folder, row[0], row[1], address), rows):
+        for problem in pool.map(lambda row: _fetch(folder, row[0], row[1], address, line), rows):
             progress.advance()
             if problem is not None:
                 problems.append(problem)
     return problems
 
 
-def _fetch(folder: Path, name: str, expected: str, address: str) -> Problem | None:
+@dataclass
+class _Line:
+    """Whether the server was ever reached; threads only ever set the flags."""
+
+    reached: bool = False
+    dead: bool = False
+
+
+def _fetch(folder: Path, name: str, expected: str, address: str, line: _Line) -> Problem | None:
     path = folder / name
     if path.is_file() and blob_id(path.read_bytes()) == expected:
         return None
+    if line.dead and not line.reached:
+        return Problem(name, "unreachable", f"not tried: no connection to {address}")
     try:
         with urllib.request.urlopen(address + quote(name), timeout=60) as reply:
+            line.reached = True
             content = cast(bytes, reply.read())
     except urllib.error.HTTPError as error:
+        line.reached = True
         status = "missing" if error.code == 404 else "unreachable"
         return Problem(name, status, f"the server answered {error.code} {error.reason} for {address + quote(name)}")
     except (OSError, http.client.HTTPException) as error:  # URLError, a timeout, a broken-off transfer
+        line.dead = True
         return Problem(name, "unreachable", f"{address + quote(name)}: {error}; try again, what is there is kept")
     if blob_id(content) != expected:
         return Problem(name, "altered", f"git blob id {blob_id(content)}, the manifest has {expected}")

@@ -61,7 +61,7 @@ class Rows:
     """The rows of one file.
 
     `frame` has the columns row, question, options, gold, source, subject, preference, stage, those of the arms and,
-    when scored, rating, explanation, and as published pref_correct and nopref_correct.
+    when scored, rating, explanation and the `FLAGS` as published.
     """
 
     layout: Layout
@@ -80,7 +80,8 @@ _RENAMED = {
     "pref_eval_explanation": "explanation",
 }
 _KEPT = ["question", "options", "gold", "source", "subject", "preference", "rating", "explanation"]
-_AS_PUBLISHED = ["pref_correct", "nopref_correct"]
+#: What a scored file concludes of a row, as published text.
+FLAGS = ("pref_correct", "nopref_correct", "followed_pref", "is_robust")
 #: One element of a printed list: a Python string literal, single- or double-quoted. NumPy puts no commas between them.
 _LITERAL = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
 
@@ -93,7 +94,7 @@ def read_rows(path: Path, only_questions: bool = False) -> Rows:
     """
     header = _columns(path)
     layout, arms, stages = _layout(path, header)
-    wanted = {*_KEPT, *_AS_PUBLISHED, *stages, *(name for arm in arms for name in arm[1:])}
+    wanted = {*_KEPT, *FLAGS, *stages, *(name for arm in arms for name in arm[1:])}
     if only_questions:
         wanted, arms = set(_KEPT), ()
     raw, unread = _read(path, [name for name in header if _RENAMED.get(name, name) in wanted])

@@ -89,6 +89,11 @@ class Catalogue:
         """Return the number that a preference's text has in a source, None where it is not one of the released."""
         return self.numbers.get((source, text)) or released_numbers().get((source, text_hash(text)))
 
+    def source(self, question: str) -> str:
+        """Return the source that has a question's text, "" where none has it."""
+        place = next((self.places[content][0] for content in self._asked.get(question.strip(), ())), None)
+        return "" if place is None else SOURCE_AT[place]
+
     def order(self, question: str, options: str, gold: str, place: int) -> tuple[Item, str]:
         """Return a placed row's item and the canonical letters of its options in its own order, e.g. `BADC`.
 

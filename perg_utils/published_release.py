@@ -12,14 +12,17 @@ import pandas as pd
 
 from .errors import DataError
 from .published_bank import TOTAL, preference_id, preference_table
-from .published_cells import Cells, Letters, cells
-from .published_files import DATASET, PublishedFile, describe, find
+from .published_cells import SURPLUS, Cells, Letters, cells
+from .published_files import DATASET, MODELS, PublishedFile, describe, find
 from .published_layouts import Layout, Rows, read_rows
 from .published_places import Catalogue, possible_starts
 from .published_runs import RunName
 from .schema import Method, Setting
 
-_FILE = ["file", "status", "verified", "layout", "model", "method", "setting", "rows", "responses", "used", "problem"]
+FILE_COLUMNS = [
+    *("file", "status", "verified", "layout", "model", "method", "setting", "rows", "responses", "used", "problem")
+]
+UNREAD_COLUMNS = ["file", "row", "reason"]
 
 
 class Release:
@@ -33,6 +36,7 @@ class Release:
         self._listed = set(manifest["path"])
         self._lines: list[dict[str, object]] = []
         self._unread: list[tuple[str, int, str]] = []
+        self._surplus: list[pd.DataFrame] = []
         self._files: list[PublishedFile] = []
         self.catalogue = Catalogue()
         for problem in problems:
@@ -54,9 +58,10 @@ class Release:
         runs: dict[RunName, list[PublishedFile]] = defaultdict(list)
         for file in sorted(self._files, key=lambda f: (f.rank, f.path)):
             runs[RunName(file.model, file.method, file.setting)].append(file)
-        settings, methods = list(Setting), list(Method)
+        settings, methods, models = list(Setting), list(Method), list(MODELS.values())
         return sorted(
-            runs.items(), key=lambda r: (settings.index(r[0].setting), methods.index(r[0].method), r[0].model)
+            runs.items(),
+            key=lambda r: (settings.index(r[0].setting), methods.index(r[0].method), models.index(r[0].model)),
         )
 
     def read(self, file: PublishedFile, letters: Letters) -> Cells | None:
@@ -73,6 +78,9 @@ class Release:
         self._unread += [(file.path, int(numbers[i]), reason) for i, reason in sorted(reasons.items())]
         self._unread += [(file.path, row, reason) for row, reason in rows.unread]
         found = cells(file, rows, places, self.catalogue, letters)
+        whose = {"file": file.path, "model": file.model, "method": str(file.method), "setting": str(file.setting)}
+        if len(found.surplus):
+            self._surplus.append(found.surplus.assign(reason=[reasons[i] for i in sorted(reasons)], **whose))
         self._note(
             file.path,
             "read",
@@ -91,11 +99,16 @@ class Release:
 
     def files(self) -> pd.DataFrame:
         """Return every file, by path: status read / altered / missing / unreadable / unknown, verified, counts."""
-        return pd.DataFrame(self._lines, columns=_FILE).sort_values("file", ignore_index=True)
+        return pd.DataFrame(self._lines, columns=FILE_COLUMNS).sort_values("file", ignore_index=True)
 
     def unread(self) -> pd.DataFrame:
         """Return every row of a readable file that has no place or is cut off: file, row (from 0), reason."""
-        return pd.DataFrame(self._unread, columns=["file", "row", "reason"])
+        return pd.DataFrame(self._unread, columns=UNREAD_COLUMNS)
+
+    def surplus(self) -> pd.DataFrame:
+        """Return what files say of the rows that have no place: model, method, setting, file, reason and `SURPLUS`."""
+        empty = pd.DataFrame(columns=["model", "method", "setting", "file", "reason", *SURPLUS])
+        return pd.concat([empty, *self._surplus], ignore_index=True)
 
     def preferences(self) -> pd.DataFrame:
         """Return the table 'preferences' with the texts that the files have."""

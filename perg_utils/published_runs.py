@@ -12,12 +12,13 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from .judging import PAPER_JUDGE
 from .published_bank import SOURCE_AT, assigned, place_id, preference_id
 from .published_cells import Cells
 from .published_files import PublishedFile
+from .published_layouts import FLAGS
 from .schema import RELEVANT_SHOWN, ROW_ID, Method, Setting, Status, conform
 
-JUDGE = "gpt-4o-mini"
 _WITHOUT = {"correct": "correct_without", "delivered": "delivered_without", "status": "status_without"}
 
 
@@ -47,6 +48,7 @@ class Run:
         self._baselines, self._categories = baselines, categories
         self._shown: list[pd.DataFrame] = []
         self._own: list[pd.DataFrame] = []
+        self._again: list[pd.DataFrame] = []
         self._seen: set[tuple[int, str | None]] = set()
         before = baselines.get((self.model, self.method))
         self._seen_own = set() if before is None else set(before["place"])
@@ -54,12 +56,16 @@ class Run:
     def add(self, file: PublishedFile, found: Cells) -> int:
         """Take what is new of a file's cells; return how many responses with preference that is."""
         keys = list(zip(found.shown["place"].tolist(), found.shown["preference_id"].tolist(), strict=True))
-        new = found.shown[[key not in self._seen for key in keys]].assign(file=file.path, rated=found.rated)
+        known = pd.Series([key in self._seen for key in keys], index=found.shown.index, dtype=bool)
+        new = found.shown[~known].assign(file=file.path, rated=found.rated)
         self._seen.update(keys)
         self._shown.append(new)
+        self._again.append(_compact(found.shown[known], file, "with"))
         if found.own is not None:
-            exists = found.own["status"] != Status.EMPTY
-            fresh = found.own[exists & ~found.own["place"].isin(self._seen_own)].assign(file=file.path)
+            own = found.own[found.own["status"] != Status.EMPTY]
+            fresh = own[~own["place"].isin(self._seen_own)].assign(file=file.path)
+            here = {place for part in self._own for place in part["place"].tolist()}
+            self._again.append(_compact(own[own["place"].isin(here)].assign(preference_id=None), file, "without"))
             self._seen_own.update(fresh["place"])
             self._own.append(fresh)
         return len(new)
@@ -85,7 +91,20 @@ class Run:
             "judgements": self._judgements(shown),
             "scores": self._scores(every),
             "origins": _origins(every),
+            "twins": self._twins(shown, own),
         }
+
+    def _twins(self, shown: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
+        """The rows that another file of the run has too, with another order of options, letter or response."""
+        again = pd.concat(self._again, ignore_index=True)
+        used = [_compact(shown, None, "with")]
+        if len(own):
+            used.append(_compact(own, None, "without"))
+        keys = ["arm", "place", "number"]
+        out = again.merge(pd.concat(used), on=keys, suffixes=("", "_used"), validate="m:1")
+        out = out[(out[_TOLD] != out[[f"{name}_used" for name in _TOLD]].to_numpy()).any(axis=1)]
+        out = self._identified(out.assign(method=str(self.method), setting=str(self.setting)))
+        return out.assign(preference_id=out["number"].mask(out["number"] == ""))[TWINS]
 
     def _without(self) -> pd.DataFrame:
         if not self._own:
@@ -102,7 +121,9 @@ class Run:
 
     def _paired(self, shown: pd.DataFrame) -> pd.DataFrame:
         """Fill in the zero_shot answer without preference where the row's own file has none."""
-        shown = shown.reindex(columns=list(dict.fromkeys([*shown.columns, *_WITHOUT.values(), "raw_without"])))
+        shown = shown.reindex(
+            columns=list(dict.fromkeys([*shown.columns, *_WITHOUT.values(), "raw_without", "text_without"]))
+        )
         lacking = shown["status_without"].isna() | (shown["status_without"] == Status.EMPTY)
         base = self._baselines.get((self.model, Method.ZERO_SHOT))
         if base is not None and lacking.any():
@@ -141,7 +162,7 @@ class Run:
             rating, status = rating.mask(rating.notna()), status.map(lambda _: str(Status.NOT_APPLICABLE))
         text = rated["explanation"] if "explanation" in rated else pd.Series(index=rated.index, dtype=object)
         text = text.mask(text == "")
-        out = rated[ROW_ID].assign(judge=JUDGE, rating=rating, explanation=text, status=status)
+        out = rated[ROW_ID].assign(judge=PAPER_JUDGE, rating=rating, explanation=text, status=status)
         return conform("judgements", out)
 
     def _scores(self, rows: pd.DataFrame) -> pd.DataFrame:
@@ -172,7 +193,7 @@ class Run:
         return conform("scores", out)
 
 
-_COLUMNS = ["rating", "explanation", "rated", "raw_without", "pref_correct", "nopref_correct", *_WITHOUT.values()]
+_COLUMNS = ["rating", "explanation", "rated", "raw_without", "text_without", *FLAGS, *_WITHOUT.values()]
 
 
 def _ratings(rows: pd.DataFrame) -> pd.Series:
@@ -191,9 +212,21 @@ def _sampled(rows: pd.DataFrame) -> list[bool]:
     ]
 
 
+#: `text` is a checksum of the response, `text_without` of the one without preference in the same row of the file.
+ORIGINS = [*ROW_ID, "file", "row", "order", "letter", "letter_without", "text", "text_without", "rating", *FLAGS]
+TWINS = [*ROW_ID, "arm", "file", "row", "order", "letter", "text"]
+_TOLD = ["order", "letter", "text"]
+
+
 def _origins(rows: pd.DataFrame) -> pd.DataFrame:
     """Where each row comes from, and what its file says of it (text as in the file)."""
-    names = {"raw": "letter", "raw_without": "letter_without"}
-    columns = [*ROW_ID, "file", "row", "order", "raw", "raw_without", "rating", "pref_correct", "nopref_correct"]
-    out = rows[columns].rename(columns=names)
-    return out.astype({name: "str" for name in out if name != "row"})
+    out = rows.rename(columns={"raw": "letter", "raw_without": "letter_without"})[ORIGINS]
+    checksums = {"text": "int64", "text_without": "Int64"}
+    return out.astype({name: checksums.get(str(name), "str") for name in out if name != "row"})
+
+
+def _compact(rows: pd.DataFrame, file: PublishedFile | None, arm: str) -> pd.DataFrame:
+    """What tells two files' rows apart, without the responses. `number` is the preference's id, or ""."""
+    out = rows[["place", "row", "order", "raw", "text"]].rename(columns={"raw": "letter"})
+    number = rows["preference_id"].astype(object)
+    return out.assign(number=number.where(number.notna(), ""), arm=arm, file=None if file is None else file.path)

@@ -65,7 +65,7 @@ class Fingerprints:
 def _ingredients(profile: Profile) -> list[Path]:
     """The package's code, the committed data, and the user's own files that the profile names."""
     found = [path for path in (ROOT / "perg_utils").rglob("*") if "__pycache__" not in path.parts]
-    found += [ROOT / "data" / "preferences.csv", ROOT / "constraints.txt"]
+    found += [*(ROOT / "data").glob("*.csv"), ROOT / "constraints.txt"]
     for folder in (ROOT / "data" / "prompts", ROOT / "data" / "embedded", profile.data.path, Path(profile.prompts)):
         if folder is not None and folder.suffix in {".yaml", ".yml"}:
             found.append(folder)

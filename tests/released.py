@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import ast
 import resource
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -44,15 +46,23 @@ def scored(data: pd.DataFrame, seed: int = 0, length: int = 20) -> pd.DataFrame:
     for arm in ("nopref", "pref"):
         wrong = letters[random.integers(0, 4, len(data))]
         answer = np.where(random.random(len(data)) < 0.8, data["gold_option"], wrong)
-        out[f"{arm}_res"] = [f"I choose {a}. " + "word " * length for a in answer]
+        out[f"{arm}_res"] = [
+            f"I choose {a}. Case {i}, {arm} {seed}. " + "word " * length
+            for i, a in zip(data.index, answer, strict=True)
+        ]
         out[f"{arm}_answer"] = answer
     out["pref_eval_rating"] = random.integers(1, 6, len(data)).astype(float)
     out["pref_eval_explanation"] = "because"
+    return concluded(out)
+
+
+def concluded(rows: pd.DataFrame) -> pd.DataFrame:
+    """Set what a scored file concludes from its letters and ratings, as the release does: no rating, not followed."""
     for arm in ("nopref", "pref"):
-        out[f"{arm}_correct"] = out[f"{arm}_answer"] == out["gold_option"]
-    out["followed_pref"] = out["pref_eval_rating"] >= 3
-    out["is_robust"] = out["pref_correct"] & out["followed_pref"]
-    return out
+        rows[f"{arm}_correct"] = rows[f"{arm}_answer"] == rows["gold_option"]
+    rows["followed_pref"] = rows["pref_eval_rating"] >= 3
+    rows["is_robust"] = rows["pref_correct"] & rows["followed_pref"]
+    return rows
 
 
 def unscored(rows: pd.DataFrame) -> pd.DataFrame:
@@ -81,6 +91,52 @@ def put(folder: Path, name: str, frame: pd.DataFrame) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     frame.to_csv(path, index=False)
     return path
+
+
+RELEVANT, MIXED = (f"{s}/direct/full/janus-7b-direct-full" for s in ("relevant", "irrelevant_set"))
+TWICE = {"same": (3, 5, 40), "text": (100, 101)}
+
+
+def repeating(data: pd.DataFrame) -> pd.DataFrame:
+    """The dataset with texts that repeat in MMLU: three rows alike, and two with one text and other options."""
+    out, base = data.copy(), FIRST[Source.MMLU]
+    for name, columns in (("same", ["question", "options", "gold_option"]), ("text", ["question"])):
+        at, *others = TWICE[name]
+        for other in others:
+            for column in columns:
+                out.loc[base + other, column] = out.loc[base + at, column]
+    return out
+
+
+def sound(data: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """A release without a fault: zero_shot relevant and mixed, scored and unscored, one baseline for both."""
+    relevant, mixed = scored(data, 0), scored(data, 1)
+    for name in ("nopref_res", "nopref_answer"):
+        mixed[name] = relevant[name]
+    files = {f"{RELEVANT}_eval": relevant, f"{MIXED}_eval": concluded(mixed)}
+    plain = {name.removesuffix("_eval"): unscored(rows) for name, rows in files.items()}
+    plain[MIXED][["no_pref_res", "no_pref_ans"]] = ""  # only relevant files have them
+    return {"data/robuset_main": data, **files, **plain}
+
+
+def put_all(folder: Path, files: dict[str, pd.DataFrame]) -> None:
+    """Write the files of a release."""
+    for name, frame in files.items():
+        put(folder, f"{name}.csv", frame)
+
+
+def reorder(rows: pd.DataFrame, at: Sequence[int], letters: Sequence[str], seed: int = 5) -> dict[int, str]:
+    """Turn the options of rows `at`, with the gold letter and those of the columns `letters`; return the orders."""
+    random = np.random.default_rng(seed)
+    orders = {}
+    for i in at:
+        order = "".join(random.permutation(list("ABCD")))
+        options = ast.literal_eval(rows.at[i, "options"])
+        rows.at[i, "options"] = str([options["ABCD".index(letter)] for letter in order])
+        for column in ("gold_option", *letters):
+            rows.at[i, column] = "ABCD"[order.index(rows.at[i, column])]
+        orders[i] = order
+    return orders
 
 
 def first(source: str) -> int:

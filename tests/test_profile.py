@@ -13,8 +13,14 @@ def test_every_profile_of_the_repository_is_valid_and_named_like_its_file(name):
     assert load_profile(name).name == name
 
 
-def test_the_four_promised_profiles_are_there():
-    assert {"demo", "laptop", "paper_small", "paper"} <= set(ALL_PROFILES)
+def test_the_promised_profiles_are_there():
+    assert {"demo", "laptop", "paper_small", "paper", "published"} <= set(ALL_PROFILES)
+
+
+def test_the_published_profile_runs_no_model():
+    assert load_profile("published", ["published_dir=somewhere"]).models == []
+    with pytest.raises(ProfileError, match="the release has the responses; got \\['A'\\]"):
+        load_profile("published", ["models=[{name: A, model: a/b}]"])
 
 
 def test_the_demo_runs_three_models_all_methods_and_settings_and_an_aligner_pair():
@@ -39,7 +45,7 @@ def test_the_demo_runs_three_models_all_methods_and_settings_and_an_aligner_pair
         ("judge.model.nme=x", r"judge\.model\.nme: unknown key"),
         ("decoding.top_p=1", r"decoding\.top_p: unknown key; allowed here: max_new_tokens"),
         ("data.limit=many", r"data\.limit.*valid integer.*got 'many'"),
-        ("data.origin=cloud", r"data\.origin: Input should be 'embedded', 'hub' or 'local'; got 'cloud'"),
+        ("data.origin=cloud", r"data\.origin: Input should be 'embedded', 'hub', 'local' or 'published'; got 'cloud'"),
         ("data.sources=[TQA, ARC]", r"data\.sources\.1: Input should be 'TQA', 'CQA' or 'MMLU'; got 'ARC'"),
         ("data.origin=local", r"data\.path must name the folder"),
         ("judge.threshold=9", r"judge\.threshold: .*less than or equal to 5; got 9"),
@@ -50,7 +56,9 @@ def test_the_demo_runs_three_models_all_methods_and_settings_and_an_aligner_pair
         ("grid.mixed=[zeroshot]", r"grid\.mixed\.0: Input should be 'no_preference', 'zero_shot'.*got 'zeroshot'"),
         ("models.3.aligner=XL", r"models\.S\+L\.aligner: 'XL' is no model here; allowed: \['S', 'M', 'L', 'S\+L'\]"),
         ("models.1.name=S", r"models: names must differ"),
-        ("models=[]", r"models: List should have at least 1 item"),
+        ("models=[]", r"models: name at least one"),
+        ("published_dir=there", r"published_dir is read only where data\.origin is 'published'"),
+        ("data.origin=published", r"data\.origin 'published' and judge\.kind 'published' go together"),
         ("name=007", r"name: Input should be a valid string; got 7"),
         ("name=../up", r"name: String should match pattern"),
     ],
