@@ -22,7 +22,8 @@ from perg_utils.schema import ALL_SOURCES, TABLES, Source, conform
 SIZES = [1, 4, 14]
 
 #: `practice` needs the training record of the embedded models; notebook 12 draws it.
-EVERY_RUN = [name for name in figures.CAPTIONS if name != "practice"]
+#: Notebooks 12 and 13 draw the two others.
+EVERY_RUN = [name for name in figures.CAPTIONS if name not in {"practice", "reproduction"}]
 #: Figures that show the judge's ratings.
 JUDGED = {"scatter", "settings", "methods", "aligner"}
 #: What the paper's printed figures allow.

@@ -1,9 +1,9 @@
 """How long the `published` profile takes, and how much memory, on made-up releases of 425,272 and 1,701,088 rows.
 
-`python tests/bench/bench_published.py [FOLDER] [--configurations 59,236]` writes scored files (59 configurations x 7,208
-rows, and four times that), runs the whole profile on each by the command that a user types, and prints wall seconds,
-CPU seconds and the peak memory of its largest process, beside a baseline: reading the same files with pandas and
-nothing else. Not a test: shared machines are noisy, so compare the ratios.
+`python tests/bench/bench_published.py [FOLDER] [--configurations 59,236]` writes scored files (59 configurations of
+7,208 rows, and four times that), runs the whole profile on each by the command that a user types, and prints wall
+seconds, CPU seconds and the peak memory of its largest process, beside a baseline: reading the same files with pandas
+and nothing else. Not a test: shared machines are noisy, so compare the ratios.
 """
 
 from __future__ import annotations
@@ -23,7 +23,11 @@ from released import put, questions, scored  # noqa: E402
 
 from perg_utils.published_files import METHODS, MODELS, SETTINGS  # noqa: E402
 
-READ = "import pandas, pathlib, sys\nfor path in pathlib.Path(sys.argv[1]).rglob('*.csv'): pandas.read_csv(path, dtype=str)"
+READ = """
+import pandas, pathlib, sys
+for path in pathlib.Path(sys.argv[1]).rglob("*.csv"):
+    pandas.read_csv(path, dtype=str)
+"""
 
 
 def make(folder: Path, configurations: int) -> None:
