@@ -46,8 +46,8 @@ def steps(profile: Profile, workspace: Workspace) -> list[Step]:
     def tables(*names: str) -> tuple[str, ...]:
         return tuple(f"{run}/tables/{'responses/*' if name == 'responses' else name}.parquet" for name in names)
 
-    def step(name: str, reads: tuple[str, ...], writes: tuple[str, ...]) -> Step:
-        return Step(name, NOTEBOOKS / f"{name}.ipynb", reads, writes)
+    def step(name: str, reads: tuple[str, ...], writes: tuple[str, ...], may_write: tuple[str, ...] = ()) -> Step:
+        return Step(name, NOTEBOOKS / f"{name}.ipynb", reads, writes, may_write=may_write)
 
     def inference(model: str) -> Step:
         name, writes = "03_run_inference", glob.escape(str(workspace.table_path("responses", model)))
@@ -57,7 +57,7 @@ def steps(profile: Profile, workspace: Workspace) -> list[Step]:
     everything = tables("examples", "preferences", "responses", "answers", "judgements", "scores", "metrics")
     printed = tuple(f"{pages}/tables/*.{form}" for form in ("csv", "md", "tex"))
     drawn = tuple(f"{pages}/*.{form}" for form in ("pdf", "png", "csv"))
-    report = (f"{pages}/report.html", f"{run}/manifest.json")
+    report, texts = (f"{pages}/report.html", f"{run}/manifest.json"), (f"{pages}/responses/*.js",)
     if profile.data.origin == "published":
         release = glob.escape(str((ROOT / profile.published_dir).resolve())) if profile.published_dir else None
         checked = tuple(f"{run}/{name}.parquet" for name in ("reproduction", "audit"))
@@ -66,8 +66,8 @@ def steps(profile: Profile, workspace: Workspace) -> list[Step]:
             step("06_score_metrics", everything[5:6], everything[6:]),
             step("07_render_tables", everything[3:], printed),
             step("08_render_figures", everything[5:], drawn),
-            step("13_check_published", everything + imported, checked),
-            step("09_write_report", everything + checked + printed + drawn, report),
+            step("13_check_published", everything + imported, checked, printed + drawn),
+            step("09_write_report", everything + imported + checked + printed + drawn, report, texts),
         ]
     # Only the embedded models can tell why an answer broke: their training is known.
     trained_here = [m for m in profile.models if (ROOT / m.model / "training.json").is_file()]
@@ -82,7 +82,7 @@ def steps(profile: Profile, workspace: Workspace) -> list[Step]:
         step("07_render_tables", everything[3:], printed),
         step("08_render_figures", everything[5:], drawn),
         *(why if profile.data.origin == "embedded" and trained_here else []),
-        step("09_write_report", everything + printed + drawn, report),
+        step("09_write_report", everything + printed + drawn, report, texts),
     ]
 
 

@@ -34,7 +34,7 @@ from .published_cells import Letters
 from .published_files import ADDRESS, Problem, download, load_manifest
 from .published_places import Catalogue
 from .published_release import FILE_COLUMNS, UNREAD_COLUMNS, Release
-from .published_runs import Run
+from .published_runs import ORIGINS, Run
 from .schema import LETTERS, TABLES, Method, conform
 from .workspace import Workspace, write_atomically, write_text
 
@@ -141,7 +141,8 @@ def import_nothing(workspace: Workspace) -> Imported:
     for name, frame in tables.items():
         workspace.write(name, frame, part="none" if name == "responses" else None)
     for kind in EVIDENCE:
-        write_atomically(workspace.run / f"{kind}.parquet", pd.DataFrame().to_parquet)
+        columns = ORIGINS if kind == "origins" else []
+        write_atomically(workspace.run / f"{kind}.parquet", pd.DataFrame(columns=columns, dtype="str").to_parquet)
     return _listed(workspace, Imported(files, pd.DataFrame(columns=UNREAD_COLUMNS), dict.fromkeys(tables, 0)))
 
 

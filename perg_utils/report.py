@@ -1,128 +1,78 @@
-"""One self-contained page about a run: what was asked, what was found, tables, figures, provenance.
+"""One page about a run: findings, checks, figures, the responses themselves, tables, provenance.
 
-`findings` puts the paper's main results (section 4) into sentences whose numbers come from the tables. The page
-loads nothing from anywhere. Left out: a browser of single responses.
+The page loads nothing from anywhere; a policy in its head forbids it to. Its scripts and styles are inside it, and the
+texts of a large run lie beside it (room `browser`). Rooms: sentences in `findings`, tables in `tables`, for a
+published release also `reproduction` and `audit`. Left out: anything computed that no table holds.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from . import figures, tables
-from .embedded.world import GROUP_SHARE
+from . import browser, figures, tables
 from .errors import DataError
-from .judging import judge_label
+from .findings import asked, caveats, findings
+from .metrics import redrawn
 from .profile import Profile
-from .schema import ALL_SOURCES, Method, Metric, Setting, Status
-from .statistics import against_method, against_setting, compare, stand_ins
-from .table_forms import as_html
+from .schema import ROW_ID, Setting, Status
+from .table_forms import Table, as_html
 from .workspace import Workspace, write_text
 
-TEMPLATES = Path(__file__).parent / "templates"
+__all__ = ["asked", "caveats", "counts", "findings", "write"]
+
+HERE = Path(__file__).parent
+TEMPLATES = HERE / "templates"
+VENDOR = HERE / "vendor" / "slickgrid"
+SCRIPTS = [
+    *(VENDOR / f"slick.{name}.js" for name in ("core", "interactions", "grid")),
+    *(TEMPLATES / f"{name}.js" for name in ("rows", "row", "browser")),
+]
+STYLES = [VENDOR / "slick.grid.css", TEMPLATES / "report.css"]
+TABLES = ("examples", "preferences", "responses", "answers", "judgements", "scores")
+
+NOTHING = "There are no responses on this machine to show here; what was found, above, says how to get them."
 
 
 def write(workspace: Workspace, profile: Profile, manifest: dict[str, Any]) -> Path:
     """Write `report.html` from the run's saved tables and figures, and return its path.
 
-    Raises `DataError` when no figure is there.
+    The responses of a run too large for one page are written to the folder `responses` beside it. Raises `DataError`
+    when no figure is there.
     """
-    metrics, scores = workspace.read("metrics"), workspace.read("scores")
-    responses, judgements = workspace.read("responses"), workspace.read("judgements")
+    shown = _figures(workspace.figures)
+    metrics, run = workspace.read("metrics"), {name: workspace.read(name) for name in TABLES}
+    scores, origins = run["scores"], workspace.run / "origins.parquet"
+    if origins.is_file():
+        run["origins"] = pd.read_parquet(origins, columns=[*ROW_ID, "order"])
+    script = "\n".join(path.read_text(encoding="utf-8") for path in SCRIPTS)
+    stamps, parts = browser.save(browser.parts(run, profile.baseline), workspace.figures / browser.FOLDER)
     page = _template().render(
         title=profile.title,
+        policy=_policy(script),
+        style=_raw("\n".join(path.read_text(encoding="utf-8") for path in STYLES)),
+        script=_raw(script),
+        stamps=_raw(json.dumps(stamps)) if stamps else "",
+        parts=parts,
         notes=tables.notes(metrics, profile),
-        asked=asked(profile, scores),
+        asked=asked(metrics, scores, profile),
         findings=findings(metrics, scores, profile),
-        caveats=caveats(profile),
-        confidence=f"{100 * profile.statistics.confidence:g}",
-        figures=_figures(workspace.figures),
-        tables=[
-            {"name": t.name, "title": t.title, "caption": t.caption, "html": as_html(t)}
-            for t in tables.all_tables(metrics, scores, profile)
-        ],
-        counts=counts(responses, scores).to_html(index=False, border=0),
-        facts=_facts(manifest, judgements),
+        caveats=caveats(metrics, profile),
+        checks=_checks(workspace, profile, NOTHING if scores.empty else "Nothing was found."),
+        confidence="" if redrawn(metrics) else f"{100 * profile.statistics.confidence:g}",
+        figures=shown,
+        tables=_shown(tables.all_tables(metrics, scores, profile, run["answers"], run["judgements"])),
+        counts=_raw(counts(run["responses"], scores).to_html(index=False, border=0)) if len(scores) else "",
+        no_rows=NOTHING,
+        facts=_facts(manifest, run["judgements"]),
         manifest=json.dumps(manifest, indent=1, ensure_ascii=False),
     )
     return write_text(workspace.figures / "report.html", page)
-
-
-def asked(profile: Profile, scores: pd.DataFrame) -> list[str]:
-    """Return the question of the study and the size of this run, in sentences."""
-    questions = scores["example_id"].nunique()
-    # A pairing starts from the plain answers of the model that it borrows: those are no answers of its own.
-    pairings = [m for m in stand_ins(profile) if m in set(scores["model"])]
-    models, rows = scores["model"].nunique(), len(scores[~_borrowed(scores, pairings)])
-    put_to = f"{models - len(pairings)} models" + (f" and {_pairings(pairings, profile)}" if pairings else "")
-    sources = ", ".join(f"{n:,} {source}" for source, n in scores.groupby("source")["example_id"].nunique().items())
-    settings = "; ".join(f"{setting}: {', '.join(methods)}" for setting, methods in profile.grid.items())
-    return [
-        "Does a language model that knows an answer still give it when the user asks for a certain manner of reply? "
-        "Each question is asked without a preference and with one, and both answers are read, checked and compared.",
-        f"{questions:,} questions ({sources}) were put to {put_to}: {rows:,} answers. Methods by setting: {settings}.",
-    ]
-
-
-def findings(metrics: pd.DataFrame, scores: pd.DataFrame, profile: Profile) -> list[str]:
-    """Return the bottom line as sentences, each only where the run holds the rows it is about."""
-    zero_shot = metrics[(metrics["method"] == Method.ZERO_SHOT) & (metrics["source"] == ALL_SOURCES)]
-    relevant = zero_shot[zero_shot["setting"] == Setting.RELEVANT]
-    base = metrics[(metrics["method"] == Method.NO_PREFERENCE) & (metrics["source"] == ALL_SOURCES)]
-    said = [
-        _range(base, Metric.ACCURACY_WITHOUT, "Without a preference the models answer {} of the questions right."),
-        _range(
-            relevant,
-            Metric.BREAKAGE_RATE,
-            "With one relevant preference in the prompt (zero_shot), {} of the answers that were right turn wrong "
-            "(breakage).",
-        ),
-        _placebo(scores, profile),
-        _range(relevant, Metric.ALIGNMENT_FAILURE, "The preference is not followed in {} (alignment failure)."),
-        _range(relevant, Metric.ROBUSTNESS_ERROR, "One or the other goes wrong in {} (robustness error)."),
-        *(
-            _range(zero_shot[zero_shot["setting"] == s], Metric.BREAKAGE_RATE, f"In the setting {s} breakage is {{}}.")
-            for s in (Setting.MIXED, Setting.IRRELEVANT)
-        ),
-        _aligner(scores, profile),
-        _range(
-            relevant, Metric.DELIVERY_FAILURE, "With a relevant preference {} of the answers name no option at all."
-        ),
-    ]
-    return [sentence for sentence in said if sentence]
-
-
-def caveats(profile: Profile) -> list[str]:
-    """Return what a reader must keep in mind about this run."""
-    kind = (
-        "rules that know the styles of the embedded models and nothing else"
-        if profile.judge.kind == "heuristic"
-        else "a language model"
-    )
-    said = [
-        f"Whether a preference was followed is the reading of one judge, {judge_label(profile)}: {kind}; "
-        f"a rating of {profile.judge.threshold} or more of 5 counts as followed.",
-        "Intervals cover chance among questions, not the wording of prompts and preferences, nor the judge's errors.",
-    ]
-    if profile.world == "invented":
-        said.insert(0, "The world is invented: nothing here says how a model does on real questions.")
-    if any(Method.PREF_ALIGNER in methods for methods in profile.grid.values()):
-        said.append(
-            "Pref-Aligner edits the very answer it is compared with; the other methods answer anew, so that plain "
-            "sensitivity to the prompt counts against them and not against it. The placebo setting shows how much."
-        )
-    if profile.data.origin == "embedded":
-        said += [
-            "The embedded aligner was trained to copy drafts, right and wrong alike, mostly on names that no fact is "
-            f"about, while the other methods saw preferences on {100 * GROUP_SHARE:g} % of the facts only: that "
-            "Pref-Aligner breaks little here is partly taught.",
-            "Each embedded model is a single training run: a difference between two of them is not one of size.",
-        ]
-    return said
 
 
 def counts(responses: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
@@ -139,71 +89,36 @@ def counts(responses: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
     return out.rename(columns={"names_no_option": "name no option"})
 
 
-def _borrowed(scores: pd.DataFrame, pairings: list[str]) -> pd.Series:
-    return scores["model"].isin(pairings) & (scores["setting"] == Setting.NONE)
+def _checks(workspace: Workspace, profile: Profile, missing: str) -> list[dict[str, Any]]:
+    """The sections that only a published release has: our figures beside the printed ones, and the audit."""
+    if profile.data.origin != "published":
+        return []
+    from . import audit, reproduction  # noqa: PLC0415 - rooms of the published release; no other profile needs them
+
+    made = [
+        ("reproduction", "Does it reproduce?", _verdicts(workspace), reproduction.as_tables(workspace)),
+        ("audit", "What is unsound in the release (audit)", "", audit.as_tables(workspace)),
+    ]
+    return [
+        {"id": name, "title": title, "lead": lead, "tables": _shown(found), "missing": missing}
+        for name, title, lead, found in made
+    ]
 
 
-def _pairings(names: list[str], profile: Profile) -> str:
-    """E.g. `1 pairing of two of them (S+L: S answers, L aligns)`."""
-    whose = stand_ins(profile)
-    told = [f"{name}: {whose[name]} answers, {profile.model(name).aligner or whose[name]} aligns" for name in names]
-    return f"{len(names)} pairing{'s' if len(names) > 1 else ''} of two of them ({'; '.join(told)})"
+def _verdicts(workspace: Workspace) -> str:
+    from .reproduction import VERDICTS  # noqa: PLC0415 - see `_checks`
 
-
-def _placebo(scores: pd.DataFrame, profile: Profile) -> str:
-    pairs = [(ref, arm) for ref, arm in against_setting(scores, Setting.PLACEBO) if arm.method == Method.ZERO_SHOT]
-    # Compared and corrected as in the table, then the relevant setting is told.
-    found = compare(scores, pairs, Metric.BREAKAGE_RATE, profile.statistics, profile.seed)
-    found = found[found["setting"] == Setting.RELEVANT]
-    if found.empty:
+    path = workspace.run / "reproduction.parquet"
+    if not path.is_file():
         return ""
-    return (
-        "A neutral sentence in place of the preference breaks "
-        f"{_span(found, 'reference_value', '{:.1f} %')}; on the same questions the preference changes this by "
-        f"{_points(found)} points, {_clear(found)}."
+    counted = (
+        pd.read_parquet(path, columns=["verdict"])["verdict"].value_counts().reindex(VERDICTS).dropna().astype(int)
     )
+    return f"Of {counted.sum():,} figures: {', '.join(f'{n:,} {verdict}' for verdict, n in counted.items())}."
 
 
-def _aligner(scores: pd.DataFrame, profile: Profile) -> str:
-    pairs = [(ref, arm) for ref, arm in against_method(scores, stand_ins(profile)) if arm.method == Method.PREF_ALIGNER]
-    found = compare(scores, pairs, Metric.ROBUSTNESS_ERROR, profile.statistics, profile.seed)
-    found = found[found["setting"] == Setting.RELEVANT]
-    if found.empty:
-        return ""
-    return (
-        f"Pref-Aligner changes the robustness error of zero_shot by {_points(found)} points on the same questions "
-        f"(below zero is better), {_clear(found)}."
-    )
-
-
-def _clear(found: pd.DataFrame) -> str:
-    clear = int((found["p_holm"] < 0.05).sum())
-    return (
-        f"a clear difference in {clear} of {len(found)} comparisons (exact McNemar, p < 0.05 as corrected in the table)"
-    )
-
-
-def _points(found: pd.DataFrame) -> str:
-    shown = found if len(found) <= 4 else found.sort_values("difference").iloc[[0, -1]]
-    texts = [f"{r.difference:+.1f} [{r.low:+.1f}, {r.high:+.1f}] ({r.model})" for r in shown.itertuples()]
-    return ", ".join(texts) if len(found) <= 4 else " to ".join(texts)
-
-
-def _span(found: pd.DataFrame, column: str, form: str) -> str:
-    ordered = found.dropna(subset=column).sort_values(column, kind="stable")
-    if ordered.empty:
-        return "an unknown share"
-    ends = [f"{form.format(ordered[column].iloc[i])} ({ordered['model'].iloc[i]})" for i in (0, -1)]
-    return ends[0] if len(ordered) == 1 else " to ".join(ends)
-
-
-def _range(rows: pd.DataFrame, metric: Metric, sentence: str) -> str:
-    """`sentence` with "4.1 % [2.0, 7.3] (L) to 9.9 % [...] (S)" put in; empty where there is no value."""
-    own = rows[(rows["metric"] == metric) & rows["value"].notna()].sort_values("value", kind="stable")
-    if own.empty:
-        return ""
-    ends = [f"{r.value:.1f} % [{r.low:.1f}, {r.high:.1f}] ({r.model})" for r in own.iloc[[0, -1]].itertuples()]
-    return sentence.format(ends[0] if len(own) == 1 else " to ".join(ends))
+def _shown(found: list[Table]) -> list[dict[str, str]]:
+    return [{"name": t.name, "title": t.title, "caption": t.caption, "html": _raw(as_html(t))} for t in found]
 
 
 def _figures(folder: Path) -> list[dict[str, str]]:
@@ -229,17 +144,35 @@ def _facts(manifest: dict[str, Any], judgements: pd.DataFrame) -> dict[str, str]
     ]
     packages = [f"{name} {number}" for name, number in manifest["packages"].items() if number]
     hashes = [f"{name} {value}" for name, value in manifest["prompts"]["hashes"].items()]
-    return {
+    facts = {
         "date": manifest["date"],
         "profile": manifest["profile"]["name"],
         "commit": manifest["commit"] or "unknown",
         "models": "; ".join(models),
         "judge": ", ".join(sorted(judgements["judge"].dropna().unique())),
-        "prompt set": f"{manifest['prompts']['set']}: {', '.join(hashes)}",
+        # No model is asked where the responses are those of a release: its models are in the tables.
+        "prompt set": f"{manifest['prompts']['set']}: {', '.join(hashes)}" if models else "",
         "seeds": ", ".join(f"{name} {seed}" for name, seed in manifest["seeds"].items()),
         "software": f"Python {manifest['python']}, {', '.join(packages)}",
         "machine": manifest["system"],
     }
+    return {name: value for name, value in facts.items() if value}
+
+
+def _policy(script: str) -> str:
+    """Only this very script, scripts that lie beside the page, and images inside it: nothing is ever fetched."""
+    own = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return (
+        f"default-src 'none'; script-src 'sha256-{own}' 'self' file:; style-src 'unsafe-inline'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _raw(text: str) -> Any:
+    """Text that is markup already, or stands where nothing is escaped."""
+    from markupsafe import Markup  # noqa: PLC0415
+
+    return Markup(text)
 
 
 def _template() -> Any:

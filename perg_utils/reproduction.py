@@ -133,7 +133,7 @@ def tables(cells: pd.DataFrame) -> list[Table]:
             "Reproduction by configuration",
             "Published figures by verdict." + here,
             short,
-            _texts(short),
+            _texts(_with_others_summed(short)),
         ),
         _table(
             "reproduction_cells",
@@ -159,6 +159,17 @@ def tables(cells: pd.DataFrame) -> list[Table]:
             _prediction_texts(unlike),
         ),
     ]
+
+
+def _with_others_summed(short: pd.DataFrame) -> pd.DataFrame:
+    """The configurations of which something is in the files, and one line for the others together."""
+    here = short[list(VERDICTS[:3])].sum(axis=1) > 0
+    others = short[~here]
+    if others.empty:
+        return short
+    name = f"all {len(short)} configurations" if not here.any() else f"the {len(others)} others"
+    line = {"setting": "", "method": "", "model": name} | others[list(VERDICTS)].sum().to_dict()
+    return pd.concat([short[here], pd.DataFrame([line])], ignore_index=True)
 
 
 def _as_filed(cells: pd.DataFrame, findings: pd.DataFrame | None) -> pd.Series:

@@ -29,13 +29,17 @@ class StateError(PergError):
 
 @dataclass(frozen=True)
 class Step:
-    """One notebook run. `reads` and `writes` are glob patterns of absolute paths."""
+    """One notebook run. `reads`, `writes` and `may_write` are glob patterns of absolute paths.
+
+    A step must make a file for each pattern of `writes`; for those of `may_write` it depends on the data.
+    """
 
     id: str
     notebook: Path
     reads: tuple[str, ...]
     writes: tuple[str, ...]
     model: str | None = None
+    may_write: tuple[str, ...] = ()
 
 
 def files(patterns: Iterable[str]) -> list[Path]:
@@ -109,7 +113,7 @@ class State:
 
         Raises `StateError` naming the output that is missing.
         """
-        made = [path for path in files(step.writes) if path.stat().st_mtime >= started]
+        made = [path for path in files(step.writes + step.may_write) if path.stat().st_mtime >= started]
         for pattern in step.writes:
             if not set(files([pattern])) & set(made):
                 raise StateError(f"{step.notebook.name} ended without an error but wrote no {pattern}")

@@ -1,17 +1,24 @@
 """The report: one page that needs nothing beside itself, whose numbers are those of the tables."""
 
+import base64
+import hashlib
+import html
+import re
 from html.parser import HTMLParser
 
 import pandas as pd
 import pytest
 import synthetic
 
-from perg_utils import figures, report
+from perg_utils import audit, figures, report, reproduction, tables
 from perg_utils.embedded.world import GROUP_SHARE
 from perg_utils.errors import DataError
-from perg_utils.metrics import by_category, metrics, score
+from perg_utils.findings import NEEDS_FILES
+from perg_utils.metrics import metrics, score
 from perg_utils.profile import JudgeConfig, load_profile
-from perg_utils.schema import Method
+from perg_utils.published_printed import printed_metrics
+from perg_utils.schema import TABLES, Method, conform
+from perg_utils.table_forms import Table
 from perg_utils.workspace import Workspace
 
 MANIFEST = {
@@ -59,7 +66,7 @@ def run(tmp_path_factory):
     scores = score(**{n: workspace.read(n) for n in ("examples", "responses", "answers", "judgements", "preferences")})
     workspace.write("scores", scores)
     workspace.write("metrics", metrics(scores))
-    for name, (fig, data) in figures.all_figures(metrics(scores), by_category(scores)).items():
+    for name, (fig, data) in figures.all_figures(metrics(scores), scores, profile).items():
         figures.save(fig, data, workspace.figures, name)
     return workspace, profile, report.write(workspace, profile, MANIFEST).read_text(encoding="utf-8")
 
@@ -69,13 +76,33 @@ def test_the_page_refers_to_nothing_outside_itself_and_its_anchors_exist(run):
     assert page.open == []
     for link in page.links:
         assert link.startswith("data:image/png;base64,") or link.removeprefix("#") in page.ids
-    assert "script" not in page.tags and "@import" not in run[2] and "url(" not in run[2]
+    assert len(set(page.ids)) == len(page.ids)
+    style = run[2].split("<style>")[1].split("</style>")[0]
+    assert "@import" not in style and "url(" not in style
+
+
+def test_the_page_runs_no_script_but_its_own(run):
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', run[2])
+    scripts = re.findall(r"<script>(.*?)</script>", run[2], re.S)
+    own = base64.b64encode(hashlib.sha256(scripts[0].encode()).digest()).decode()
+    assert len(scripts) == 1 and policy is not None
+    assert html.unescape(policy[1]).startswith(f"default-src 'none'; script-src 'sha256-{own}' 'self' file:;")
+    assert "alert(1)" in run[2] and "<script>alert(1)" not in run[2]
 
 
 def test_the_page_holds_every_figure_and_table(run):
-    ids = Page(run[2]).ids
-    assert {f"figure-{name}" for name in figures.CAPTIONS if name != "practice"} <= set(ids)
-    assert sum(i.startswith("table-") for i in ids) == 9
+    workspace, profile, page = run
+    ids = set(Page(page).ids)
+    drawn = {f"figure-{path.stem}" for path in workspace.figures.glob("*.png")}
+    assert drawn <= ids and len(drawn) > 9
+    made = tables.all_tables(workspace.read("metrics"), workspace.read("scores"), profile)
+    assert {f"table-{table.name}" for table in made} <= ids and len(made) > 9
+
+
+def test_a_small_run_is_one_file_and_the_same_run_the_same_page(run):
+    workspace, profile, page = run
+    assert not (workspace.figures / "responses").exists() and len(page) < 4_000_000
+    assert report.write(workspace, profile, MANIFEST).read_text(encoding="utf-8") == page
 
 
 def test_the_page_says_world_judge_and_provenance(run):
@@ -132,31 +159,81 @@ def test_without_figures_the_report_says_which_step_makes_them(run, tmp_path):
 
 
 def test_a_llm_judge_is_not_called_a_set_of_rules(run):
-    _, profile, _ = run
+    workspace, profile, _ = run
     judge = JudgeConfig.model_validate({"kind": "llm", "model": {"name": "gpt", "engine": "api", "model": "g"}})
-    said = report.caveats(profile.model_copy(update={"judge": judge, "world": "real"}))
+    said = report.caveats(workspace.read("metrics"), profile.model_copy(update={"judge": judge, "world": "real"}))
     assert "gpt: a language model" in said[0] and not any("invented" in s for s in said)
 
 
 def test_what_training_taught_the_embedded_models_is_said_of_no_others(run):
-    _, profile, page = run
+    workspace, profile, page = run
+    table = workspace.read("metrics")
     hub = profile.model_copy(update={"data": profile.data.model_copy(update={"origin": "hub"})})
-    taught = [said for said in report.caveats(profile) if said not in report.caveats(hub)]
+    taught = [said for said in report.caveats(table, profile) if said not in report.caveats(table, hub)]
     assert len(taught) == 2 and all(said in page for said in taught)
     assert f"{100 * GROUP_SHARE:g} % of the facts" in taught[0] and "single training run" in taught[1]
 
 
 def test_a_pairing_is_no_model_and_its_borrowed_answers_are_counted_once(run):
     workspace, profile, _ = run
-    scores = workspace.read("scores")
+    table, scores = workspace.read("metrics"), workspace.read("scores")
     rows = len(scores)
-    assert f"put to 3 models: {rows:,} answers" in report.asked(profile, scores)[1]
+    assert f"put to 3 models: {rows:,} answers" in report.asked(table, scores, profile)[1]
     own = scores["model"].eq("S") & scores["method"].isin(["no_preference", "pref_aligner"])
     both = pd.concat([scores, scores[own].assign(model="S+L")])
     pairing = profile.models[0].model_copy(update={"name": "S+L", "aligner": "L", "methods": [Method.PREF_ALIGNER]})
     more = profile.model_copy(update={"models": [*profile.models, pairing]})
     aligned = int((own & scores["method"].eq("pref_aligner")).sum())
-    said = report.asked(more, both)[1]
+    said = report.asked(table, both, more)[1]
     assert "put to 3 models and 1 pairing of two of them (S+L: S answers, L aligns): " in said
     assert f": {rows + aligned:,} answers" in said and 0 < aligned < own.sum()
-    assert f"put to 3 models: {rows:,} answers" in report.asked(more, scores)[1]  # the pairing was not run
+    assert f"put to 3 models: {rows:,} answers" in report.asked(table, scores, more)[1]  # the pairing was not run
+
+
+@pytest.fixture
+def printed(tmp_path):
+    """A published profile without any released file: the printed figures and nothing else."""
+    workspace, profile = Workspace.of(tmp_path, "published"), load_profile("published")
+    for name in TABLES:
+        empty = pd.DataFrame({column: [] for column in TABLES[name]})
+        workspace.write(name, printed_metrics() if name == "metrics" else conform(name, empty))
+    drawn = figures.all_figures(workspace.read("metrics"), workspace.read("scores"), profile)
+    figures.save(*drawn["scatter"], workspace.figures, "scatter")
+    return workspace, profile
+
+
+def test_without_released_files_the_page_says_what_is_missing_and_how_to_get_it(printed):
+    workspace, profile = printed
+    page = report.write(workspace, profile, MANIFEST).read_text(encoding="utf-8")
+    assert NEEDS_FILES in page and "Redrawn from the paper" in page and "944 figures" in page
+    assert {"reproduction", "audit", "responses"} <= set(Page(page).ids)
+    assert "<script" not in page and "Loading" not in page and "intervals cover" not in page.lower()
+    said = report.findings(workspace.read("metrics"), workspace.read("scores"), profile)
+    assert len(said) > 4 and not any("[" in sentence for sentence in said)
+    assert not (workspace.figures / "responses").exists()
+
+
+def test_redrawn_findings_are_the_printed_figures(printed):
+    workspace, profile = printed
+    said = report.findings(workspace.read("metrics"), workspace.read("scores"), profile)
+    rows = printed_metrics().query("source == 'ALL' and setting == 'relevant'")
+    broke = rows.query("method == 'zero_shot' and metric == 'breakage_rate'").sort_values("value")
+    worst = broke.iloc[-1]
+    assert f"to {worst['value']:.1f} % ({worst['model']}) of the answers that were right turn wrong" in said[0]
+    error = rows.query("metric == 'robustness_error'").pivot(index="model", columns="method", values="value")
+    change = (error["pref_aligner"] - error["zero_shot"]).dropna()
+    assert f"{change.min():+.1f} ({change.idxmin()}) to {change.max():+.1f} ({change.idxmax()})" in said[-1]
+
+
+def test_a_published_run_has_its_checks_before_the_figures(run, monkeypatch):
+    workspace, _, _ = run
+    cells = pd.DataFrame({("", "cell"): ["<b>18.2"], ("", "ours"): [18.18]})
+    table = Table("verdicts", "Verdicts", "Each cell.", cells, cells, cells.map(lambda _: False))
+    monkeypatch.setattr(reproduction, "as_tables", lambda workspace: [table])
+    monkeypatch.setattr(audit, "as_tables", lambda workspace: [])
+    page = report.write(workspace, load_profile("published"), MANIFEST).read_text(encoding="utf-8")
+    ids = Page(page).ids
+    assert ids.index("reproduction") < ids.index("table-verdicts") < ids.index("audit") < ids.index("figures")
+    assert "&lt;b&gt;18.2" in page and "Nothing was found." in page
+    assert "These are responses that the paper released: " in page and "whose ratings are those of the release" in page
+    assert "embedded aligner" not in page

@@ -169,12 +169,26 @@ def test_the_tables_hold_every_cell_in_every_form(tmp_path):
     reproduction.reproduce(printed_metrics()).to_parquet(tmp_path / "reproduction.parquet")
     made = {t.name: t for t in reproduction.as_tables(workspace)}
     assert list(made)[:2] == ["reproduction", "reproduction_cells"]
-    assert len(made["reproduction"].cells) == 59 and len(made["reproduction_cells"].cells) == 944
+    assert len(made["reproduction"].data) == 59 and len(made["reproduction_cells"].cells) == 944
+    assert made["reproduction"].cells.astype(str).to_numpy().tolist() == [
+        ["", "", "all 59 configurations", "0", "0", "0", "892", "52"]
+    ]
     assert len(made["option_order_prediction"].cells) == 11
     for one in made.values():
         assert one.title in markdown(one) and r"\toprule" in latex(one)
         assert len(as_html(one)) < 400_000
     assert "nothing is reproduced" in made["reproduction"].caption
+
+
+def test_configurations_without_a_file_share_a_line(tmp_path):
+    cells = reproduction.reproduce(printed_metrics())
+    known = (cells["model"] == "Mixtral-8x7B") & (cells["method"] == "few_shot")
+    cells.loc[known, "verdict"] = "exact"
+    shown = reproduction.tables(cells)[0].cells.astype(str).to_numpy().tolist()
+    assert shown == [
+        ["relevant", "few_shot", "Mixtral-8x7B", "16", "0", "0", "0", "0"],
+        ["", "", "the 58 others", "0", "0", "0", "876", "52"],
+    ]
 
 
 @pytest.mark.skipif(not SAMPLE.is_dir(), reason="no released sample here")
