@@ -76,11 +76,14 @@ def parts(tables: Tables, baseline: str = "no_preference", *, size: int = PART) 
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
         yield from pool.map(_packed, ("index", "columns"), (_json(index), block))
         ends = [*cuts[1:], len(order)]
-        explained = _beside(tables["judgements"], responses)["explanation"]
+        # Put in order once, then cut: taking rows from long texts costs as much for a few as for all.
+        explained = _beside(tables["judgements"], responses)["explanation"].iloc[order]
+        own = responses[["response", "stages", "shown_preferences"]].iloc[order]
         position = {p: i for i, p in enumerate(tables["preferences"]["preference_id"])}
         for first in range(0, len(cuts), 8):
             numbers = range(first, min(first + 8, len(cuts)))
-            texts = [_texts(responses, explained, position, order[cuts[i] : ends[i]]) for i in numbers]
+            pieces = [slice(cuts[i], ends[i]) for i in numbers]
+            texts = [_texts(own.iloc[piece], explained.iloc[piece], position) for piece in pieces]
             yield from pool.map(_packed, [f"{i:04d}" for i in numbers], texts)
 
 
@@ -218,12 +221,11 @@ def _index(
     return index, b"".join(codes.astype(codes.dtype.newbyteorder("<")).tobytes() for _, codes in widest)
 
 
-def _texts(responses: pd.DataFrame, explained: pd.Series, position: Mapping[str, int], rows: Codes) -> bytes:
+def _texts(own: pd.DataFrame, explained: pd.Series, position: Mapping[str, int]) -> bytes:
     """A piece of texts: `texts`, `sets` (preferences shown), and for each row [response, explanation, set, *stages]."""
-    own = responses.iloc[rows]
     stages = list(own["stages"])
     deep = max((len(s) for s in stages), default=0)
-    columns = [own["response"], explained.iloc[rows]]
+    columns = [own["response"], explained]
     columns += [pd.Series([s[i] if len(s) > i else None for s in stages], dtype="str") for i in range(deep)]
     codes, texts = pd.factorize(np.concatenate([np.asarray(_plain(c)) for c in columns]))
     shown, sets = pd.factorize(np.array(["\n".join(s) for s in own["shown_preferences"]], dtype=object))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import pandas as pd
@@ -30,18 +30,21 @@ FIRST = dict(zip(EXPECTED, (0, 817, 2038), strict=True))
 SOURCE_AT = [str(source) for source, count in EXPECTED.items() for _ in range(count)]
 
 
+@cache
 def place_id(place: int) -> str:
     """Return the example id of a place, e.g. `CQA-00003` for 820."""
     source = SOURCE_AT[place]
     return f"{source}-{place - FIRST[Source(source)]:05d}"
 
 
+@cache
 def assigned(place: int) -> int:
     """Return the number of the relevant preference assigned to a place, from 1: (i mod n) + 1 in its source."""
     source = Source(SOURCE_AT[place])
     return (place - FIRST[source]) % PREFERENCES[source] + 1
 
 
+@cache
 def preference_id(source: str, number: int) -> str:
     """Return the id of a source's released preference, e.g. `TQA-p03`. One text has an id in each of its sources."""
     return f"{source}-p{number:02d}"

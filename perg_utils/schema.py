@@ -171,7 +171,8 @@ def conform(table: str, frame: pd.DataFrame) -> pd.DataFrame:
     out = {}
     for name, kind in columns.items():
         if kind == _TEXTS:
-            out[name] = pd.Series([list(v) for v in frame[name]], index=frame.index, dtype=object)
+            lists = [v if type(v) is list else list(v) for v in frame[name]]
+            out[name] = pd.Series(lists, index=frame.index, dtype=object)
             continue
         try:
             out[name] = frame[name].astype(_PANDAS[kind])  # type: ignore[call-overload]
