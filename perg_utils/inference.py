@@ -40,7 +40,7 @@ def run(profile: Profile, model_name: str, workspace: Workspace) -> pd.DataFrame
     Needs the tables 'examples' and 'preferences'. Rows without a text say why in `status`. Tokens and `seconds` are
     sums over the row's own stages, as they were when first asked, also where rows share a stage.
     """
-    from .engines.open import open_engine  # noqa: PLC0415 - engines know of torch and openai
+    from .engines.open import open_engine  # noqa: PLC0415 - engines know of torch and aiohttp
 
     model, aligner = pair(profile, model_name)
     prompts = load_prompts(profile.prompts)
@@ -93,7 +93,7 @@ def plans(profile: Profile, workspace: Workspace | None = None, models: Sequence
     A request that an earlier model of the list makes too (the same weights under another name) counts there only.
     Models that differ only in name share one computation until they have been begun.
     """
-    from .engines.open import open_engine  # noqa: PLC0415 - engines know of torch and openai
+    from .engines.open import open_engine  # noqa: PLC0415 - engines know of torch and aiohttp
 
     examples, nominal = _known_examples(profile, workspace)
     material = Material(examples, preferences.load_bank(), load_prompts(profile.prompts))

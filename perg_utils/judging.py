@@ -204,7 +204,7 @@ def _judge_of(profile: Profile, journal: Journal | None) -> Judge:
         return HeuristicJudge()
     if journal is None:
         raise ValueError("an LLM judge needs a journal")
-    from .engines.open import open_engine  # noqa: PLC0415 - engines know of torch and openai
+    from .engines.open import open_engine  # noqa: PLC0415 - engines know of torch and aiohttp
 
     limits = profile.decoding
     limit = limits.max_new_tokens_thinking if config.thinking else limits.max_new_tokens

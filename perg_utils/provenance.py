@@ -22,7 +22,7 @@ from .prompts import load_prompts
 from .workspace import Workspace, file_digest, write_text
 
 PACKAGES = [
-    *("perg-utils", "torch", "transformers", "tokenizers", "openai", "datasets", "numpy", "pandas", "pyarrow"),
+    *("perg-utils", "torch", "transformers", "tokenizers", "aiohttp", "datasets", "numpy", "pandas", "pyarrow"),
     *("scipy", "matplotlib", "pydantic", "papermill", "jinja2"),
 ]
 

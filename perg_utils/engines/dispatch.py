@@ -1,0 +1,304 @@
+"""Sending many requests at once to the servers of one model, on an event loop, until each has its reply.
+
+A request that fails is put aside and asked again later, by whichever server has room, while others take its place.
+A slot is free again only when its reply has been taken (that is, journalled), so that a killed process loses at most
+what was in flight. Connections are kept open and used again.
+
+Plain aiohttp, because it costs a quarter of the CPU time of the openai client (`tests/bench/api_throughput.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import aiohttp
+
+from ..profile import ModelConfig
+from ..schema import Status
+from .base import EngineError, Reply, Request
+from .completions import Trouble, body, is_refusal, read
+from .endpoints import Endpoint, is_loopback, urls
+from .pricing import Meter
+from .retries import EMPTIES, ERRORS, LIMITED, Patience, backoff, retry_after
+
+#: So many different requests failed since the last answer (or all, if fewer) for so many seconds: the server is dead.
+#: So many refusals and no reply yet: the settings are at fault.
+DEAD_AFTER, DEAD_SECONDS = 16, 60.0
+#: Nothing but "too many requests" for so long ends the run too.
+LIMITED_SECONDS = 900.0
+#: How long a run that ends waits for what is in flight, which is paid for.
+DRAIN_SECONDS = 30.0
+TICK = 0.05
+CONNECT_SECONDS = 15.0
+
+Deliver = Callable[[int, Reply, Callable[[], None]], None]
+
+
+@dataclass(eq=False)
+class _Flight:
+    """One attempt at a request."""
+
+    index: int
+    endpoint: Endpoint
+    start: float
+    bound: float
+    folded: bool
+    timed_out: bool = False
+    task: asyncio.Task[None] | None = None
+
+
+class Dispatch:
+    """One run over `requests`; `deliver(index, reply, release)` gets each reply and calls `release` when it is kept."""
+
+    def __init__(
+        self, config: ModelConfig, key: str, requests: Sequence[Request], meter: Meter, deliver: Deliver
+    ) -> None:
+        self.config, self.requests, self.meter, self.deliver = config, requests, meter, deliver
+        self.folds = False  # whether the server has said that it takes no system turn
+        self.stopped: Exception | None = None
+        self._key = key
+        self._endpoints = [Endpoint(url, config.concurrency) for url in urls(config)]
+        slots = config.concurrency * len(self._endpoints)
+        self._patience = Patience(config.timeout, min(max(20, slots), max(1, round(0.8 * len(requests)))))
+        self._fresh = iter(range(len(requests)))
+        self._later: list[tuple[float, int]] = []  # (not before, index)
+        self._open = len(requests)  # not yet delivered and taken
+        self._done = self._refused = 0
+        self._errors: Counter[int] = Counter()
+        self._timeouts: Counter[int] = Counter()
+        self._limits: Counter[int] = Counter()
+        self._empties: Counter[int] = Counter()
+        self._failing: set[int] = set()  # since the last answer of any server
+        self._limited_since: float | None = None
+        self._flights: set[_Flight] = set()
+        self._last_trouble = ""
+        self._drain_until: float | None = None
+        self._sessions: dict[str, aiohttp.ClientSession] = {}
+
+    async def run(self) -> None:
+        """Return when every request has its reply or the run must end; the reason is then in `stopped`."""
+        self._loop = asyncio.get_running_loop()
+        self._over = asyncio.Event()
+        try:
+            for endpoint in self._endpoints:
+                self._sessions[endpoint.url] = self._session(endpoint.url)
+            self._pump()
+            while not self._over.is_set():
+                try:
+                    await asyncio.wait_for(self._over.wait(), TICK)
+                except TimeoutError:
+                    self._tick()
+        finally:
+            tasks = [flight.task for flight in self._flights if flight.task]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            for session in self._sessions.values():
+                await session.close()
+
+    def drain(self) -> None:
+        """Send nothing more and end when what is in flight has come."""
+        if self._drain_until is None:
+            self._drain_until = self._loop.time() + DRAIN_SECONDS
+        self._pump()
+
+    def end(self) -> None:
+        """End at once."""
+        self._over.set()
+
+    def in_flight(self) -> int:
+        """Return how many requests are with the servers."""
+        return len(self._flights)
+
+    def _session(self, url: str) -> aiohttp.ClientSession:
+        # A proxy of the environment must not get between this process and a server on the same machine.
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
+            headers={"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"},
+            trust_env=not is_loopback(url),
+        )
+
+    # sending
+
+    def _pump(self) -> None:
+        """Send as much as the servers' limits and the budget allow."""
+        if self._drain_until is not None or self._over.is_set():
+            self._finish()
+            return
+        now = self._loop.time()
+        while (endpoint := self._roomiest(now)) is not None:
+            index = self._next(now)
+            if index is None:
+                break
+            bound = self.meter.bound(self.requests[index])
+            if not self.meter.reserve(bound):
+                heapq.heappush(self._later, (now, index))
+                if not self._flights:
+                    self._stop(self.meter.exhausted(self._open))
+                break
+            flight = _Flight(index, endpoint, now, bound, self.folds)
+            self._flights.add(flight)
+            endpoint.in_flight += 1
+            flight.task = self._loop.create_task(self._attempt(flight))
+        self._finish()
+
+    def _roomiest(self, now: float) -> Endpoint | None:
+        best = max(self._endpoints, key=lambda endpoint: endpoint.room(now))
+        return best if best.room(now) > 0 else None
+
+    def _next(self, now: float) -> int | None:
+        if self._later and self._later[0][0] <= now:
+            return heapq.heappop(self._later)[1]
+        return next(self._fresh, None)
+
+    def _finish(self) -> None:
+        if self._open == 0 or (self._drain_until is not None and not self._flights):
+            self._over.set()
+
+    async def _attempt(self, flight: _Flight) -> None:
+        request, endpoint = self.requests[flight.index], flight.endpoint
+        wait = None
+        try:
+            sent = json.dumps(body(self.config, request, endpoint.url, folds=flight.folded))
+            # A redirect could carry the key to another host.
+            async with self._sessions[endpoint.url].post(
+                f"{endpoint.url}/chat/completions", data=sent, allow_redirects=False
+            ) as answer:
+                data = await answer.read()
+                wait = retry_after(answer.headers) if answer.status != 200 else None
+            found = read(answer.status, self._clean(data), self._loop.time() - flight.start)
+            billed = answer.status == 200
+        except (aiohttp.ClientError, OSError) as error:
+            found, billed = Trouble("failed", self._clean(f"{type(error).__name__}: {error}".encode()).decode()), True
+            billed = not isinstance(error, aiohttp.ClientConnectorError)
+        except asyncio.CancelledError:
+            if not flight.timed_out:
+                raise
+            seconds = self._loop.time() - flight.start
+            found, billed = Trouble("failed", f"no answer within {seconds:.0f} s"), True
+        except Exception as error:  # a mistake of ours must end the run, not hang it
+            self._flights.discard(flight)
+            endpoint.in_flight -= 1
+            self.stopped = error
+            self._over.set()
+            return
+        self._flights.discard(flight)
+        self.meter.settle(flight.bound, found if isinstance(found, Reply) else None, billed=billed)
+        if isinstance(found, Reply):
+            self._replied(flight, found)
+        else:
+            self._troubled(flight, found, wait)
+        self._pump()
+
+    def _clean(self, data: bytes) -> bytes:
+        """The server's words without the key, should it repeat it. Placeholders are too short to be secret."""
+        return data.replace(self._key.encode(), b"[key]") if len(self._key) >= 8 else data
+
+    # what became of an attempt
+
+    def _replied(self, flight: _Flight, reply: Reply) -> None:
+        now, index = self._loop.time(), flight.index
+        flight.endpoint.answered(now)
+        self._failing.clear()
+        self._limited_since = None
+        self._patience.saw(now - flight.start)
+        if reply.status == Status.EMPTY and reply.finish_reason != "length":
+            # Thinking that filled the whole limit would do so again; anything else may be a hiccup.
+            self._empties[index] += 1
+            if self._empties[index] < EMPTIES:
+                self._again(flight, backoff(1))
+                return
+        self._done += 1
+        self._refused = self._refused + 1 if is_refusal(reply) else -len(self.requests)
+        self._give(flight, reply)
+        if self._refused >= min(DEAD_AFTER, len(self.requests)):
+            self._stop(self._faulty(str(reply.error)))
+
+    def _troubled(self, flight: _Flight, trouble: Trouble, wait: float | None) -> None:
+        now, index = self._loop.time(), flight.index
+        self._last_trouble = trouble.reason[:300]
+        if trouble.kind == "setup":
+            flight.endpoint.in_flight -= 1
+            self._stop(self._faulty(trouble.reason))
+        elif trouble.kind == "system" and not flight.folded:
+            self.folds = True
+            self._again(flight, 0.0)
+        elif trouble.kind == "limited":
+            self._limits[index] += 1
+            flight.endpoint.limited(now, wait)
+            self._limited_since = now if self._limited_since is None else self._limited_since
+            self._again_or_give_up(flight, self._limits[index], LIMITED, wait)
+        else:
+            self._errors[index] += 1
+            self._timeouts[index] += flight.timed_out
+            self._failing.add(index)
+            flight.endpoint.failed(now)
+            self._again_or_give_up(flight, self._errors[index], ERRORS, wait)
+
+    def _again_or_give_up(self, flight: _Flight, attempts: int, most: int, wait: float | None) -> None:
+        if attempts < most:
+            self._again(flight, backoff(attempts, wait))
+        elif not self._done and len(self._failing) >= min(DEAD_AFTER, len(self.requests)):
+            flight.endpoint.in_flight -= 1
+            self._stop(self._dead())
+        else:
+            error = f"tried {attempts} times, last: {self._last_trouble}"
+            self._give(flight, Reply(None, Status.API_ERROR, error=error))
+
+    def _again(self, flight: _Flight, wait: float) -> None:
+        flight.endpoint.in_flight -= 1
+        heapq.heappush(self._later, (self._loop.time() + wait, flight.index))
+
+    def _give(self, flight: _Flight, reply: Reply) -> None:
+        def release() -> None:
+            flight.endpoint.in_flight -= 1
+            self._open -= 1
+            self._pump()
+
+        self.deliver(flight.index, reply, release)
+
+    # time, and the end
+
+    def _tick(self) -> None:
+        now = self._loop.time()
+        for flight in self._flights:
+            limit = self._patience.limit(self._timeouts[flight.index])
+            if flight.task and not flight.timed_out and now - flight.start > limit:
+                flight.timed_out = True
+                flight.task.cancel()
+        since = [endpoint.failing_since for endpoint in self._endpoints]
+        dead = all(start is not None and now - start > DEAD_SECONDS for start in since)
+        if dead and len(self._failing) >= min(DEAD_AFTER, len(self.requests)):
+            self._stop(self._dead())
+        if self._limited_since is not None and now - self._limited_since > LIMITED_SECONDS:
+            self._stop(self._dead())
+        if self._drain_until is not None and now > self._drain_until:
+            self._over.set()
+        self._pump()
+
+    def _stop(self, error: EngineError) -> None:
+        """End the run for this reason, when what is in flight has come."""
+        self.stopped = self.stopped or error
+        self.drain()
+
+    def _dead(self) -> EngineError:
+        where = ", ".join(endpoint.url for endpoint in self._endpoints)
+        return EngineError(
+            f"the server at {where} did not answer {len(self._failing) or self._open} requests, tried again for "
+            f"{DEAD_SECONDS if self._failing else LIMITED_SECONDS:.0f} s (last: {self._last_trouble}). All replies so "
+            "far are kept; see that the server is up and run the same command again"
+        )
+
+    def _faulty(self, reason: str) -> EngineError:
+        where = ", ".join(endpoint.url for endpoint in self._endpoints)
+        return EngineError(
+            f"the server at {where} refuses every request for '{self.config.model}' ({reason}). Check the "
+            f"model's name, the key in {self.config.api_key_env}, extra_body and the limits of new tokens, and run "
+            "again: nothing refused so is kept as an answer, and all replies so far are kept"
+        )
