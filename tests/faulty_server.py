@@ -111,10 +111,6 @@ class Faulty:
             request.transport.abort()
             return web.Response()
         status, answer = self.answer(prompt, kind)
-        if status == 200:
-            self.prompt_tokens += answer["usage"]["prompt_tokens"]
-            self.completion_tokens += answer["usage"]["completion_tokens"]
-            self.note("answered", prompt)
         return web.json_response(answer, status=status)
 
     def answer(self, prompt: str, kind: str) -> tuple[int, dict]:
@@ -127,6 +123,9 @@ class Faulty:
         content = None if kind == "null" else correct(prompt)
         message = {"role": "assistant", "content": content, "refusal": None}
         usage = {"prompt_tokens": len(prompt.split()), "completion_tokens": 12}
+        self.prompt_tokens += usage["prompt_tokens"]
+        self.completion_tokens += usage["completion_tokens"]
+        self.note("answered", prompt)
         return 200, {
             "id": "chatcmpl-x",
             "object": "chat.completion",
@@ -194,7 +193,6 @@ class Faulty:
                 bad.append({"id": "r", "custom_id": line["custom_id"], "response": None, "error": error})
                 continue
             status, answer = self.answer(prompt, kind)
-            self.note("answered", prompt)
             response = {"status_code": status, "request_id": "r", "body": answer}
             row = {"id": "r", "custom_id": line["custom_id"], "response": response, "error": None}
             (good if status == 200 else bad).append(row)

@@ -33,6 +33,8 @@ MOST_REQUESTS, MOST_BYTES = 50_000, 100_000_000
 POLL_SECONDS = 20.0
 #: How often a request may fail before it is set aside, and a batch be refused for want of quota while none is running.
 ROUNDS, REFUSALS = 4, 5
+#: A batch may take a day: with less budget left than for this share of what is open, the run ends instead.
+WORTH = 0.05
 _DEAD_AFTER = 16
 _UNDER_WAY = {"validating", "in_progress", "finalizing", "cancelling"}
 
@@ -98,9 +100,12 @@ class BatchRun:
                 self.bounds[name] = bound
                 lines.append(line)
                 size += len(line)
-            if not lines:
+            if len(lines) < len(todo) * WORTH and len(lines) < self._most and size < MOST_BYTES / 2:
+                for name in todo[: len(lines)]:  # the rest of the budget is not worth another day
+                    self._settle(name, None)
                 return
-            batch = self.client.submit(self.client.upload(b"".join(lines)), {"perg": self.mark})
+            mark = {"perg": self.mark, "folded": str(self.folds)}
+            batch = self.client.submit(self.client.upload(b"".join(lines)), mark)
             self.running[batch["id"]] = set(todo[: len(lines)])
             todo = todo[len(lines) :]
 
@@ -120,13 +125,13 @@ class BatchRun:
 
     def _collect(self, batch: dict[str, Any], *, earlier: bool = False) -> Iterator[tuple[int, Reply]]:
         """Yield the replies of a finished batch; what failed stays open. Of an `earlier` run only final ones count."""
-        fault = ""
+        fault, folded = "", (batch.get("metadata") or {}).get("folded") == "True"
         for file in ("output_file_id", "error_file_id"):
             for line in self.client.lines(batch.get(file)):
                 name = line["custom_id"]
                 if name not in self.open:
                     continue
-                found = _read(line)
+                found = _read(line, folded)
                 if earlier and not (isinstance(found, Reply) and found.status in {Status.OK, Status.REJECTED}):
                     continue
                 self._settle(name, found)
@@ -156,9 +161,8 @@ class BatchRun:
         return found
 
     def _settle(self, name: str, found: Reply | Trouble | None) -> None:
-        if found is not None or name in self.bounds:
-            reply = found if isinstance(found, Reply) else None
-            self.meter.settle(self.bounds.pop(name, 0.0), reply, billed=reply is not None and reply.status == Status.OK)
+        reply = found if isinstance(found, Reply) else None
+        self.meter.settle(self.bounds.pop(name, 0.0), reply, billed=reply is not None and reply.status == Status.OK)
 
     def _all_refused(self, reply: Reply) -> str:
         """The reason, where the server has refused all that it was asked at first."""
@@ -189,10 +193,10 @@ class BatchRun:
             raise EngineError(f"batch {batch['id']} was not accepted by {self.client.url} ({why or 'no reason given'})")
 
 
-def _read(line: dict[str, Any]) -> Reply | Trouble:
+def _read(line: dict[str, Any], folded: bool) -> Reply | Trouble:
     """What a line of an output or error file says."""
     response = line.get("response")
     if not response:
         error = line.get("error") or {}
         return Trouble("failed", f"{error.get('code')}: {error.get('message')}")
-    return read(int(response["status_code"]), json.dumps(response.get("body")).encode())
+    return read(int(response["status_code"]), json.dumps(response.get("body")).encode(), folded=folded)

@@ -68,35 +68,38 @@ def body(config: ModelConfig, request: Request, url: str, *, folds: bool = False
     return sent | config.extra_body
 
 
-def read(status: int, data: bytes, seconds: float | None = None) -> Reply | Trouble:
-    """Return the reply in an answer, or what kept it from being one, e.g. `Trouble("failed", "status 500: ...")`."""
+def read(status: int, data: bytes, seconds: float | None = None, *, folded: bool = False) -> Reply | Trouble:
+    """Return the reply in an answer, or what kept it from being one, e.g. `Trouble("failed", "status 500: ...")`.
+
+    `folded`: the request had no system turn any more, so that none can be the trouble.
+    """
     try:
         answer = json.loads(data)
     except ValueError:  # proxies send pages of HTML, also with status 200
         answer = None
     if status != 200:
-        return _refused(status, reason(answer) or data[:300].decode(errors="replace"))
+        return _refused(status, reason(answer) or data[:300].decode(errors="replace"), folded)
     if not isinstance(answer, dict):
         return Trouble(
             "failed", f"status 200 with a body that is no JSON object: {data[:200].decode(errors='replace')}"
         )
     if answer.get("error") and not answer.get("choices"):  # some routers wrap a provider's failure in a 200
         code = answer["error"].get("code") if isinstance(answer["error"], dict) else None
-        return _refused(code if isinstance(code, int) and code >= 400 else 502, reason(answer))
+        return _refused(code if isinstance(code, int) and code >= 400 else 502, reason(answer), folded)
     return _reply(answer, seconds)
 
 
-def _refused(status: int, why: str) -> Reply | Trouble:
+def _refused(status: int, why: str, folded: bool) -> Reply | Trouble:
     what = f"status {status}: {why}"
     final = bool(_FINAL.search(why))
+    if status in _REFUSALS and not folded and _NO_SYSTEM.search(why):
+        return Trouble("system", what)
     if status in {401, 402, 404} or (not final and _SETUP.search(why)):
         return Trouble("setup", what)
     if status == 429 and not _TOO_LARGE.search(why):
         return Trouble("limited", what)
     if status >= 500 or status in _TRANSIENT:
         return Trouble("failed", what)
-    if status in _REFUSALS and _NO_SYSTEM.search(why):
-        return Trouble("system", what)
     return Reply(None, Status.REJECTED if final and status in _REFUSALS else Status.API_ERROR, error=what)
 
 

@@ -67,7 +67,7 @@ class Dispatch:
         self._patience = Patience(config.timeout, min(max(20, slots), max(1, round(0.8 * len(requests)))))
         self._fresh = iter(range(len(requests)))
         self._later: list[tuple[float, int]] = []  # (not before, index)
-        self._open = len(requests)  # not yet delivered and taken
+        self._open = self._waiting = len(requests)  # not yet taken, not yet delivered
         self._done = self._refused = 0
         self._errors: Counter[int] = Counter()
         self._timeouts: Counter[int] = Counter()
@@ -140,7 +140,7 @@ class Dispatch:
             if not self.meter.reserve(bound):
                 heapq.heappush(self._later, (now, index))
                 if not self._flights:
-                    self._stop(self.meter.exhausted(self._open))
+                    self._stop(self.meter.exhausted(self._waiting))
                 break
             flight = _Flight(index, endpoint, now, bound, self.folds)
             self._flights.add(flight)
@@ -172,7 +172,8 @@ class Dispatch:
             ) as answer:
                 data = await answer.read()
                 wait = retry_after(answer.headers) if answer.status != 200 else None
-            found = read(answer.status, self._clean(data), self._loop.time() - flight.start)
+            seconds = self._loop.time() - flight.start
+            found = read(answer.status, self._clean(data), seconds, folded=flight.folded)
             billed = answer.status == 200
         except (aiohttp.ClientError, OSError) as error:
             found, billed = Trouble("failed", self._clean(f"{type(error).__name__}: {error}".encode()).decode()), True
@@ -226,7 +227,7 @@ class Dispatch:
         if trouble.kind == "setup":
             flight.endpoint.in_flight -= 1
             self._stop(self._faulty(trouble.reason))
-        elif trouble.kind == "system" and not flight.folded:
+        elif trouble.kind == "system":
             self.folds = True
             self._again(flight, 0.0)
         elif trouble.kind == "limited":
@@ -261,6 +262,7 @@ class Dispatch:
             self._open -= 1
             self._pump()
 
+        self._waiting -= 1
         self.deliver(flight.index, reply, release)
 
     # time, and the end
@@ -290,7 +292,7 @@ class Dispatch:
     def _dead(self) -> EngineError:
         where = ", ".join(endpoint.url for endpoint in self._endpoints)
         return EngineError(
-            f"the server at {where} did not answer {len(self._failing) or self._open} requests, tried again for "
+            f"the server at {where} did not answer {len(self._failing) or self._waiting} requests, tried again for "
             f"{DEAD_SECONDS if self._failing else LIMITED_SECONDS:.0f} s (last: {self._last_trouble}). All replies so "
             "far are kept; see that the server is up and run the same command again"
         )

@@ -90,7 +90,7 @@ class Endpoint:
         self._count(now, True)
         if self._limited >= BREAK_AFTER and now >= self._paused_until:
             self._trips += 1
-            self._paused_until = now + backoff(self._trips, wait)
+            self._paused_until = now + (backoff(self._trips) if wait is None else wait)
 
     def failed(self, now: float) -> None:
         """Note a failure: no connection, no answer in time, or a server error."""
@@ -111,6 +111,6 @@ class Endpoint:
         if share > TOO_MANY:
             self.limit = max(1.0, self.limit * max(0.5, 1 - share))
         elif self.limit < self.most:
-            self.limit = min(self.most, self.limit + max(1.0, 0.05 * self.most))
+            self.limit = min(self.most, self.limit + max(1.0, 0.1 * self.limit))
         self._seen = self._too_many = 0
         self._changed = now

@@ -21,10 +21,12 @@ def backoff(attempt: int, retry_after: float | None = None) -> float:
     """Return the seconds to wait after the `attempt`th failure (from 1), e.g. 1.5 to 2 after the third.
 
     Waits double and are spread, so that requests that failed together do not come back together. A server's own
-    Retry-After is never undercut.
+    Retry-After takes the place of the first wait and is never undercut.
     """
-    wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** (min(attempt, 20) - 1)) * random.uniform(0.75, 1.0)
-    return wait if retry_after is None else max(wait, retry_after) + random.uniform(0, 0.1 * min(retry_after, 10))
+    doubled = 2 ** (min(attempt, 20) - 1)
+    if retry_after is None:
+        return min(LONGEST_WAIT, FIRST_WAIT * doubled) * random.uniform(0.75, 1.0)
+    return max(retry_after, min(LONGEST_WAIT, max(retry_after, 0.05) * doubled)) * random.uniform(1.0, 1.25)
 
 
 def retry_after(headers: Mapping[str, str] | Message) -> float | None:
