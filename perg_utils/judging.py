@@ -20,6 +20,7 @@ import pandas as pd
 
 from .engines.base import Decoding, Engine, Reply, Request
 from .engines.journal import Journal
+from .engines.pricing import meter_of
 from .errors import DataError
 from .profile import Profile
 from .progress import Progress
@@ -105,7 +106,8 @@ class LLMJudge:
     def rate(self, cases: Sequence[Case]) -> list[Rating]:
         """Return one rating a case; equal cases are asked once."""
         requests = [Request(self.prompts.messages(JUDGE, **_variables(case)), self.decoding) for case in cases]
-        with Progress(f"judge {self.name}", len(requests)) as progress:
+        meter = meter_of(self.engine, self.journal)
+        with Progress(f"judge {self.name}", len(requests), note=lambda: str(meter or "")) as progress:
             return [_rating(reply) for reply in self.journal.ask(self.engine, requests, progress.advance)]
 
 

@@ -59,6 +59,7 @@ class Faulty:
         self.random = random.Random(options.seed)
         self.attempts: Counter[str] = Counter()
         self.kinds: Counter[str] = Counter()
+        self.authorization = ""
         self.active = self.most = self.prompt_tokens = self.completion_tokens = 0
         self.files: dict[str, bytes] = {}
         self.batches: dict[str, dict] = {}
@@ -97,6 +98,7 @@ class Faulty:
         self.attempts[prompt] += 1
         self.note("sent", prompt)
         kind = fault(prompt, nth, self.faults, self.options.seed)
+        self.authorization = request.headers.get("Authorization", "")
         if self.options.capacity and self.active > self.options.capacity:
             kind = "429"
         self.kinds[kind] += 1
@@ -118,9 +120,13 @@ class Faulty:
         if kind == "500":
             return 500, {"error": {"message": "The server had an error", "type": "server_error", "code": None}}
         if kind == "reject":
-            error = {"message": "The response was filtered by the content management policy", "code": "content_filter"}
+            told = f" ({self.authorization})" if self.options.tell_key else ""
+            message = f"The response was filtered by the content management policy{told}"
+            error = {"message": message, "code": "content_filter"}
             return 400, {"error": {**error, "type": None, "param": "prompt"}}
         content = None if kind == "null" else correct(prompt)
+        if self.options.tell_key and content:
+            content += f" You are {self.authorization}."
         message = {"role": "assistant", "content": content, "refusal": None}
         usage = {"prompt_tokens": len(prompt.split()), "completion_tokens": 12}
         self.prompt_tokens += usage["prompt_tokens"]
@@ -265,6 +271,7 @@ def main() -> None:
     parser.add_argument("--capacity", type=int, default=0, help="more requests at a time get 429")
     parser.add_argument("--batch-seconds", type=float, default=0.2)
     parser.add_argument("--batch-refuses", type=int, default=0, help="the first so many batches fail")
+    parser.add_argument("--tell-key", type=int, default=0, help="1: repeat the key in answers and errors")
     parser.add_argument("--log", help="append a line for each request and each answer")
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(serve(parser.parse_args()))

@@ -157,7 +157,7 @@ def test_a_queue_that_stays_full_ends_the_run_with_the_reason():
         list(engine(url).generate(requests(40)))
 
 
-def test_a_server_that_refuses_all_ends_the_run_and_caches_nothing(tmp_path):
+def test_what_stays_broken_is_set_aside_and_asked_again_by_the_next_run(tmp_path):
     with running(faults={"500": 1.0}) as url, Journal(tmp_path / "j") as journal:
         found = journal.ask(engine(url), requests(3))
         assert {reply.status for reply in found} == {Status.API_ERROR}

@@ -255,7 +255,7 @@ def test_max_cost_stops_before_it_is_crossed(prices, tmp_path, monkeypatch, faul
     monkeypatch.setattr(retries, "FIRST_WAIT", 0.01)
     asked = requests(200)
     with running(latency=0.05, faults=faults, retry_after="0.01") as url, Journal(tmp_path / "j") as journal:
-        with pytest.raises(EngineError, match="max_cost_usd 1.0") as caught:
+        with pytest.raises(EngineError, match=r"max_cost_usd 1\.0") as caught:
             journal.ask(engine(url, max_cost_usd=1.0), asked)
         spent = cost(stats(url))
         assert (0.5 if faults else 0.93) < spent <= 1.0, "a reply costs 0.0121, one request at most 0.0533"
@@ -332,7 +332,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path, monkeypatch)
     server.socket = context.wrap_socket(server.socket, server_side=True)
     server.handle_error = lambda *_: None
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    with pytest.raises(EngineError, match="(?i)certificate"):
+    with pytest.raises(EngineError, match=r"(?i)certificate"):
         list(engine(f"https://localhost:{server.server_port}/v1").generate(requests(1)))
     server.shutdown()
     server.server_close()

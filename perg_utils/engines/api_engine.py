@@ -37,12 +37,12 @@ class ApiEngine:
             "thinking": str(config.thinking),
             "extra_body": json.dumps(config.extra_body, sort_keys=True),
         }
-        self.usage: Meter | None = None  # tokens and cost so far; the price table is read at the first request
+        self.usage = Meter(config)  # tokens and cost so far
         self._folds = False
 
     def check(self) -> str:
         """Return the key; raises `EngineError` for a missing one, and warns where texts would travel unencrypted."""
-        self.usage = self.usage or Meter(self.config)
+        self.usage.check()
         for url in endpoints.urls(self.config):
             if endpoints.is_plain(url):
                 print(f"warning: {url} is not encrypted: key and texts can be read on the way", file=sys.stderr)
@@ -51,7 +51,6 @@ class ApiEngine:
     def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
         """Yield (position, reply) as replies arrive. Raises `EngineError` when going on makes no sense."""
         key = self.check()
-        assert self.usage is not None
         if self.config.batch:
             from .batch_api import BatchRun  # noqa: PLC0415 - rarely needed
 

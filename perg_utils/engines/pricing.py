@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..profile import ROOT, ModelConfig
-from .base import EngineError, Reply, Request
+from .base import Engine, EngineError, Reply, Request
+from .journal import Journal
 
 PRICES = ROOT / "data" / "prices.csv"
 #: Tokens of a chat beyond its texts (roles, separators): an upper bound for one message.
@@ -71,16 +71,21 @@ class Meter:
     def __init__(self, config: ModelConfig) -> None:
         self.config, self.price = config, price_of(config)
         self.prompt_tokens = self.completion_tokens = 0
-        self.spent = self._reserved = 0.0
-        if config.max_cost_usd is not None and self.price is None:
+        self.spent = self.earlier = self._reserved = 0.0
+
+    def check(self) -> None:
+        """Raise `EngineError` where there is a limit on the cost but no price."""
+        if self.config.max_cost_usd is not None and self.price is None:
             raise EngineError(
-                f"'{config.name}' has max_cost_usd {config.max_cost_usd}, but {PRICES} has no price for "
-                f"'{config.model}': add a row (US dollars for a million tokens), or leave max_cost_usd out"
+                f"'{self.config.name}' has max_cost_usd {self.config.max_cost_usd}, but {PRICES} has no price for "
+                f"'{self.config.model}': add a row (US dollars for a million tokens), or leave max_cost_usd out"
             )
 
-    def carry(self, prompt_tokens: int, completion_tokens: int) -> None:
-        """Count what earlier runs have paid for towards the limit."""
-        self.spent += self.price.of(prompt_tokens, completion_tokens) if self.price else 0.0
+    def carry(self, journal: Journal) -> None:
+        """Count towards the limit what the journal's replies of this model have cost, at today's prices."""
+        sums = "coalesce(sum(prompt_tokens), 0), coalesce(sum(completion_tokens), 0)"
+        found = journal.execute(f"SELECT {sums} FROM replies WHERE model = ?", [self.config.model])
+        self.earlier = self.price.of(*found[0]) if self.price and found else 0.0
 
     def bound(self, request: Request) -> float:
         """Return the most that one attempt at a request can cost: no token is shorter than a byte."""
@@ -92,7 +97,7 @@ class Meter:
     def reserve(self, bound: float) -> bool:
         """Set `bound` dollars aside for a request about to be sent; false, and nothing done, where that is too much."""
         most = self.config.max_cost_usd
-        if most is not None and self.spent + self._reserved + bound > most:
+        if most is not None and self.earlier + self.spent + self._reserved + bound > most:
             return False
         self._reserved += bound
         return True
@@ -110,16 +115,16 @@ class Meter:
     def exhausted(self, waiting: int) -> EngineError:
         """Return the error that says that the limit is reached with so many requests not yet answered."""
         return EngineError(
-            f"'{self.config.name}' has cost {self.spent:.4f} USD; the next request could cross max_cost_usd "
-            f"{self.config.max_cost_usd}. All replies so far are kept and {waiting:,} requests are left; raise "
-            "max_cost_usd and run the same command to go on"
+            f"'{self.config.name}' has cost {self.earlier + self.spent:.4f} USD; the next request could cross "
+            f"max_cost_usd {self.config.max_cost_usd}. All replies so far are kept and {waiting:,} requests are left; "
+            "raise max_cost_usd and run the same command to go on"
         )
 
     def __str__(self) -> str:
         if not self.prompt_tokens:
             return ""
         tokens = f"{_short(self.prompt_tokens)}+{_short(self.completion_tokens)} tokens"
-        return tokens if self.price is None else f"{tokens}, {self.spent:.2f} USD"
+        return tokens if self.price is None else f"{tokens}, {self.spent:,.2f} USD"
 
 
 def _short(count: int) -> str:
@@ -130,7 +135,10 @@ def _short(count: int) -> str:
     return str(count)
 
 
-def estimate(config: ModelConfig, tokens: Sequence[tuple[int, int]]) -> float | None:
-    """Return the dollars for (prompt, completion) token counts; None where the table has no price."""
-    price = price_of(config)
-    return None if price is None else sum(price.of(*pair) for pair in tokens)
+def meter_of(engine: Engine, journal: Journal) -> Meter | None:
+    """Return the meter of an API engine, with what the journal says was spent before; None for other engines."""
+    meter = getattr(engine, "usage", None)
+    if isinstance(meter, Meter):
+        meter.carry(journal)
+        return meter
+    return None
