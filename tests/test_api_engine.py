@@ -243,7 +243,7 @@ def test_thinking_that_fills_the_limit_is_empty_and_not_asked_again(serve):
 
 def test_a_refusal_field_is_a_response(serve):
     [reply] = ask(engine_for(serve(lambda b, n: completion(None, refusal="I cannot help with that.")).url), "a")
-    assert (reply.text, reply.status) == ("I cannot help with that.", Status.OK)
+    assert (reply.text, reply.status, reply.finish_reason) == ("I cannot help with that.", Status.OK, "refusal")
 
 
 @pytest.mark.parametrize(

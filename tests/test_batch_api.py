@@ -172,7 +172,7 @@ def test_a_server_without_a_batch_api_is_an_error_that_says_so(monkeypatch):
 def test_batches_cost_half_and_stop_at_the_limit(tmp_path, monkeypatch):
     path = tmp_path / "prices.csv"
     path.write_text("model,prompt_usd,completion_usd,batch_share,as_of,source\nm,100,1000,0.5,2026-01-01,invented\n")
-    monkeypatch.setattr(pricing.price_of, "__defaults__", (path,))
+    monkeypatch.setattr(pricing, "PRICES", path)
     asked = requests(100)
     with running() as url, Journal(tmp_path / "j") as journal:
         batches = engine(url, max_cost_usd=0.5)

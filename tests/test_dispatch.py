@@ -242,7 +242,7 @@ def test_ctrl_c_twice_ends_at_once(tmp_path):
 def prices(tmp_path, monkeypatch):
     path = tmp_path / "prices.csv"
     path.write_text("model,prompt_usd,completion_usd,batch_share,as_of,source\nm,100,1000,0.5,2026-01-01,invented\n")
-    monkeypatch.setattr(pricing.price_of, "__defaults__", (path,))
+    monkeypatch.setattr(pricing, "PRICES", path)
     return path
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from .base import EngineError
 from .completions import reason
-from .endpoints import is_loopback
+from .endpoints import headers, is_loopback, without_key
 from .retries import backoff, retry_after
 
 #: How often a call is tried before the run ends, and how long one may take (outputs can be 200 MB).
@@ -84,15 +84,15 @@ class BatchClient:
 
     def clean(self, text: str) -> str:
         """Return the server's words without the key."""
-        return text.replace(self._key, "[key]") if len(self._key) >= 8 else text
+        return without_key(text.encode(), self._key).decode()
 
     def _call(self, method: str, path: str, data: bytes | None = None, kind: str = "", *, tries: int = TRIES) -> bytes:
-        headers = {"Authorization": f"Bearer {self._key}", **({"Content-Type": kind} if kind else {})}
-        request = urllib.request.Request(self.url + path, data, headers, method=method)
+        sent = headers(self.url, self._key) | ({"Content-Type": kind} if kind else {})
+        request = urllib.request.Request(self.url + path, data, sent, method=method)
         for attempt in range(1, tries + 1):
             try:
                 with self._opener.open(request, timeout=CALL_SECONDS) as answer:
-                    return answer.read().replace(self._key.encode(), b"[key]") if len(self._key) >= 8 else answer.read()
+                    return without_key(answer.read(), self._key)
             except urllib.error.HTTPError as error:
                 why = self.clean(f"status {error.code}: {_words(error)}")
                 if error.code not in {408, 409, 429} and error.code < 500:

@@ -50,11 +50,17 @@ class Trouble(NamedTuple):
     reason: str
 
 
+def is_openai(url: str) -> bool:
+    """Return whether a server is OpenAI's own, also where Azure hosts it."""
+    host = urlsplit(url).hostname or ""
+    return host == "api.openai.com" or host.endswith(".azure.com")
+
+
 def body(config: ModelConfig, request: Request, url: str, *, folds: bool = False) -> dict[str, Any]:
     """Return the JSON body of a request; `folds` puts the system text at the head of the user's turn."""
     decoding = request.decoding
     # OpenAI's own newer models refuse `max_tokens`; most other servers know nothing else.
-    limit = "max_completion_tokens" if urlsplit(url).hostname == "api.openai.com" else "max_tokens"
+    limit = "max_completion_tokens" if is_openai(url) else "max_tokens"
     messages = fold_system(request.messages) if folds else request.messages
     sent = {
         "model": config.model,
@@ -128,7 +134,9 @@ def _reply(answer: dict[str, Any], seconds: float | None) -> Reply:
     message, finish = choice.get("message"), choice.get("finish_reason")
     if not isinstance(message, dict):
         return Reply(None, Status.EMPTY, error="the server's reply holds no choice", **counts)
-    thought, content = split_reasoning(_text(message.get("content")) or _text(message.get("refusal")))
+    thought, content = split_reasoning(_text(message.get("content")))
+    if not content and (refusal := _text(message.get("refusal")).strip()):
+        content, finish = refusal, "refusal"  # a response, told apart from the others by its finish reason
     given = _text(message.get("reasoning_content")) or _text(message.get("reasoning"))
     reasoning = given.strip() or thought
     if finish == "content_filter":

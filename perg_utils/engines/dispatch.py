@@ -22,7 +22,7 @@ from ..profile import ModelConfig
 from ..schema import Status
 from .base import EngineError, Reply, Request
 from .completions import Trouble, body, is_refusal, read
-from .endpoints import Endpoint, is_loopback, urls
+from .endpoints import Endpoint, headers, is_loopback, urls, without_key
 from .pricing import Meter
 from .retries import EMPTIES, ERRORS, LIMITED, Patience, backoff, retry_after
 
@@ -120,7 +120,7 @@ class Dispatch:
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
-            headers={"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"},
+            headers=headers(url, self._key) | {"Content-Type": "application/json"},
             trust_env=not is_loopback(url),
         )
 
@@ -173,11 +173,11 @@ class Dispatch:
                 data = await answer.read()
                 wait = retry_after(answer.headers) if answer.status != 200 else None
             seconds = self._loop.time() - flight.start
-            found = read(answer.status, self._clean(data), seconds, folded=flight.folded)
+            found = read(answer.status, without_key(data, self._key), seconds, folded=flight.folded)
             billed = answer.status == 200
         except (aiohttp.ClientError, OSError) as error:
-            found, billed = Trouble("failed", self._clean(f"{type(error).__name__}: {error}".encode()).decode()), True
-            billed = not isinstance(error, aiohttp.ClientConnectorError)
+            found = Trouble("failed", without_key(f"{type(error).__name__}: {error}".encode(), self._key).decode())
+            billed = not isinstance(error, aiohttp.ClientConnectorError)  # what never arrived costs nothing
         except asyncio.CancelledError:
             if not flight.timed_out:
                 raise
@@ -196,10 +196,6 @@ class Dispatch:
         else:
             self._troubled(flight, found, wait)
         self._pump()
-
-    def _clean(self, data: bytes) -> bytes:
-        """The server's words without the key, should it repeat it. Placeholders are too short to be secret."""
-        return data.replace(self._key.encode(), b"[key]") if len(self._key) >= 8 else data
 
     # what became of an attempt
 

@@ -56,6 +56,17 @@ def find_key(config: ModelConfig) -> str:
     return key or "no-key-needed"
 
 
+def headers(url: str, key: str) -> dict[str, str]:
+    """Return the headers that carry the key; Azure has one of its own."""
+    azure = (urlsplit(url).hostname or "").endswith(".azure.com")
+    return {"Authorization": f"Bearer {key}"} | ({"api-key": key} if azure else {})
+
+
+def without_key(data: bytes, key: str) -> bytes:
+    """Return a server's words without the key, should it repeat it. Placeholders are too short to be secret."""
+    return data.replace(key.encode(), b"[key]") if len(key) >= 8 else data
+
+
 class Endpoint:
     """One server: requests in flight, the limit on them, and its health. Times are the event loop's, in seconds."""
 

@@ -33,7 +33,7 @@ class Price:
         return (self.prompt * prompt_tokens + self.completion * completion_tokens) / 1e6
 
 
-def price_of(config: ModelConfig, path: Path = PRICES) -> Price | None:
+def price_of(config: ModelConfig) -> Price | None:
     """Return the price of a model, e.g. `Price(0.15, 0.6, "2024-07-18")`; None for one the table does not have.
 
     A dated name (`gpt-4o-mini-2024-07-18`) without a row of its own has the price of the undated one. Raises
@@ -41,7 +41,7 @@ def price_of(config: ModelConfig, path: Path = PRICES) -> Price | None:
     """
     if config.engine != "api":
         return None
-    table = _table(path)
+    table = _table(PRICES)
     row = table.get(config.model) or table.get(re.sub(r"-\d{4}-?\d{2}-?\d{2}$", "", config.model))
     if row is None:
         return None

@@ -61,10 +61,10 @@ class Patience:
         """Note what one reply took."""
         self._seen.append(seconds)
         self._at += 1
+        if self._at == self.enough or (self._at > self.enough and self._at % 50 == 0):
+            typical = sorted(self._seen)[int(0.99 * (len(self._seen) - 1))]
+            self._limit = max(SHORTEST_LIMIT, SLACK * typical)
 
     def limit(self, timeouts: int = 0) -> float:
         """Return the seconds that an attempt may take after `timeouts` of the same request; each doubles them."""
-        if self._at >= self.enough and (self._limit == self.longest or self._at % 50 == 0):
-            typical = sorted(self._seen)[int(0.99 * (len(self._seen) - 1))]
-            self._limit = max(SHORTEST_LIMIT, SLACK * typical)
         return min(self.longest, self._limit * 2**timeouts)
