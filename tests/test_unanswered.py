@@ -1,8 +1,10 @@
 """Whole runs over a server that refuses and repeats the key: what is said at the end, and where the key must not be."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -29,12 +31,21 @@ judge:
 """
 
 
-def run(folder, *words):
-    command = [sys.executable, "-m", "perg_utils", "run", "--profile", folder / "p.yaml", "--out", folder / "out"]
+def start(folder, *words):
+    # A shell that starts the tests in the background leaves Ctrl-C ignored.
+    code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code += "from perg_utils.__main__ import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "run", "--profile", folder / "p.yaml", "--out", folder / "out", *words]
     environment = {**os.environ, "TEST_KEY": KEY, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        [*map(str, command), *words], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    return subprocess.Popen(
+        list(map(str, command)), cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
+
+
+def run(folder, *words):
+    process = start(folder, *words)
+    out, error = process.communicate()
+    return subprocess.CompletedProcess(words, process.returncode, out, error)
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +97,24 @@ def test_what_could_not_be_had_is_asked_again_by_the_very_same_command(tmp_path)
         assert again.returncode == 0, again.stderr
         assert "03_run_inference:one: done" in again.stdout
         assert run(tmp_path, "--only", "03").stdout.startswith("[2/"), "and is up to date after that"
+
+
+def test_ctrl_c_in_a_whole_run_keeps_what_is_in_flight_and_says_how_to_go_on(tmp_path):
+    log = tmp_path / "server.log"
+    with running(latency=1.0, log=str(log)) as url:
+        (tmp_path / "p.yaml").write_text(PROFILE.format(url=url).replace("limit: 6", "limit: 15"))
+        process = start(tmp_path, "--only", "01,03")
+        deadline = time.monotonic() + 60
+        while stats(url)["sent"] < 20 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=30)
+        assert process.returncode == 130
+        assert "again to end at once" in told and "to resume: ./run_all.sh" in told
+        assert 20 <= stats(url)["sent"] <= 45
+        assert run(tmp_path, "--only", "01,03").returncode == 0
+    sent = [line for line in log.read_text().splitlines() if line.startswith("sent")]
+    assert len(sent) == len(set(sent)), "nothing was sent twice"
 
 
 def test_reasons_are_counted_and_the_commands_named():

@@ -10,15 +10,13 @@ A server's address is no part of a reply's key: the same model behind another ad
 
 from __future__ import annotations
 
-import asyncio
 import json
-import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from queue import SimpleQueue
 
+from ..interrupts import first_interrupt
 from ..profile import ModelConfig
 from . import endpoints
 from .base import Reply, Request
@@ -64,7 +62,7 @@ class ApiEngine:
         arrived: SimpleQueue[tuple[int, Reply, Callable[[], None]] | None] = SimpleQueue()
         run = Dispatch(self.config, key, requests, meter, lambda *reply: arrived.put(reply))
         run.folds = self._folds
-        loop = asyncio.new_event_loop()
+        loop = run.loop
 
         def work() -> None:
             try:
@@ -78,8 +76,12 @@ class ApiEngine:
             if not loop.is_closed() and thread.is_alive():
                 loop.call_soon_threadsafe(what)
 
+        def drain() -> str:
+            tell(run.drain)
+            return f"waiting for {run.in_flight()} requests in flight"
+
         thread = threading.Thread(target=work, name="perg-api", daemon=True)
-        with _first_interrupt(lambda: tell(run.drain), run.in_flight) as interrupted:
+        with first_interrupt(drain) as interrupted:
             thread.start()
             try:
                 while (item := arrived.get()) is not None:
@@ -95,25 +97,3 @@ class ApiEngine:
             raise KeyboardInterrupt
         if run.stopped is not None:
             raise run.stopped
-
-
-@contextmanager
-def _first_interrupt(drain: Callable[[], None], in_flight: Callable[[], int]) -> Iterator[threading.Event]:
-    """Let the first Ctrl-C call `drain` instead of breaking in; the next one breaks in as always."""
-    interrupted = threading.Event()
-    usual = signal.getsignal(signal.SIGINT)
-    ours = threading.current_thread() is threading.main_thread() and usual is signal.default_int_handler
-
-    def handle(*_: object) -> None:
-        signal.signal(signal.SIGINT, usual)
-        interrupted.set()
-        print(f"interrupted: waiting for {in_flight()} requests in flight; again to end at once", file=sys.stderr)
-        drain()
-
-    if ours:
-        signal.signal(signal.SIGINT, handle)
-    try:
-        yield interrupted
-    finally:
-        if ours:
-            signal.signal(signal.SIGINT, usual)

@@ -61,6 +61,8 @@ class Dispatch:
         self.config, self.requests, self.meter, self.deliver = config, requests, meter, deliver
         self.folds = False  # whether the server has said that it takes no system turn
         self.stopped: Exception | None = None
+        self.loop = asyncio.new_event_loop()
+        self._over = asyncio.Event()
         self._key = key
         self._endpoints = [Endpoint(url, config.concurrency) for url in urls(config)]
         slots = config.concurrency * len(self._endpoints)
@@ -82,8 +84,6 @@ class Dispatch:
 
     async def run(self) -> None:
         """Return when every request has its reply or the run must end; the reason is then in `stopped`."""
-        self._loop = asyncio.get_running_loop()
-        self._over = asyncio.Event()
         try:
             for endpoint in self._endpoints:
                 self._sessions[endpoint.url] = self._session(endpoint.url)
@@ -104,7 +104,7 @@ class Dispatch:
     def drain(self) -> None:
         """Send nothing more and end when what is in flight has come."""
         if self._drain_until is None:
-            self._drain_until = self._loop.time() + DRAIN_SECONDS
+            self._drain_until = self.loop.time() + DRAIN_SECONDS
         self._pump()
 
     def end(self) -> None:
@@ -131,7 +131,7 @@ class Dispatch:
         if self._drain_until is not None or self._over.is_set():
             self._finish()
             return
-        now = self._loop.time()
+        now = self.loop.time()
         while (endpoint := self._roomiest(now)) is not None:
             index = self._next(now)
             if index is None:
@@ -145,7 +145,7 @@ class Dispatch:
             flight = _Flight(index, endpoint, now, bound, self.folds)
             self._flights.add(flight)
             endpoint.in_flight += 1
-            flight.task = self._loop.create_task(self._attempt(flight))
+            flight.task = self.loop.create_task(self._attempt(flight))
         self._finish()
 
     def _roomiest(self, now: float) -> Endpoint | None:
@@ -172,7 +172,7 @@ class Dispatch:
             ) as answer:
                 data = await answer.read()
                 wait = retry_after(answer.headers) if answer.status != 200 else None
-            seconds = self._loop.time() - flight.start
+            seconds = self.loop.time() - flight.start
             found = read(answer.status, without_key(data, self._key), seconds, folded=flight.folded)
             billed = answer.status == 200
         except (aiohttp.ClientError, OSError) as error:
@@ -181,7 +181,7 @@ class Dispatch:
         except asyncio.CancelledError:
             if not flight.timed_out:
                 raise
-            seconds = self._loop.time() - flight.start
+            seconds = self.loop.time() - flight.start
             found, billed = Trouble("failed", f"no answer within {seconds:.0f} s"), True
         except Exception as error:  # a mistake of ours must end the run, not hang it
             self._flights.discard(flight)
@@ -200,7 +200,7 @@ class Dispatch:
     # what became of an attempt
 
     def _replied(self, flight: _Flight, reply: Reply) -> None:
-        now, index = self._loop.time(), flight.index
+        now, index = self.loop.time(), flight.index
         flight.endpoint.answered(now)
         self._failing.clear()
         self._limited_since = None
@@ -218,7 +218,7 @@ class Dispatch:
             self._stop(self._faulty(str(reply.error)))
 
     def _troubled(self, flight: _Flight, trouble: Trouble, wait: float | None) -> None:
-        now, index = self._loop.time(), flight.index
+        now, index = self.loop.time(), flight.index
         self._last_trouble = trouble.reason[:300]
         if trouble.kind == "setup":
             flight.endpoint.in_flight -= 1
@@ -250,7 +250,7 @@ class Dispatch:
 
     def _again(self, flight: _Flight, wait: float) -> None:
         flight.endpoint.in_flight -= 1
-        heapq.heappush(self._later, (self._loop.time() + wait, flight.index))
+        heapq.heappush(self._later, (self.loop.time() + wait, flight.index))
 
     def _give(self, flight: _Flight, reply: Reply) -> None:
         def release() -> None:
@@ -264,7 +264,7 @@ class Dispatch:
     # time, and the end
 
     def _tick(self) -> None:
-        now = self._loop.time()
+        now = self.loop.time()
         for flight in self._flights:
             limit = self._patience.limit(self._timeouts[flight.index])
             if flight.task and not flight.timed_out and now - flight.start > limit:
