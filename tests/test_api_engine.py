@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from perg_utils.engines import dispatch, endpoints, retries
+from perg_utils.engines import endpoints, retries
 from perg_utils.engines.api_engine import ApiEngine
 from perg_utils.engines.base import Decoding, EngineError, Request
 from perg_utils.engines.completions import body as body_of
@@ -175,7 +175,7 @@ def test_transient_failures_are_tried_again_until_answered(serve):
 
 
 def test_what_stays_broken_is_an_api_error_and_ends_no_run(serve, monkeypatch):
-    monkeypatch.setattr(dispatch, "ERRORS", 2)
+    monkeypatch.setattr(retries, "ERRORS", 2)
 
     def script(body, nth):
         return failure(500, "always") if body["messages"][-1]["content"] == "bad" else echo(body, nth)
@@ -188,7 +188,7 @@ def test_what_stays_broken_is_an_api_error_and_ends_no_run(serve, monkeypatch):
 
 
 def test_a_body_that_is_no_json_is_an_api_error(serve, monkeypatch):
-    monkeypatch.setattr(dispatch, "ERRORS", 1)
+    monkeypatch.setattr(retries, "ERRORS", 1)
     server = serve(lambda body, nth: echo(body, nth) if body["messages"][-1]["content"] == "ok" else (200, b"{oops"))
     bad, good = ask(engine_for(server.url), "bad", "ok")
     assert (bad.status, good.status) == (Status.API_ERROR, Status.OK)
@@ -367,7 +367,7 @@ def test_genuine_rejections_of_a_provider_are_rejections(serve):
     ],
 )
 def test_a_wrong_key_model_or_parameter_ends_the_run_and_caches_nothing(serve, tmp_path, monkeypatch, answer):
-    monkeypatch.setattr(dispatch, "ERRORS", 1)
+    monkeypatch.setattr(retries, "ERRORS", 1)
     server = serve(lambda body, nth: answer)
     engine = engine_for(server.url)
     with Journal(tmp_path / "j.sqlite") as journal:
@@ -399,7 +399,7 @@ def test_the_key_is_never_written_anywhere(serve, tmp_path, capfd):
 
 
 def test_a_dead_server_ends_the_run_soon_with_everything_kept(serve, tmp_path, monkeypatch):
-    monkeypatch.setattr(dispatch, "ERRORS", 2)
+    monkeypatch.setattr(retries, "ERRORS", 2)
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
@@ -415,7 +415,7 @@ def test_a_dead_server_ends_the_run_soon_with_everything_kept(serve, tmp_path, m
 
 
 def test_even_a_single_request_to_a_dead_server_is_an_error(monkeypatch):
-    monkeypatch.setattr(dispatch, "ERRORS", 1)
+    monkeypatch.setattr(retries, "ERRORS", 1)
     with pytest.raises(EngineError, match="did not answer"):
         ask(engine_for("http://127.0.0.1:9/v1"), "a")
 

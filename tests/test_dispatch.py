@@ -323,7 +323,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path, monkeypatch)
 
     if shutil.which("openssl") is None:
         pytest.skip("needs openssl to make a certificate")
-    monkeypatch.setattr(dispatch, "ERRORS", 1)
+    monkeypatch.setattr(retries, "ERRORS", 1)
     words = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
     subprocess.run([*words.split(), "-keyout", "k.pem", "-out", "c.pem"], cwd=tmp_path, check=True, capture_output=True)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Redirecting)

@@ -24,7 +24,7 @@ from ..workspace import digest
 from .base import EngineError, Reply, Request
 from .batch_client import BatchClient
 from .completions import Trouble, body, is_refusal, read
-from .endpoints import urls
+from .endpoints import faulty, urls
 from .pricing import Meter
 from .retries import EMPTIES
 
@@ -175,11 +175,7 @@ class BatchRun:
         errors = (batch.get("errors") or {}).get("data") or []
         why = self.client.clean("; ".join(f"{e.get('code')}: {e.get('message')}" for e in errors[:3]))
         if fault:
-            raise EngineError(
-                f"the server at {self.client.url} refuses the requests for '{self.config.model}' ({fault}). Check the "
-                f"model's name, the key in {self.config.api_key_env}, extra_body and the limits of new tokens, and "
-                "run again: all replies so far are kept"
-            )
+            raise faulty(self.client.url, self.config, fault)
         if batch["status"] == "cancelled":
             raise EngineError(f"batch {batch['id']} was cancelled; what it had is kept; run again to ask the rest")
         if batch["status"] != "failed":

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import heapq
 import json
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -22,9 +21,9 @@ from ..profile import ModelConfig
 from ..schema import Status
 from .base import EngineError, Reply, Request
 from .completions import Trouble, body, is_refusal, read
-from .endpoints import Endpoint, headers, is_loopback, urls, without_key
+from .endpoints import Endpoint, faulty, headers, is_loopback, urls, without_key
 from .pricing import Meter
-from .retries import EMPTIES, ERRORS, LIMITED, Patience, backoff, retry_after
+from .retries import Attempts, Patience, retry_after
 
 #: So many different requests failed since the last answer (or all, if fewer) for so many seconds: the server is dead.
 #: So many refusals and no reply yet: the settings are at fault.
@@ -71,10 +70,7 @@ class Dispatch:
         self._later: list[tuple[float, int]] = []  # (not before, index)
         self._open = self._waiting = len(requests)  # not yet taken, not yet delivered
         self._done = self._refused = 0
-        self._errors: Counter[int] = Counter()
-        self._timeouts: Counter[int] = Counter()
-        self._limits: Counter[int] = Counter()
-        self._empties: Counter[int] = Counter()
+        self._attempts = Attempts()
         self._failing: set[int] = set()  # since the last answer of any server
         self._limited_since: float | None = None
         self._flights: set[_Flight] = set()
@@ -207,9 +203,9 @@ class Dispatch:
         self._patience.saw(now - flight.start)
         if reply.status == Status.EMPTY and reply.finish_reason != "length":
             # Thinking that filled the whole limit would do so again; anything else may be a hiccup.
-            self._empties[index] += 1
-            if self._empties[index] < EMPTIES:
-                self._again(flight, backoff(1))
+            wait = self._attempts.empty(index)
+            if wait is not None:
+                self._again(flight, wait)
                 return
         self._done += 1
         self._refused = self._refused + 1 if is_refusal(reply) else -len(self.requests)
@@ -227,26 +223,24 @@ class Dispatch:
             self.folds = True
             self._again(flight, 0.0)
         elif trouble.kind == "limited":
-            self._limits[index] += 1
             flight.endpoint.limited(now, wait)
             self._limited_since = now if self._limited_since is None else self._limited_since
-            self._again_or_give_up(flight, self._limits[index], LIMITED, wait)
+            self._again_or_give_up(flight, self._attempts.limited(index, wait))
         else:
-            self._errors[index] += 1
-            self._timeouts[index] += flight.timed_out
             self._failing.add(index)
             flight.endpoint.failed(now)
-            self._again_or_give_up(flight, self._errors[index], ERRORS, wait)
+            self._again_or_give_up(flight, self._attempts.failed(index, wait, timed_out=flight.timed_out))
 
-    def _again_or_give_up(self, flight: _Flight, attempts: int, most: int, wait: float | None) -> None:
-        if attempts < most:
-            self._again(flight, backoff(attempts, wait))
+    def _again_or_give_up(self, flight: _Flight, wait: float | None) -> None:
+        if wait is not None:
+            self._again(flight, wait)
         elif not self._done and len(self._failing) >= min(DEAD_AFTER, len(self.requests)):
             flight.endpoint.in_flight -= 1
             self._stop(self._dead())
         else:
-            error = f"tried {attempts} times, last: {self._last_trouble}"
-            self._give(flight, Reply(None, Status.API_ERROR, error=error))
+            self._give(
+                flight, Reply(None, Status.API_ERROR, error=f"tried again and again, last: {self._last_trouble}")
+            )
 
     def _again(self, flight: _Flight, wait: float) -> None:
         flight.endpoint.in_flight -= 1
@@ -266,7 +260,7 @@ class Dispatch:
     def _tick(self) -> None:
         now = self.loop.time()
         for flight in self._flights:
-            limit = self._patience.limit(self._timeouts[flight.index])
+            limit = self._patience.limit(self._attempts.timeouts[flight.index])
             if flight.task and not flight.timed_out and now - flight.start > limit:
                 flight.timed_out = True
                 flight.task.cancel()
@@ -286,17 +280,17 @@ class Dispatch:
         self.drain()
 
     def _dead(self) -> EngineError:
-        where = ", ".join(endpoint.url for endpoint in self._endpoints)
+        limited = not self._failing
+        what = f"did not answer {len(self._failing)} requests, tried again for {DEAD_SECONDS:.0f} s"
+        if limited:
+            what = f"had nothing but 'too many requests' to say for {LIMITED_SECONDS:.0f} s"
         return EngineError(
-            f"the server at {where} did not answer {len(self._failing) or self._waiting} requests, tried again for "
-            f"{DEAD_SECONDS if self._failing else LIMITED_SECONDS:.0f} s (last: {self._last_trouble}). All replies so "
-            "far are kept; see that the server is up and run the same command again"
+            f"the server at {self._where()} {what} (last: {self._last_trouble}). All replies so far are kept; see that "
+            "the server is up and run the same command again"
         )
 
     def _faulty(self, reason: str) -> EngineError:
-        where = ", ".join(endpoint.url for endpoint in self._endpoints)
-        return EngineError(
-            f"the server at {where} refuses every request for '{self.config.model}' ({reason}). Check the "
-            f"model's name, the key in {self.config.api_key_env}, extra_body and the limits of new tokens, and run "
-            "again: nothing refused so is kept as an answer, and all replies so far are kept"
-        )
+        return faulty(self._where(), self.config, reason)
+
+    def _where(self) -> str:
+        return ", ".join(endpoint.url for endpoint in self._endpoints)

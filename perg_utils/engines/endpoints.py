@@ -56,6 +56,15 @@ def find_key(config: ModelConfig) -> str:
     return key or "no-key-needed"
 
 
+def faulty(where: str, config: ModelConfig, reason: str) -> EngineError:
+    """Return the error that says that a server refuses every request, and what may be the cause."""
+    return EngineError(
+        f"the server at {where} refuses every request for '{config.model}' ({reason}). Check the model's name, the key "
+        f"in {config.api_key_env}, extra_body and the limits of new tokens, and run again: nothing refused so is kept "
+        "as an answer, and all replies so far are kept"
+    )
+
+
 def headers(url: str, key: str) -> dict[str, str]:
     """Return the headers that carry the key; Azure has one of its own."""
     azure = (urlsplit(url).hostname or "").endswith(".azure.com")

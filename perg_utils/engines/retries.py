@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping
 from email.message import Message
 from email.utils import parsedate_to_datetime
@@ -44,6 +44,32 @@ def retry_after(headers: Mapping[str, str] | Message) -> float | None:
         except ValueError:
             pass
     return None
+
+
+class Attempts:
+    """How often each request of a run has failed so far, and when it is asked again: seconds, or None for never."""
+
+    def __init__(self) -> None:
+        self.errors: Counter[int] = Counter()
+        self.timeouts: Counter[int] = Counter()
+        self._limited: Counter[int] = Counter()
+        self._empty: Counter[int] = Counter()
+
+    def failed(self, index: int, wait: float | None, *, timed_out: bool) -> float | None:
+        """Note a failure for which the server may have named a `wait`."""
+        self.errors[index] += 1
+        self.timeouts[index] += timed_out
+        return backoff(self.errors[index], wait) if self.errors[index] < ERRORS else None
+
+    def limited(self, index: int, wait: float | None) -> float | None:
+        """Note "too many requests"."""
+        self._limited[index] += 1
+        return backoff(self._limited[index], wait) if self._limited[index] < LIMITED else None
+
+    def empty(self, index: int) -> float | None:
+        """Note a reply without content."""
+        self._empty[index] += 1
+        return backoff(1) if self._empty[index] < EMPTIES else None
 
 
 class Patience:
