@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from faulty_server import MIX, correct, fault, running, stats
 
-from perg_utils.engines import dispatch, endpoints, pricing, retries
+from perg_utils.engines import endpoints, health, pricing, retries
 from perg_utils.engines.api_engine import ApiEngine
 from perg_utils.engines.base import Decoding, EngineError, Request
 from perg_utils.engines.journal import Journal
@@ -118,7 +118,7 @@ def _ports(pid):
 
 @pytest.mark.parametrize("faults", [{"500": 1.0}, {"reset": 1.0}, {"hang": 1.0}, None])
 def test_a_server_that_dies_on_the_way_ends_the_run_soon_and_all_is_kept(tmp_path, monkeypatch, faults):
-    monkeypatch.setattr(dispatch, "DEAD_SECONDS", 1.0)
+    monkeypatch.setattr(health, "DEAD_SECONDS", 1.0)
     monkeypatch.setattr(retries, "SHORTEST_LIMIT", 0.3)
     first, rest = requests(100), requests(300)[100:]
     with Journal(tmp_path / "j") as journal:
@@ -135,6 +135,16 @@ def test_a_server_that_dies_on_the_way_ends_the_run_soon_and_all_is_kept(tmp_pat
         with running() as url:
             assert all_right([*first, *rest], journal.ask(engine(url), [*first, *rest]))
             assert stats(url)["sent"] == 200
+
+
+def test_a_server_that_only_says_too_many_requests_ends_the_run_after_a_while(monkeypatch):
+    monkeypatch.setattr(health, "LIMITED_SECONDS", 1.0)
+    with running(faults={"429": 1.0}, retry_after="0.1") as url:
+        start = time.monotonic()
+        with pytest.raises(EngineError, match="nothing but 'too many requests'"):
+            list(engine(url).generate(requests(100)))
+        assert 1 < time.monotonic() - start < 5
+        assert stats(url)["sent"] < 200, "and is not hammered meanwhile"
 
 
 def test_a_server_that_comes_back_is_used_again(monkeypatch, tmp_path):

@@ -20,16 +20,12 @@ import aiohttp
 from ..profile import ModelConfig
 from ..schema import Status
 from .base import EngineError, Reply, Request
-from .completions import Trouble, body, is_refusal, read
-from .endpoints import Endpoint, faulty, headers, is_loopback, urls, without_key
+from .completions import Trouble, body, read
+from .endpoints import Endpoint, headers, is_loopback, urls, without_key
+from .health import Health
 from .pricing import Meter
 from .retries import Attempts, Patience, retry_after
 
-#: So many different requests failed since the last answer (or all, if fewer) for so many seconds: the server is dead.
-#: So many refusals and no reply yet: the settings are at fault.
-DEAD_AFTER, DEAD_SECONDS = 16, 60.0
-#: Nothing but "too many requests" for so long ends the run too.
-LIMITED_SECONDS = 900.0
 #: How long a run that ends waits for what is in flight, which is paid for.
 DRAIN_SECONDS = 30.0
 TICK = 0.05
@@ -69,12 +65,9 @@ class Dispatch:
         self._fresh = iter(range(len(requests)))
         self._later: list[tuple[float, int]] = []  # (not before, index)
         self._open = self._waiting = len(requests)  # not yet taken, not yet delivered
-        self._done = self._refused = 0
+        self._health = Health(config, self._endpoints, len(requests))
         self._attempts = Attempts()
-        self._failing: set[int] = set()  # since the last answer of any server
-        self._limited_since: float | None = None
         self._flights: set[_Flight] = set()
-        self._last_trouble = ""
         self._drain_until: float | None = None
         self._sessions: dict[str, aiohttp.ClientSession] = {}
 
@@ -198,8 +191,7 @@ class Dispatch:
     def _replied(self, flight: _Flight, reply: Reply) -> None:
         now, index = self.loop.time(), flight.index
         flight.endpoint.answered(now)
-        self._failing.clear()
-        self._limited_since = None
+        self._health.answered()
         self._patience.saw(now - flight.start)
         if reply.status == Status.EMPTY and reply.finish_reason != "length":
             # Thinking that filled the whole limit would do so again; anything else may be a hiccup.
@@ -207,40 +199,35 @@ class Dispatch:
             if wait is not None:
                 self._again(flight, wait)
                 return
-        self._done += 1
-        self._refused = self._refused + 1 if is_refusal(reply) else -len(self.requests)
         self._give(flight, reply)
-        if self._refused >= min(DEAD_AFTER, len(self.requests)):
-            self._stop(self._faulty(str(reply.error)))
+        self._stop(self._health.replied(reply))
 
     def _troubled(self, flight: _Flight, trouble: Trouble, wait: float | None) -> None:
         now, index = self.loop.time(), flight.index
-        self._last_trouble = trouble.reason[:300]
         if trouble.kind == "setup":
             flight.endpoint.in_flight -= 1
-            self._stop(self._faulty(trouble.reason))
+            self._stop(self._health.faulty(trouble.reason))
         elif trouble.kind == "system":
             self.folds = True
             self._again(flight, 0.0)
         elif trouble.kind == "limited":
             flight.endpoint.limited(now, wait)
-            self._limited_since = now if self._limited_since is None else self._limited_since
+            self._health.limited(now, trouble.reason)
             self._again_or_give_up(flight, self._attempts.limited(index, wait))
         else:
-            self._failing.add(index)
+            self._health.failed(index, trouble.reason)
             flight.endpoint.failed(now)
             self._again_or_give_up(flight, self._attempts.failed(index, wait, timed_out=flight.timed_out))
 
     def _again_or_give_up(self, flight: _Flight, wait: float | None) -> None:
         if wait is not None:
             self._again(flight, wait)
-        elif not self._done and len(self._failing) >= min(DEAD_AFTER, len(self.requests)):
+        elif verdict := self._health.given_up():
             flight.endpoint.in_flight -= 1
-            self._stop(self._dead())
+            self._stop(verdict)
         else:
-            self._give(
-                flight, Reply(None, Status.API_ERROR, error=f"tried again and again, last: {self._last_trouble}")
-            )
+            error = f"tried again and again, last: {self._health.last}"
+            self._give(flight, Reply(None, Status.API_ERROR, error=error))
 
     def _again(self, flight: _Flight, wait: float) -> None:
         flight.endpoint.in_flight -= 1
@@ -264,33 +251,14 @@ class Dispatch:
             if flight.task and not flight.timed_out and now - flight.start > limit:
                 flight.timed_out = True
                 flight.task.cancel()
-        since = [endpoint.failing_since for endpoint in self._endpoints]
-        dead = all(start is not None and now - start > DEAD_SECONDS for start in since)
-        if dead and len(self._failing) >= min(DEAD_AFTER, len(self.requests)):
-            self._stop(self._dead())
-        if self._limited_since is not None and now - self._limited_since > LIMITED_SECONDS:
-            self._stop(self._dead())
+        self._stop(self._health.verdict(now))
         if self._drain_until is not None and now > self._drain_until:
             self._over.set()
         self._pump()
 
-    def _stop(self, error: EngineError) -> None:
-        """End the run for this reason, when what is in flight has come."""
+    def _stop(self, error: EngineError | None) -> None:
+        """End the run for this reason, if there is one, when what is in flight has come."""
+        if error is None:
+            return
         self.stopped = self.stopped or error
         self.drain()
-
-    def _dead(self) -> EngineError:
-        limited = not self._failing
-        what = f"did not answer {len(self._failing)} requests, tried again for {DEAD_SECONDS:.0f} s"
-        if limited:
-            what = f"had nothing but 'too many requests' to say for {LIMITED_SECONDS:.0f} s"
-        return EngineError(
-            f"the server at {self._where()} {what} (last: {self._last_trouble}). All replies so far are kept; see that "
-            "the server is up and run the same command again"
-        )
-
-    def _faulty(self, reason: str) -> EngineError:
-        return faulty(self._where(), self.config, reason)
-
-    def _where(self) -> str:
-        return ", ".join(endpoint.url for endpoint in self._endpoints)
