@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
-from pydantic_core import PydanticCustomError
 
 from .errors import PergError
 from .schema import Method, Setting, Source
@@ -90,10 +89,9 @@ class ModelConfig(_Strict):
         for url in [value] if isinstance(value, str) else value or []:
             parts = urlsplit(url)
             if parts.scheme not in {"http", "https"} or not parts.hostname:
-                raise PydanticCustomError("secret", "a base_url looks like https://host/v1")
+                raise ValueError("a base_url looks like https://host/v1")
             if parts.username or parts.password or parts.query:
-                # A type of its own, so that the value is not repeated in the message.
-                raise PydanticCustomError("secret", "no user, password or query in a base_url; a key belongs in .env")
+                raise ValueError("no user, password or query in a base_url; a key belongs in .env")
         return value
 
     @model_validator(mode="after")
@@ -237,7 +235,9 @@ def _explain(error: ValidationError) -> str:
             hint = f" (did you mean '{near[0]}'?)" if near else ""
             lines.append(f"- {where}: unknown key{hint}; allowed here: {', '.join(allowed)}")
         else:
-            got = "" if problem["type"] in {"missing", "secret"} else f"; got {problem['input']!r:.120}"
+            # A base_url may hold a secret: it is not repeated.
+            silent = problem["type"] == "missing" or "base_url" in problem["loc"]
+            got = "" if silent else f"; got {problem['input']!r:.120}"
             lines.append(f"- {where}: {problem['msg']}{got}")
     return "\n".join(lines)
 
