@@ -23,7 +23,7 @@ import psutil
 
 from .profile import PROFILES, ROOT, ModelConfig, Profile, ProfileError, load_profile
 
-PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "openai", "pandas", "pyarrow", "papermill")
+PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "aiohttp", "pandas", "pyarrow", "papermill")
 HUB = "https://huggingface.co"
 #: Bytes a parameter; 4-bit weights include their scales.
 _BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "auto": 2.0}
@@ -94,9 +94,11 @@ def obstacles(profile: Profile, machine: Machine) -> list[str]:
 
 def _model_obstacles(model: ModelConfig, machine: Machine) -> list[str]:
     if model.engine == "api":
-        if model.base_url is not None and machine.servers.get(model.base_url) is False:
-            return [f"{model.name}: server {model.base_url} is not reachable"]
-        missing = model.api_key_env not in machine.keys and not is_local(model.base_url)
+        down = [url for url in _servers(model) if machine.servers.get(url) is False]
+        if down:
+            return [f"{model.name}: server {url} is not reachable" for url in down]
+        local = bool(_servers(model)) and all(map(is_local, _servers(model)))
+        missing = model.api_key_env not in machine.keys and not local
         return [f"{model.name}: key {model.api_key_env} is not set"] if missing else []
     found = []
     if looks_local(model) and not local_folder(model):
@@ -150,7 +152,7 @@ def is_local(url: str | None) -> bool:
 def look(profiles: dict[str, Profile | ProfileError]) -> Machine:
     """Return what this machine has, as far as the given profiles ask; waits some seconds for hub and servers."""
     models = [model for profile in profiles.values() if isinstance(profile, Profile) for model in _all_models(profile)]
-    urls = sorted({model.base_url for model in models if model.base_url is not None})
+    urls = sorted({url for model in models for url in _servers(model)})
     return Machine(
         memory=psutil.virtual_memory().total / 1e9,
         disk=shutil.disk_usage(ROOT).free / 1e9,
@@ -203,6 +205,10 @@ def _profiles() -> dict[str, Profile | ProfileError]:
 
 def _all_models(profile: Profile) -> list[ModelConfig]:
     return [*profile.models, *([profile.judge.model] if profile.judge.model is not None else [])]
+
+
+def _servers(model: ModelConfig) -> list[str]:
+    return [model.base_url] if isinstance(model.base_url, str) else model.base_url or []
 
 
 def _key_names(profiles: dict[str, Profile | ProfileError]) -> list[str]:

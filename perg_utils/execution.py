@@ -7,6 +7,7 @@ notebook prints is passed on line by line. Leaves out: which notebooks to run, a
 from __future__ import annotations
 
 import re
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import nbformat
 import papermill
+import psutil
 import zmq
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
@@ -22,6 +24,7 @@ from papermill.exceptions import PapermillException, PapermillExecutionError
 from traitlets import default
 
 from .errors import PergError
+from .interrupts import first_interrupt
 
 #: Lines of a traceback worth repeating on the terminal; the executed notebook holds all of it.
 TRACEBACK_LINES = 6
@@ -71,8 +74,33 @@ def execute(notebook: Path, executed: Path, parameters: dict[str, Any], cwd: Pat
     """Run `notebook` in `cwd`, save the run as `executed`, and pass each printed line to `show`.
 
     Parameters keep their Python types: the string "007" stays a string.
-    Raises `StepFailed` with cell number, first line of the cell and the error.
+    Raises `StepFailed` with cell number, first line of the cell and the error. The first Ctrl-C is passed on to the
+    running cell, which may end in good order (requests in flight are kept); the second ends all at once.
     """
+    with first_interrupt(lambda: _interrupt(executed)) as interrupted:
+        try:
+            _execute(notebook, executed, parameters, cwd, show)
+        except StepFailed as error:
+            if interrupted.is_set():
+                raise KeyboardInterrupt from error
+            raise
+    if interrupted.is_set():
+        raise KeyboardInterrupt
+
+
+def _interrupt(executed: Path) -> str:
+    """Interrupt the running cell; where none is running a kernel would not hear of it, so break in at once."""
+    kernels = [child for child in psutil.Process().children() if "ipykernel_launcher" in child.cmdline()]
+    if not kernels or '"status": "running"' not in executed.read_text(encoding="utf-8"):
+        raise KeyboardInterrupt
+    for kernel in kernels:
+        kernel.send_signal(signal.SIGINT)
+    return "what is under way ends"
+
+
+def _execute(
+    notebook: Path, executed: Path, parameters: dict[str, Any], cwd: Path, show: Callable[[str], None]
+) -> None:
     executed.parent.mkdir(parents=True, exist_ok=True)
     lines = _Lines(show)
     try:

@@ -17,10 +17,11 @@ import pandas as pd
 from . import curation, preferences, sources
 from .engines.base import Engine, Messages, Reply
 from .engines.journal import Journal
+from .engines.pricing import meter_of, price_of
 from .methods import METHODS, Answered, Generate, Outcome
 from .profile import DecodingConfig, ModelConfig, Profile
 from .progress import Progress
-from .prompts import load_prompts
+from .prompts import JUDGE, load_prompts
 from .schema import LETTERS, Method, Setting, Source, conform
 from .tasks import Material, Row, limit, pair, request, rows, settings
 from .workspace import Workspace, digest
@@ -40,7 +41,7 @@ def run(profile: Profile, model_name: str, workspace: Workspace) -> pd.DataFrame
     Needs the tables 'examples' and 'preferences'. Rows without a text say why in `status`. Tokens and `seconds` are
     sums over the row's own stages, as they were when first asked, also where rows share a stage.
     """
-    from .engines.open import open_engine  # noqa: PLC0415 - engines know of torch and openai
+    from .engines.open import open_engine  # noqa: PLC0415 - engines know of torch and aiohttp
 
     model, aligner = pair(profile, model_name)
     prompts = load_prompts(profile.prompts)
@@ -72,13 +73,14 @@ class Plan:
     prompt_tokens: int
     completion_tokens: int
     nominal: bool  # the question texts are not here yet
+    cost: float | None = None  # US dollars by the price table; None where it has no price
 
     def __str__(self) -> str:
         guess = ", by nominal questions" if self.nominal else ""
         return (
             f"{self.model}: {self.questions:,} questions, {self.rows:,} rows, {self.requests:,} requests, "
             f"{self.answered:,} of them answered; to be asked: about {self.prompt_tokens:,} prompt and "
-            f"{self.completion_tokens:,} reply tokens{guess}"
+            f"{self.completion_tokens:,} reply tokens{dollars(self.cost)}{guess}"
         )
 
 
@@ -93,7 +95,7 @@ def plans(profile: Profile, workspace: Workspace | None = None, models: Sequence
     A request that an earlier model of the list makes too (the same weights under another name) counts there only.
     Models that differ only in name share one computation until they have been begun.
     """
-    from .engines.open import open_engine  # noqa: PLC0415 - engines know of torch and openai
+    from .engines.open import open_engine  # noqa: PLC0415 - engines know of torch and aiohttp
 
     examples, nominal = _known_examples(profile, workspace)
     material = Material(examples, preferences.load_bank(), load_prompts(profile.prompts))
@@ -119,6 +121,7 @@ def plans(profile: Profile, workspace: Workspace | None = None, models: Sequence
             new = [ask for at, ask in asks.items() if at not in counted]
             counted.update(asks)
             waiting = [ask for ask in new if not ask.answered]
+            costs = [_cost(side, [ask for ask in waiting if ask.side == n]) for n, side in enumerate((model, aligner))]
             out.append(
                 Plan(
                     model=name,
@@ -130,16 +133,43 @@ def plans(profile: Profile, workspace: Workspace | None = None, models: Sequence
                     prompt_tokens=sum(ask.characters for ask in waiting) // _CHARACTERS,
                     completion_tokens=sum(ask.limit for ask in waiting) // 2,
                     nominal=nominal,
+                    cost=None if costs == [None, None] else sum(cost or 0.0 for cost in costs),
                 )
             )
     return out
 
 
 class _Ask(NamedTuple):
+    side: int
     stage: int
     characters: int
     limit: int
     answered: bool
+
+
+def _cost(model: ModelConfig, asks: Sequence[_Ask]) -> float | None:
+    price = price_of(model)
+    if price is None:
+        return None
+    return price.of(sum(ask.characters for ask in asks) / _CHARACTERS, sum(ask.limit for ask in asks) / 2)
+
+
+def judge_cost(profile: Profile, ratings: int) -> float | None:
+    """Return the dollars of so many ratings by the profile's judge, by the same rules; None without a price."""
+    model = profile.judge.model
+    price = price_of(model) if model is not None else None
+    if model is None or price is None:
+        return None
+    blank = {"question": "", "options": ("", ""), "preferences": [""], "response_without": "", "response_with": ""}
+    rubric = sum(len(text) for _, text in load_prompts(profile.prompts).messages(JUDGE, **blank))
+    question, count, option = _NOMINAL[Source.MMLU]
+    reply = limit(model, profile.decoding, 1) / 2
+    return ratings * price.of((rubric + question + count * option) / _CHARACTERS + 2 * reply, reply)
+
+
+def dollars(cost: float | None) -> str:
+    """Return a cost as it stands behind other numbers, e.g. `, about 1.25 USD`; empty for None."""
+    return "" if cost is None else f", about {cost:,.2f} USD"
 
 
 class _Planner:
@@ -168,7 +198,7 @@ class _Planner:
             known = self.journal.lookup(keys)
             for r, key in zip(requests, keys, strict=True):
                 length = sum(len(content) for _, content in r.messages)
-                self.asks[side, key] = _Ask(stage, length, r.decoding.max_new_tokens, key in known)
+                self.asks[side, key] = _Ask(side, stage, length, r.decoding.max_new_tokens, key in known)
             made_up = limit(self.models[side], self.profile.decoding, stage) * _CHARACTERS // 2
             # Made-up replies differ where requests differ, as real ones mostly do, and are as long as the rule says.
             return [Answered(known.get(key) or Reply(key.ljust(made_up, ".")), key) for key in keys]
@@ -210,9 +240,11 @@ def _nominal(wanted: Iterable[Source]) -> pd.DataFrame:
 
 
 def _asking(journal: Journal, engine: Engine, model: ModelConfig, decoding: DecodingConfig, label: str) -> Generate:
+    meter = meter_of(engine, journal)
+
     def generate(chats: list[Messages], stage: int) -> list[Answered]:
         requests = [request(chat, model, decoding, stage) for chat in chats]
-        with Progress(f"{label}, stage {stage}", len(requests)) as progress:
+        with Progress(f"{label}, stage {stage}", len(requests), note=lambda: str(meter or "")) as progress:
             replies = journal.ask(engine, requests, progress.advance)
         keys = [r.key(engine.identity) for r in requests]
         return [Answered(reply, key) for reply, key in zip(replies, keys, strict=True)]

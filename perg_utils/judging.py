@@ -20,6 +20,7 @@ import pandas as pd
 
 from .engines.base import Decoding, Engine, Reply, Request
 from .engines.journal import Journal
+from .engines.pricing import meter_of
 from .errors import DataError
 from .profile import Profile
 from .progress import Progress
@@ -109,7 +110,8 @@ class LLMJudge:
     def rate(self, cases: Sequence[Case]) -> list[Rating]:
         """Return one rating a case; equal cases are asked once."""
         requests = [Request(self.prompts.messages(JUDGE, **_variables(case)), self.decoding) for case in cases]
-        with Progress(f"judge {self.name}", len(requests)) as progress:
+        meter = meter_of(self.engine, self.journal)
+        with Progress(f"judge {self.name}", len(requests), note=lambda: str(meter or "")) as progress:
             return [_rating(reply) for reply in self.journal.ask(self.engine, requests, progress.advance)]
 
 
@@ -210,7 +212,7 @@ def _judge_of(profile: Profile, journal: Journal | None) -> Judge:
         return HeuristicJudge()
     if journal is None:
         raise ValueError("an LLM judge needs a journal")
-    from .engines.open import open_engine  # noqa: PLC0415 - engines know of torch and openai
+    from .engines.open import open_engine  # noqa: PLC0415 - engines know of torch and aiohttp
 
     limits = profile.decoding
     limit = limits.max_new_tokens_thinking if config.thinking else limits.max_new_tokens

@@ -17,7 +17,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import inference
+import pandas as pd
+
+from . import inference, unanswered
 from .engines.open import check_engine
 from .errors import PergError
 from .execution import StepFailed, execute
@@ -118,12 +120,19 @@ class Command:
 
     def resume(self) -> str:
         """Return the shell line that goes on with this run; without --force, which would repeat finished steps."""
-        words = [] if self.profile == "demo" else ["--profile", self.profile]
-        words += ["--only", ",".join(self.only)] if self.only else []
-        words += [word for item in self.overrides for word in ("--set", item)]
-        words += [] if self.out == ROOT else ["--out", str(self.out)]
         script = os.path.relpath(ROOT / "run_all.sh")
-        return shlex.join([script if "/" in script else f"./{script}", *words])
+        return shlex.join([script if "/" in script else f"./{script}", *self._words(self.only)])
+
+    def drop(self, status: str) -> str:
+        """Return the shell line that drops the replies of a status from this run's journal."""
+        head = [".venv/bin/python", "-m", "perg_utils", "journal", "drop", "--status", status]
+        return shlex.join([*head, *self._words(()), "--yes"])
+
+    def _words(self, only: tuple[str, ...]) -> list[str]:
+        words = [] if self.profile == "demo" else ["--profile", self.profile]
+        words += ["--only", ",".join(only)] if only else []
+        words += [word for item in self.overrides for word in ("--set", item)]
+        return words + ([] if self.out == ROOT else ["--out", str(self.out)])
 
 
 def run(command: Command, make_steps: Callable[[Profile, Workspace], list[Step]] = steps) -> None:
@@ -157,11 +166,15 @@ def run(command: Command, make_steps: Callable[[Profile, Workspace], list[Step]]
                 continue
             started = time.time()
             _run_step(step, head, command, workspace)
-            state.record(step, fingerprint, started)
+            if not unanswered.to_be_asked(_unanswered(workspace, [step])):
+                state.record(step, fingerprint, started)
             ran += 1
             print(f"{head}: done in {clock(time.time() - started)}", flush=True)
     print(f"{ran} of {len(chosen)} steps run, the others were up to date; {clock(time.monotonic() - began)}{_peak()}")
     print(f"results: {workspace.figures}", flush=True)
+    lost = _unanswered(workspace, chosen)
+    if len(lost):
+        raise unanswered.RowsUnanswered(unanswered.describe(lost, command.resume(), command.drop("rejected")))
 
 
 def dry_run(command: Command) -> str:
@@ -185,12 +198,17 @@ def dry_run(command: Command) -> str:
         total = f"{sum(p.requests for p in found):,} requests, {sum(p.answered for p in found):,} of them answered"
         tokens = sum(p.prompt_tokens for p in found), sum(p.completion_tokens for p in found)
         lines += ["", "models (equal requests counted once)", *(f"  {p}" for p in found)]
-        lines += [f"  all: {total}; to be asked: about {tokens[0]:,} prompt and {tokens[1]:,} reply tokens"]
+        costs = [p.cost for p in found if p.cost is not None]
+        cost = inference.dollars(sum(costs) if costs else None)
+        lines += [f"  all: {total}; to be asked: about {tokens[0]:,} prompt and {tokens[1]:,} reply tokens{cost}"]
         lines += [f"  ({inference.TOKEN_RULE})"]
         lines += [f"  ({inference.NOMINAL_RULE})"] if any(p.nominal for p in found) else []
         rated = sum(p.questions * len(p.methods.get(setting, [])) for p in found for setting in RELEVANT_SHOWN)
         who = "heuristic rules" if profile.judge.model is None else profile.judge.model.model
-        lines += ["", f"judge: at most {rated:,} responses to be rated by {who}"]
+        rating = inference.judge_cost(profile, rated)
+        lines += ["", f"judge: at most {rated:,} responses to be rated by {who}{inference.dollars(rating)}"]
+        if costs or rating is not None:
+            lines += ["", "prices: data/prices.csv, list prices as of the dates there; check them"]
     return "\n".join(lines)
 
 
@@ -215,6 +233,12 @@ def _run_step(step: Step, head: str, command: Command, workspace: Workspace) -> 
     except KeyboardInterrupt:
         print(f"\ninterrupted in {step.id}; finished work is kept\nto resume: {command.resume()}", file=sys.stderr)
         raise
+
+
+def _unanswered(workspace: Workspace, chosen: list[Step]) -> pd.DataFrame:
+    """The rows without an answer that these steps have left."""
+    judged = any(step.id == "05_judge_alignment" for step in chosen)
+    return unanswered.find(workspace, [step.model for step in chosen if step.model is not None], judge=judged)
 
 
 def _check_place(command: Command, profile: Profile) -> None:

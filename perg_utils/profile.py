@@ -11,9 +11,10 @@ import difflib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
 
 from .errors import PergError
 from .schema import Method, Setting, Source
@@ -73,13 +74,34 @@ class ModelConfig(_Strict):
     quantization: Literal["nf4"] | None = None
     device_map: str | None = None
     batch_size: int = Field(32, ge=1)
-    base_url: str | None = None
+    base_url: str | list[str] | None = Field(None, description="a server, or several that serve the same model")
     api_key_env: str = "OPENAI_API_KEY"
-    concurrency: int = Field(16, ge=1)
+    concurrency: int = Field(16, ge=1, description="requests in flight at each server, at most")
+    timeout: float = Field(300.0, gt=0, description="seconds that one reply may take")
+    batch: bool = Field(False, description="ask through OpenAI's Batch API: half the price, within a day")
+    max_cost_usd: float | None = Field(None, gt=0, description="stop before this model has cost more")
     extra_body: dict[str, Any] = {}
     thinking: bool | None = Field(None, description="set the chat template's thinking switch; null leaves it alone")
     aligner: str | None = Field(None, description="name of the model that edits in Pref-Aligner; null: this one")
     methods: list[Method] | None = Field(None, description="only these methods for this model; null: all of the grid")
+
+    @field_validator("base_url")
+    @classmethod
+    def _no_secret_in_url(cls, value: str | list[str] | None) -> str | list[str] | None:
+        # The profile is written into manifests and reports.
+        for url in [value] if isinstance(value, str) else value or []:
+            parts = urlsplit(url)
+            if parts.scheme not in {"http", "https"} or not parts.hostname:
+                raise ValueError("a base_url looks like https://host/v1")
+            if parts.username or parts.password or parts.query:
+                raise ValueError("no user, password or query in a base_url; a key belongs in .env")
+        return value
+
+    @model_validator(mode="after")
+    def _one_server_for_batches(self) -> ModelConfig:
+        if self.base_url == [] or (self.batch and isinstance(self.base_url, list) and len(self.base_url) > 1):
+            raise ValueError("base_url must name a server, and only one with batch: true")
+        return self
 
 
 class JudgeConfig(_Strict):
@@ -228,7 +250,9 @@ def _explain(error: ValidationError) -> str:
             hint = f" (did you mean '{near[0]}'?)" if near else ""
             lines.append(f"- {where}: unknown key{hint}; allowed here: {', '.join(allowed)}")
         else:
-            got = "" if problem["type"] == "missing" else f"; got {problem['input']!r:.120}"
+            # A base_url may hold a secret: it is not repeated.
+            silent = problem["type"] == "missing" or "base_url" in problem["loc"]
+            got = "" if silent else f"; got {problem['input']!r:.120}"
             lines.append(f"- {where}: {problem['msg']}{got}")
     return "\n".join(lines)
 

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from typing import Self
 
 #: What such a line looks like: a terminal shows these and leaves what else a notebook prints to the notebook.
-LINE = re.compile(r": [\d,]+/[\d,]+ \w+(?:, [\d,.]+/s, [\d:?]+ left| in [\d:]+)$")
+LINE = re.compile(
+    r": [\d,]+/[\d,]+ \w+(?:, [\d,.]+/s, [\d:?]+ left| in [\d:]+)"
+    r"(?:, [\d.]+[kM]?\+[\d.]+[kM]? tokens)?(?:, [\d,.]+ USD)?$"
+)
 
 
 class Progress:
-    """Print `label: 1,200/5,400 rows, 310/s, 0:13 left` at most every `every` seconds, and once at the end."""
+    """Print `label: 1,200/5,400 rows, 310/s, 0:13 left` at most every `every` seconds, and once at the end.
 
-    def __init__(self, label: str, total: int, *, unit: str = "rows", every: float = 5.0) -> None:
-        self.label, self.total, self.unit, self.every = label, total, unit, every
+    `note` gives what is to stand behind it, e.g. `1.2M+310.4k tokens, 0.37 USD`; nothing if it is empty.
+    """
+
+    def __init__(
+        self, label: str, total: int, *, unit: str = "rows", every: float = 5.0, note: Callable[[], str] = str
+    ) -> None:
+        self.label, self.total, self.unit, self.every, self.note = label, total, unit, every, note
         self.done = 0
         self._start = self._last = time.monotonic()
 
@@ -31,14 +40,18 @@ class Progress:
         elapsed = time.monotonic() - self._start
         rate = self.done / elapsed if elapsed > 0 else 0.0
         left = "?" if rate == 0 else clock((self.total - self.done) / rate)
-        return f"{self.label}: {self.done:,}/{self.total:,} {self.unit}, {rate:,.1f}/s, {left} left"
+        return f"{self.label}: {self.done:,}/{self.total:,} {self.unit}, {rate:,.1f}/s, {left} left{self._noted()}"
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         elapsed = time.monotonic() - self._start
-        print(f"{self.label}: {self.done:,}/{self.total:,} {self.unit} in {clock(elapsed)}", flush=True)
+        print(f"{self.label}: {self.done:,}/{self.total:,} {self.unit} in {clock(elapsed)}{self._noted()}", flush=True)
+
+    def _noted(self) -> str:
+        note = self.note()
+        return f", {note}" if note else ""
 
 
 def clock(seconds: float) -> str:

@@ -23,7 +23,7 @@ from .published_files import COMMIT, REPOSITORY
 from .workspace import Workspace, file_digest, write_text
 
 PACKAGES = [
-    *("perg-utils", "torch", "transformers", "tokenizers", "openai", "datasets", "numpy", "pandas", "pyarrow"),
+    *("perg-utils", "torch", "transformers", "tokenizers", "aiohttp", "datasets", "numpy", "pandas", "pyarrow"),
     *("scipy", "matplotlib", "pydantic", "papermill", "jinja2"),
 ]
 

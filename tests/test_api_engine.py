@@ -2,15 +2,15 @@ import json
 import socket
 import threading
 import time
-from concurrent.futures import wait
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from perg_utils.engines import api_engine
+from perg_utils.engines import endpoints, retries
 from perg_utils.engines.api_engine import ApiEngine
 from perg_utils.engines.base import Decoding, EngineError, Request
+from perg_utils.engines.completions import body as body_of
 from perg_utils.engines.journal import Journal
 from perg_utils.profile import ModelConfig
 from perg_utils.schema import Status
@@ -78,6 +78,11 @@ def failure(status, message, code=None):
     return status, {"error": {"message": message, "code": code, "type": None, "param": None}}
 
 
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch):
+    monkeypatch.setattr(retries, "FIRST_WAIT", 0.01)
+
+
 @pytest.fixture
 def serve(monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
@@ -140,7 +145,7 @@ def test_extra_fields_and_the_thinking_switch_are_passed_on(serve):
 
 
 def test_the_hosted_openai_api_gets_its_own_name_for_the_limit():
-    body = ApiEngine(ModelConfig(name="T", engine="api", model="m"))._body(requests("a")[0])
+    body = body_of(ModelConfig(name="T", engine="api", model="m"), requests("a")[0], endpoints.OPENAI_URL)
     assert body["max_completion_tokens"] == 500 and "max_tokens" not in body
 
 
@@ -155,9 +160,7 @@ def test_many_requests_are_in_flight_but_never_more_than_asked_for(serve):
     assert 4 <= server.most <= 8
 
 
-def test_transient_failures_are_tried_again_until_answered(serve, monkeypatch):
-    monkeypatch.setattr("openai._constants.INITIAL_RETRY_DELAY", 0.01)
-
+def test_transient_failures_are_tried_again_until_answered(serve):
     def flaky(body, nth):
         trouble = {
             "a": [failure(429, "slow down")] * 2,
@@ -172,7 +175,7 @@ def test_transient_failures_are_tried_again_until_answered(serve, monkeypatch):
 
 
 def test_what_stays_broken_is_an_api_error_and_ends_no_run(serve, monkeypatch):
-    monkeypatch.setattr(api_engine, "RETRIES", 1)
+    monkeypatch.setattr(retries, "ERRORS", 2)
 
     def script(body, nth):
         return failure(500, "always") if body["messages"][-1]["content"] == "bad" else echo(body, nth)
@@ -185,7 +188,7 @@ def test_what_stays_broken_is_an_api_error_and_ends_no_run(serve, monkeypatch):
 
 
 def test_a_body_that_is_no_json_is_an_api_error(serve, monkeypatch):
-    monkeypatch.setattr(api_engine, "RETRIES", 0)
+    monkeypatch.setattr(retries, "ERRORS", 1)
     server = serve(lambda body, nth: echo(body, nth) if body["messages"][-1]["content"] == "ok" else (200, b"{oops"))
     bad, good = ask(engine_for(server.url), "bad", "ok")
     assert (bad.status, good.status) == (Status.API_ERROR, Status.OK)
@@ -196,7 +199,7 @@ def test_a_reply_without_content_is_asked_again_and_then_empty(serve, content):
     server = serve(lambda body, nth: completion(content))
     [reply] = ask(engine_for(server.url), "a")
     assert (reply.text, reply.status) == (None, Status.EMPTY)
-    assert len(server.bodies) == 3
+    assert len(server.bodies) == 4
 
 
 def test_content_that_comes_at_the_second_attempt_is_the_answer(serve):
@@ -240,7 +243,7 @@ def test_thinking_that_fills_the_limit_is_empty_and_not_asked_again(serve):
 
 def test_a_refusal_field_is_a_response(serve):
     [reply] = ask(engine_for(serve(lambda b, n: completion(None, refusal="I cannot help with that.")).url), "a")
-    assert (reply.text, reply.status) == ("I cannot help with that.", Status.OK)
+    assert (reply.text, reply.status, reply.finish_reason) == ("I cannot help with that.", Status.OK, "refusal")
 
 
 @pytest.mark.parametrize(
@@ -326,12 +329,15 @@ def test_a_server_without_a_system_role_gets_the_text_in_the_user_turn_from_then
     assert roles == [["system", "user"], ["user"], ["user"], ["user"]], "refused once, folded ever after"
 
 
-def test_an_error_that_stops_the_run_loses_no_reply_that_had_arrived_with_it(serve, monkeypatch):
-    """The replies are made to arrive together; whichever of them comes first, the good ones are given out."""
-    monkeypatch.setattr(api_engine, "wait", lambda futures, return_when: wait(futures))
-    server = serve(
-        lambda body, nth: failure(401, "no") if body["messages"][-1]["content"] == "bad" else echo(body, nth)
-    )
+def test_an_error_that_stops_the_run_loses_no_reply_that_was_in_flight(serve):
+    """They are paid for: the run ends when they have come."""
+
+    def script(body, nth):
+        bad = body["messages"][-1]["content"] == "bad"
+        time.sleep(0.0 if bad else 0.3)
+        return failure(401, "no") if bad else echo(body, nth)
+
+    server = serve(script)
     for texts in (["bad", "a", "b"], ["a", "b", "bad"]):
         found = []
         with pytest.raises(EngineError, match="TEST_KEY"):
@@ -361,7 +367,7 @@ def test_genuine_rejections_of_a_provider_are_rejections(serve):
     ],
 )
 def test_a_wrong_key_model_or_parameter_ends_the_run_and_caches_nothing(serve, tmp_path, monkeypatch, answer):
-    monkeypatch.setattr(api_engine, "RETRIES", 0)
+    monkeypatch.setattr(retries, "ERRORS", 1)
     server = serve(lambda body, nth: answer)
     engine = engine_for(server.url)
     with Journal(tmp_path / "j.sqlite") as journal:
@@ -393,7 +399,7 @@ def test_the_key_is_never_written_anywhere(serve, tmp_path, capfd):
 
 
 def test_a_dead_server_ends_the_run_soon_with_everything_kept(serve, tmp_path, monkeypatch):
-    monkeypatch.setattr(api_engine, "RETRIES", 1)
+    monkeypatch.setattr(retries, "ERRORS", 2)
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
@@ -409,14 +415,14 @@ def test_a_dead_server_ends_the_run_soon_with_everything_kept(serve, tmp_path, m
 
 
 def test_even_a_single_request_to_a_dead_server_is_an_error(monkeypatch):
-    monkeypatch.setattr(api_engine, "RETRIES", 0)
+    monkeypatch.setattr(retries, "ERRORS", 1)
     with pytest.raises(EngineError, match="did not answer"):
         ask(engine_for("http://127.0.0.1:9/v1"), "a")
 
 
 def test_a_missing_key_is_an_error_that_names_the_variable(monkeypatch, tmp_path):
     monkeypatch.delenv("TEST_KEY", raising=False)
-    monkeypatch.setattr(api_engine, "ROOT", tmp_path)
+    monkeypatch.setattr(endpoints, "ROOT", tmp_path)
     engine = engine_for("https://api.example.invalid/v1")
     assert engine.identity["model"] == "m", "planning needs no key"
     with pytest.raises(EngineError, match="TEST_KEY"):
@@ -424,7 +430,7 @@ def test_a_missing_key_is_an_error_that_names_the_variable(monkeypatch, tmp_path
 
 
 def test_the_key_may_stand_in_a_dotenv_file_but_the_environment_wins(serve, monkeypatch, tmp_path):
-    monkeypatch.setattr(api_engine, "ROOT", tmp_path)
+    monkeypatch.setattr(endpoints, "ROOT", tmp_path)
     (tmp_path / ".env").write_text("TEST_KEY=from-file\n")
     server = serve(echo)
     ask(engine_for(server.url), "a")
@@ -434,7 +440,7 @@ def test_the_key_may_stand_in_a_dotenv_file_but_the_environment_wins(serve, monk
 
 
 def test_a_server_on_this_machine_needs_no_key_and_no_proxy(serve, monkeypatch, tmp_path):
-    monkeypatch.setattr(api_engine, "ROOT", tmp_path)
+    monkeypatch.setattr(endpoints, "ROOT", tmp_path)
     monkeypatch.delenv("TEST_KEY")
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.delenv("NO_PROXY", raising=False)

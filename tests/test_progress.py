@@ -49,5 +49,10 @@ def test_every_line_of_progress_is_known_as_such_and_ordinary_prints_are_not(cap
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2
     assert all(LINE.search(line) for line in lines)
+    for note in ("4.6M+12.3k tokens", "950+7 tokens, 1,234.50 USD"):
+        with Progress("S, relevant: cot", 1200, every=0, note=lambda note=note: note) as progress:
+            progress.advance(600)
+        for line in capsys.readouterr().out.splitlines():
+            assert LINE.search(line) and line.endswith(f", {note}")
     for other in ("How many? 3/4 of it", "S: 36 questions, 612 rows", "profile 'demo': invented world"):
         assert not LINE.search(other)

@@ -21,4 +21,4 @@ def check_engine(model: ModelConfig) -> None:
     """Raise `EngineError` for what can be known before anything is asked: a missing folder, a missing key."""
     engine = open_engine(model, fetch=False)
     if isinstance(engine, ApiEngine):
-        engine.key()
+        engine.check()

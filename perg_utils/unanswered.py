@@ -1,0 +1,86 @@
+"""Rows without an answer: which there are, why, and what asks them again. Said at the end of every run.
+
+`api_error` (no reply could be had) and `empty` (no content, asked several times) are asked again by the next run;
+`rejected` (a content filter, or too long) only after they are dropped from the journal. All are left out of the metrics
+and counted there. Thinking that filled the limit of new tokens is no failure of a server and stands in notebook 03.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import pandas as pd
+
+from .engines.journal import Journal
+from .errors import DataError, PergError
+from .schema import ROW_ID, Status
+from .workspace import Workspace
+
+_LOST = [str(status) for status in (Status.API_ERROR, Status.EMPTY, Status.REJECTED)]
+_AGAIN = [str(status) for status in (Status.API_ERROR, Status.EMPTY)]
+_COLUMNS = ["asked", "status", "reason"]
+_VARIABLES = 900  # SQLite's oldest limit on `?` in one statement is 999
+
+
+class RowsUnanswered(PergError):
+    """The run has come to its end, but rows are without an answer; the message says which, why, and the cure."""
+
+
+def find(workspace: Workspace, models: Iterable[str], *, judge: bool) -> pd.DataFrame:
+    """Return the rows without an answer: who was asked (model, or judge), status, reason; one row each.
+
+    `judge`: also look at the ratings; a response that is missing already is not counted again there.
+    """
+    found = [pd.DataFrame(columns=_COLUMNS)]
+    try:
+        responses = workspace.read("responses")
+    except DataError:  # a first step only
+        return found[0]
+    full = (responses["status"] == Status.EMPTY) & (responses["finish_reason"] == "length")
+    lost = responses[responses["model"].isin(list(models)) & responses["status"].isin(_LOST) & ~full]
+    with Journal(workspace.journal, read_only=True) as journal:
+        reasons = lost["key"].map(_reasons(journal, lost["key"]))
+    found.append(pd.DataFrame({"asked": lost["model"], "status": lost["status"], "reason": reasons}))
+    if judge and workspace.table_path("judgements").is_file():
+        answered = responses.loc[responses["status"] == Status.OK, ROW_ID]
+        rated = workspace.read("judgements").merge(answered, on=ROW_ID)
+        lost = rated[rated["status"].isin(_LOST)]
+        asked = "judge " + lost["judge"]
+        found.append(pd.DataFrame({"asked": asked, "status": lost["status"], "reason": lost["explanation"]}))
+    return pd.concat(found, ignore_index=True)
+
+
+def to_be_asked(found: pd.DataFrame) -> bool:
+    """Return whether the next run would ask any of these rows again."""
+    return bool(found["status"].isin(_AGAIN).any())
+
+
+def describe(found: pd.DataFrame, again: str, drop: str) -> str:
+    """Return the counts with their most frequent reason, and the commands that ask again."""
+    lines = [f"{len(found):,} rows have no answer; they are left out of the metrics and counted there:"]
+    for (asked, status), rows in found.groupby(["asked", "status"], sort=False):
+        reasons = rows["reason"].fillna("no content").map(_short).value_counts()
+        more = f" and {len(reasons) - 1} other reasons" if len(reasons) > 1 else ""
+        lines.append(f"- {asked}, {status}: {len(rows):,} ({reasons.index[0]}{more})")
+    if to_be_asked(found):
+        lines.append(f"to ask {' and '.join(s for s in _AGAIN if (found['status'] == s).any())} again: {again}")
+    if (found["status"] == Status.REJECTED).any():
+        lines.append(f"rejected is final; to ask these all the same, first: {drop}")
+    return "\n".join(lines)
+
+
+def _reasons(journal: Journal, keys: Iterable[str]) -> dict[str, str]:
+    wanted = list(dict.fromkeys(keys))
+    out: dict[str, str] = {}
+    for start in range(0, len(wanted), _VARIABLES):
+        some = wanted[start : start + _VARIABLES]
+        marks = ", ".join("?" * len(some))
+        out.update(journal.execute(f"SELECT key, error FROM replies WHERE key IN ({marks})", some))
+    return out
+
+
+def _short(reason: str) -> str:
+    """A reason in one line of at most 160 characters, numbers of requests and the like taken out to be countable."""
+    line = re.sub(r"\b(?:req|request)[-_ ]?(?:id)?[:= ]*[\w-]{12,}", "request ...", " ".join(reason.split()))
+    return line if len(line) <= 160 else line[:157] + "..."
