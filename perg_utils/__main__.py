@@ -1,4 +1,4 @@
-"""The command line: `python -m perg_utils run | doctor | train-embedded | import-published`. `./run_all.sh` is `run`.
+"""The command line: `python -m perg_utils COMMAND`, see `--help`. `./run_all.sh` is `run`.
 
 A `PergError` becomes its message on stderr and exit status 2; Ctrl-C and SIGTERM end with 130.
 """
@@ -10,13 +10,15 @@ import errno
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from dotenv import load_dotenv
 
 from . import __version__, doctor, pipeline
 from .errors import PergError
-from .profile import ROOT, profile_path
+from .profile import ROOT, load_profile, profile_path
+from .state import State, locked
 from .workspace import Workspace
 
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
@@ -29,12 +31,30 @@ def parser() -> argparse.ArgumentParser:
     commands = main_parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     run = commands.add_parser("run", help="run a profile's notebooks in order (./run_all.sh)")
-    run.add_argument("--profile", default="demo", metavar="NAME|FILE", help="default: demo")
+    _add_run_options(run)
     run.add_argument("--only", action="append", default=[], metavar="STEP[,STEP]", help="e.g. 06,07 or 03:S")
-    run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="data.limit=50")
-    run.add_argument("--out", type=Path, metavar="DIR", help="put data/runs and figures below DIR, not the repository")
     run.add_argument("--dry-run", action="store_true", help="print the plan, requests and tokens; do nothing")
     run.add_argument("--force", action="store_true", help="run all steps again (replies still come from the journal)")
+
+    journal = commands.add_parser("journal", help="count, export or drop the replies of a run")
+    journal.add_argument("action", nargs="?", choices=["show", "export", "drop"], default="show", help="default: show")
+    journal.add_argument("file", nargs="?", type=Path, help="export: what to write, *.parquet or *.jsonl")
+    _add_run_options(journal)
+    chosen = {
+        "model": "as the first column shows it",
+        "status": "e.g. empty",
+        "finish-reason": "e.g. length",
+        "key": "",
+    }
+    for name, text in chosen.items():
+        journal.add_argument(f"--{name}", action="append", default=[], help=f"only these; may be repeated; {text}")
+    journal.add_argument("--yes", action="store_true", help="drop: do it; without, it is only counted")
+
+    merge = commands.add_parser("merge", help="join the shards of a run (--set shard=i/n), which then goes on with 04")
+    merge.add_argument(
+        "folders", nargs="*", type=Path, metavar="DIR", help="the --out of each shard; default: the run's"
+    )
+    _add_run_options(merge)
 
     commands.add_parser("doctor", help="what this machine can run")
 
@@ -51,6 +71,16 @@ def parser() -> argparse.ArgumentParser:
         "--letters", choices=["published", "rules"], default="published", help="or read the responses by our rules"
     )
     return main_parser
+
+
+def _add_run_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--profile", default="demo", metavar="NAME|FILE", help="default: demo")
+    command.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="data.limit=50"
+    )
+    command.add_argument(
+        "--out", type=Path, metavar="DIR", help="data/runs and figures are below DIR, not the repository"
+    )
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -73,21 +103,57 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> None:
     _load_keys()
-    name = arguments.profile
-    path = profile_path(name)
-    command = pipeline.Command(
-        profile=str(path.resolve()) if path == Path(name) else name,
-        only=tuple(step.strip() for item in arguments.only for step in item.split(",") if step.strip()),
-        overrides=tuple(arguments.overrides),
-        out=ROOT if arguments.out is None else arguments.out.resolve(),
-        force=arguments.force,
-    )
+    only = tuple(step.strip() for item in arguments.only for step in item.split(",") if step.strip())
+    command = replace(_command(arguments), only=only, force=arguments.force)
     os.chdir(ROOT)  # paths inside a profile are relative to the repository, here as in the notebooks
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: the kernel goes, work is kept
     if arguments.dry_run:
         print(pipeline.dry_run(command))
     else:
         pipeline.run(command)
+
+
+def _command(arguments: argparse.Namespace) -> pipeline.Command:
+    name = arguments.profile
+    path = profile_path(name)
+    return pipeline.Command(
+        profile=str(path.resolve()) if path == Path(name) else name,
+        overrides=tuple(arguments.overrides),
+        out=ROOT if arguments.out is None else arguments.out.resolve(),
+    )
+
+
+def _journal(arguments: argparse.Namespace) -> None:
+    from .engines import journal_tools  # noqa: PLC0415 - needed by this command alone
+
+    command = _command(arguments)
+    workspace = Workspace.of(command.out, load_profile(command.profile, command.overrides).name)
+    choice = journal_tools.Choice(
+        *map(tuple, (arguments.model, arguments.status, arguments.finish_reason, arguments.key))
+    )
+    if arguments.action == "export":
+        if arguments.file is None:
+            raise PergError("say where the replies go: journal export FILE.parquet (or .jsonl)")
+        total = journal_tools.export(workspace.journal, arguments.file, choice)
+        print(f"{total:,} replies: {arguments.file}")
+    elif arguments.action == "drop" and arguments.yes:
+        with locked(workspace.run):  # a run that goes on meanwhile would not ask them again
+            total = journal_tools.drop(workspace.journal, choice)
+            State(workspace.run / "state.json").redo(["03", "05"])
+        print(f"{total:,} replies dropped; to ask them again: {command.resume()}")
+    else:
+        print(journal_tools.describe(workspace.journal, choice=choice))
+        if arguments.action == "drop":
+            print("to drop these, so that the next run asks them again, add --yes")
+
+
+def _merge(arguments: argparse.Namespace) -> None:
+    from . import shards  # noqa: PLC0415 - needed by this command alone
+
+    command = _command(arguments)
+    folders = [folder.resolve() for folder in arguments.folders] or [command.out]
+    os.chdir(ROOT)
+    print(shards.merge(command, folders))
 
 
 def _doctor(_: argparse.Namespace) -> None:
@@ -118,7 +184,14 @@ def _load_keys() -> None:
     load_dotenv(ROOT / ".env")
 
 
-_COMMANDS = {"run": _run, "doctor": _doctor, "train-embedded": _train, "import-published": _import_published}
+_COMMANDS = {
+    "run": _run,
+    "journal": _journal,
+    "merge": _merge,
+    "doctor": _doctor,
+    "train-embedded": _train,
+    "import-published": _import_published,
+}
 
 
 if __name__ == "__main__":

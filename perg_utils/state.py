@@ -132,6 +132,12 @@ class State:
             self._save()
         return gone
 
+    def redo(self, notebooks: Iterable[str]) -> None:
+        """Let the steps of these notebooks (`03`, `05`) run again; their outputs stay until they are replaced."""
+        stems = tuple(f"{notebook}_" for notebook in notebooks)
+        self.steps = {name: known for name, known in self.steps.items() if not name.startswith(stems)}
+        self._save()
+
     def digests(self, names: Iterable[str]) -> dict[str, str | None]:
         """Return file name (relative to the run's folder) -> SHA-256, None where the file is gone."""
         paths = {name: self.path.parent / name for name in names}

@@ -1,13 +1,16 @@
 """The journal: every reply of a run in one SQLite file, written as it arrives, so that nothing is asked twice.
 
 Each reply is committed by itself (write-ahead log, no flush to disk per commit), so a killed process loses only what
-was in flight; a power cut may also lose the last moments, never the file. Replies with status `ok` or `rejected`
-are final, and so is `empty` where thinking filled the limit of new tokens (finish_reason `length`): the same request
-would end there again, and be paid for again; its row stays unscored. Any other `empty`, and `api_error`, are
-recorded, so that they can be inspected, and asked again by the next run.
-The columns can be read with any SQLite tool; `messages` is zlib-compressed JSON.
+was in flight; a power cut may also lose the last moments, never the file. One commit a second instead would save
+some 15 microseconds a reply and lose up to a second of paid replies: `tests/bench/journal.py` has both.
+Replies with status `ok` or `rejected` are final, and so is `empty` where thinking filled the limit of new tokens
+(finish_reason `length`): the same request would end there again, and be paid for again; its row stays unscored. Any
+other `empty`, and `api_error`, are recorded, so that they can be inspected, and asked again by the next run.
+The columns can be read with any SQLite tool; `messages` is zlib-compressed JSON. Short columns come first and rows
+lie in the order of arrival, with an index of the keys beside them: ordered by key, a file of replies would be three
+times as large and six times as slow to look up.
 
-Left out: counts, export and dropping of rows from the command line.
+Left out: counts, export, dropping and joining (`journal_tools`).
 """
 
 from __future__ import annotations
@@ -21,25 +24,28 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from ..errors import PergError
 from ..schema import Status
 from .base import Engine, Reply, Request
 
 _REPLY = ("text", "status", "finish_reason", "prompt_tokens", "completion_tokens", "seconds", "reasoning", "error")
+#: The columns of the table `replies`, in the order that `Journal.add` takes; the last ones are those of `Reply`.
+COLUMNS = ("key", "model", "messages", "time", *_REPLY)
 _TABLE = """CREATE TABLE replies (
-    key TEXT PRIMARY KEY, model TEXT NOT NULL, messages BLOB NOT NULL, time TEXT NOT NULL, text TEXT,
-    status TEXT NOT NULL, finish_reason TEXT, prompt_tokens INTEGER, completion_tokens INTEGER, seconds REAL,
-    reasoning TEXT, error TEXT) WITHOUT ROWID"""
-# A second process may have had better luck with the same request: a failure never replaces a final reply.
-_PUT = f"""INSERT INTO replies (key, model, messages, time, {", ".join(_REPLY)})
-    VALUES ({", ".join("?" * (4 + len(_REPLY)))})
-    ON CONFLICT (key) DO UPDATE SET time = excluded.time, {", ".join(f"{c} = excluded.{c}" for c in _REPLY)}
-    WHERE replies.status NOT IN ('ok', 'rejected')
+    key TEXT PRIMARY KEY NOT NULL, model TEXT NOT NULL, status TEXT NOT NULL, finish_reason TEXT,
+    prompt_tokens INTEGER, completion_tokens INTEGER, seconds REAL, time TEXT NOT NULL, messages BLOB NOT NULL,
+    text TEXT, reasoning TEXT, error TEXT)"""
+_FAILED = """replies.status NOT IN ('ok', 'rejected')
     AND NOT (replies.status = 'empty' AND replies.finish_reason IS 'length')"""
+# A second process may have had better luck with the same request: a failure never replaces a final reply.
+_PUT = f"""INSERT INTO replies ({", ".join(COLUMNS)}) VALUES ({", ".join("?" * len(COLUMNS))})
+    ON CONFLICT (key) DO UPDATE SET time = excluded.time, {", ".join(f"{c} = excluded.{c}" for c in _REPLY)}
+    WHERE {_FAILED}"""
 _VARIABLES = 900  # SQLite's oldest limit on `?` in one statement is 999
 _BUSY_SECONDS = 60.0
+_LOG_PAGES = 4000  # the log is moved into the file, which is flushed, every 16 MB instead of every 4
 _STATUSES = frozenset(Status)
 
 
@@ -62,6 +68,7 @@ class Journal:
             uri = f"{self.path.resolve().as_uri()}?mode={mode}"
             self._db = sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
             self._db.execute("PRAGMA synchronous = NORMAL")
+            self._db.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
             columns = {row[1] for row in self._db.execute("PRAGMA table_info(replies)")}
         if not columns.issuperset(_REPLY):
             self.close()
@@ -113,6 +120,35 @@ class Journal:
                 progress(len(positions[key]))
         return [known[key] for key in keys]
 
+    def add(self, rows: Sequence[Sequence[Any]]) -> None:
+        """Write rows (values of `COLUMNS`) in one transaction; a failure never replaces a final reply."""
+        if self._db is None:
+            raise JournalError(f"journal {self.path} is closed or was opened for reading only")
+        with self._explained():
+            if len(rows) == 1:
+                self._db.execute(_PUT, rows[0])
+                return
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                self._db.executemany(_PUT, rows)
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    def execute(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Return the rows of one SQL statement, which is a transaction of its own; none where there is no file."""
+        if self._db is None:
+            return []
+        with self._explained():
+            return self._db.execute(sql, values).fetchall()
+
+    def stream(self, sql: str, values: Sequence[Any] = ()) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows of one query as they are read: a journal need not fit into memory."""
+        if self._db is not None:
+            with self._explained():
+                yield from self._db.execute(sql, values)
+
     def close(self) -> None:
         """Close the file; the journal cannot be used afterwards."""
         if self._db is not None:
@@ -126,13 +162,10 @@ class Journal:
         self.close()
 
     def _put(self, key: str, engine: Engine, request: Request, reply: Reply) -> None:
-        if self._db is None:
-            raise JournalError(f"journal {self.path} is closed or was opened for reading only")
         messages = zlib.compress(json.dumps(request.messages, ensure_ascii=False).encode())
         now = datetime.now(UTC).isoformat(timespec="seconds")
         values = [getattr(reply, name) for name in _REPLY]
-        with self._explained():
-            self._db.execute(_PUT, [key, engine.identity.get("model", "?"), messages, now, *values])
+        self.add([[key, engine.identity.get("model", "?"), messages, now, *values]])
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
