@@ -148,12 +148,12 @@ def _journal(arguments: argparse.Namespace) -> None:
 
 
 def _merge(arguments: argparse.Namespace) -> None:
-    from . import shards  # noqa: PLC0415 - needed by this command alone
+    from . import merging  # noqa: PLC0415 - needed by this command alone
 
     command = _command(arguments)
     folders = [folder.resolve() for folder in arguments.folders] or [command.out]
     os.chdir(ROOT)
-    print(shards.merge(command, folders))
+    print(merging.merge(command, folders))
 
 
 def _doctor(_: argparse.Namespace) -> None:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
 
 from .errors import PergError
 from .schema import Method, Setting, Source
@@ -24,6 +24,16 @@ PROFILES = ROOT / "notebooks" / "profiles"
 
 class ProfileError(PergError):
     """The profile cannot be used; the message names the key, the value and the cure."""
+
+
+class Shard(NamedTuple):
+    """One n-th of the questions: `number` from 1 to `of`."""
+
+    number: int
+    of: int
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
 
 
 class _Strict(BaseModel):
@@ -57,6 +67,7 @@ class DecodingConfig(_Strict):
     max_new_tokens: int = Field(500, ge=1)
     max_new_tokens_second_stage: int = Field(1024, ge=1)
     max_new_tokens_thinking: int = Field(1024, ge=1)
+    by_method: dict[Method, PositiveInt] = Field({}, description="limits of single methods, in place of the three")
 
 
 class ModelConfig(_Strict):
@@ -69,7 +80,10 @@ class ModelConfig(_Strict):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     quantization: Literal["nf4"] | None = None
     device_map: str | None = None
-    batch_size: int = Field(32, ge=1)
+    batch_size: PositiveInt | None = Field(None, description="prompts at once; null: as many as fit into memory")
+    batching: Literal["auto", "static", "continuous"] = Field(
+        "auto", description="continuous: rows join and leave a running batch; auto: on a GPU, if it gives the same"
+    )
     base_url: str | None = None
     api_key_env: str = "OPENAI_API_KEY"
     concurrency: int = Field(16, ge=1)
@@ -115,6 +129,17 @@ class Profile(_Strict):
     models: list[ModelConfig] = Field(min_length=1)
     judge: JudgeConfig
     statistics: StatisticsConfig = StatisticsConfig()
+    shard: Shard | None = Field(None, description="run only one n-th of the questions: i/n, see `shards`")
+
+    @field_validator("shard", mode="before")
+    @classmethod
+    def _read_shard(cls, value: Any) -> Any:
+        if value is None or isinstance(value, Shard):
+            return value
+        number, _, of = str(value).partition("/")
+        if not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+            raise ValueError("a shard is i/n with i from 1 to n, e.g. 2/8")
+        return Shard(int(number), int(of))
 
     @model_validator(mode="after")
     def _consistent(self) -> Profile:
@@ -163,7 +188,7 @@ def profile_path(name_or_path: str | Path) -> Path:
 def load_profile(name_or_path: str | Path, overrides: Iterable[str] = ()) -> Profile:
     """Return the validated profile, e.g. `load_profile("demo", ["data.limit=50"])`.
 
-    Raises `ProfileError` with one line for every bad key.
+    A shard's is called after it, e.g. `demo.shard-2-of-8`. Raises `ProfileError` with one line for every bad key.
     """
     path = profile_path(name_or_path)
     try:
@@ -175,9 +200,13 @@ def load_profile(name_or_path: str | Path, overrides: Iterable[str] = ()) -> Pro
     for item in overrides:
         _override(raw, item)
     try:
-        return Profile.model_validate(raw)
+        profile = Profile.model_validate(raw)
     except ValidationError as error:
         raise ProfileError(f"profile {path} cannot be used:\n" + _explain(error)) from error
+    if profile.shard is None:
+        return profile
+    # A shard is a run of its own, in folders of its own.
+    return profile.model_copy(update={"name": f"{profile.name}.shard-{profile.shard.number}-of-{profile.shard.of}"})
 
 
 def _override(raw: dict[str, Any], item: str) -> None:

@@ -108,7 +108,7 @@ def test_greedy_replies_are_those_of_a_plain_argmax_loop(folder):
     engine = engine_of(folder, batch_size=8)
     requests = chats(8, seed=2)
     got = replies(engine, requests)
-    checkpoint = engine._checkpoint
+    checkpoint = engine._scheduler.checkpoint
     for request, reply in zip(requests, got, strict=True):
         tokens = checkpoint.encode([checkpoint.render(request.messages)])[0]
         new = []
@@ -214,11 +214,11 @@ def test_a_batch_that_does_not_fit_is_halved_and_no_row_is_lost(folder, monkeypa
     expected = [essence(reply) for reply in replies(engine_of(folder), requests)]
     sizes, complete = [], Checkpoint.complete
 
-    def tight(self, prompts, limit, decoding):
+    def tight(self, prompts, limit, decoding, shared=0):
         sizes.append(len(prompts))
         if len(prompts) > 5:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return complete(self, prompts, limit, decoding)
+        return complete(self, prompts, limit, decoding, shared)
 
     monkeypatch.setattr(Checkpoint, "complete", tight)
     assert [essence(reply) for reply in replies(engine_of(folder, batch_size=16), requests)] == expected
@@ -227,7 +227,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_no_row_is_lost(folder, monkeypa
 
 
 def test_one_prompt_that_does_not_fit_is_an_error_with_the_cure(folder, monkeypatch):
-    def full(self, prompts, limit, decoding):
+    def full(self, prompts, limit, decoding, shared=0):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(Checkpoint, "complete", full)
@@ -254,7 +254,7 @@ def test_replies_come_batch_by_batch(folder):
 
 def test_identity_changes_with_the_weights_and_needs_no_loading(tmp_path):
     first = engine_of(make_model(tmp_path / "a"))
-    assert first._checkpoint is None
+    assert first._scheduler is None
     assert first.identity == engine_of(tmp_path / "a").identity
     weights = tmp_path / "a" / "model.safetensors"
     content = bytearray(weights.read_bytes())
