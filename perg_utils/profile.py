@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
@@ -24,16 +24,6 @@ PROFILES = ROOT / "notebooks" / "profiles"
 
 class ProfileError(PergError):
     """The profile cannot be used; the message names the key, the value and the cure."""
-
-
-class Shard(NamedTuple):
-    """One n-th of the questions: `number` from 1 to `of`."""
-
-    number: int
-    of: int
-
-    def __str__(self) -> str:
-        return f"{self.number}/{self.of}"
 
 
 class _Strict(BaseModel):
@@ -129,17 +119,15 @@ class Profile(_Strict):
     models: list[ModelConfig] = Field(min_length=1)
     judge: JudgeConfig
     statistics: StatisticsConfig = StatisticsConfig()
-    shard: Shard | None = Field(None, description="run only one n-th of the questions: i/n, see `shards`")
+    shard: str | None = Field(None, description="run only one n-th of the questions: i/n, see `shards`")
 
     @field_validator("shard", mode="before")
     @classmethod
-    def _read_shard(cls, value: Any) -> Any:
-        if value is None or isinstance(value, Shard):
-            return value
+    def _check_shard(cls, value: Any) -> Any:
         number, _, of = str(value).partition("/")
-        if not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+        if value is not None and not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
             raise ValueError("a shard is i/n with i from 1 to n, e.g. 2/8")
-        return Shard(int(number), int(of))
+        return value
 
     @model_validator(mode="after")
     def _consistent(self) -> Profile:
@@ -206,7 +194,7 @@ def load_profile(name_or_path: str | Path, overrides: Iterable[str] = ()) -> Pro
     if profile.shard is None:
         return profile
     # A shard is a run of its own, in folders of its own.
-    return profile.model_copy(update={"name": f"{profile.name}.shard-{profile.shard.number}-of-{profile.shard.of}"})
+    return profile.model_copy(update={"name": f"{profile.name}.shard-{profile.shard.replace('/', '-of-')}"})
 
 
 def _override(raw: dict[str, Any], item: str) -> None:

@@ -14,14 +14,17 @@ from typing import Any
 
 import pandas as pd
 
-from .profile import Profile, Shard
+from .profile import Profile
 from .state import Fingerprints
 from .workspace import Workspace, digest, write_text
 
 
-def take(examples: pd.DataFrame, shard: Shard | None) -> pd.DataFrame:
+def take(examples: pd.DataFrame, shard: str | None) -> pd.DataFrame:
     """Return the shard's rows of 'examples', e.g. of 2/3 those at 1, 4, 7, ...; all rows without a shard."""
-    return examples if shard is None else examples.iloc[shard.number - 1 :: shard.of].reset_index(drop=True)
+    if shard is None:
+        return examples
+    number, of = map(int, shard.split("/"))
+    return examples.iloc[number - 1 :: of].reset_index(drop=True)
 
 
 def seal(profile: Profile, model: str, workspace: Workspace, engines: Sequence[Mapping[str, str]]) -> Path:

@@ -521,3 +521,11 @@ def test_the_journal_command_counts_exports_and_drops(filled, tmp_path):
     assert list(json.loads((home / "state.json").read_text())) == ["01_curate_data"], "inference is to run again"
     nothing = perg("journal", "drop", "--yes", *out)
     assert (nothing.returncode, nothing.stderr.count("\n")) == (2, 1)
+
+
+def test_the_benchmark_runs():
+    command = [sys.executable, "tests/bench/journal.py", "--rows", "500"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert sum(line.startswith("|") for line in done.stdout.splitlines()) == 2 + 6

@@ -14,7 +14,14 @@ from typing import Any
 
 import torch
 from jinja2 import TemplateError
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, DynamicCache, GenerationConfig
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    ContinuousBatchingConfig,
+    DynamicCache,
+    GenerationConfig,
+)
 from transformers.cache_utils import DynamicLayer
 from transformers.generation.continuous_batching.utils import WorkloadHints
 
@@ -24,6 +31,8 @@ from .base import Decoding, EngineError, Messages, fold_system
 
 _PROBE = "PROBE-7QX"
 _STOP_SECONDS = 60.0
+# On a GPU the library fills the free memory; on a CPU it would too, which others need.
+_CPU_CACHE = 256, 1024  # blocks of 256 tokens, tokens a step
 
 
 class Checkpoint:
@@ -107,7 +116,11 @@ class Checkpoint:
         """
         config = self._generation(limit, Decoding(limit))
         hints = WorkloadHints(max(len(prompts[index]) for index in members), limit, len(members))
-        manager = self._model.init_continuous_batching(generation_config=config, workload_hints=hints)
+        blocks, tokens = (None, None) if self.on_gpu else _CPU_CACHE
+        size = ContinuousBatchingConfig(num_blocks=blocks, max_batch_tokens=tokens)
+        manager = self._model.init_continuous_batching(
+            generation_config=config, continuous_batching_config=size, workload_hints=hints
+        )
         try:
             with torch.no_grad():
                 manager.warmup()

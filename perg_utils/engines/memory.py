@@ -27,7 +27,7 @@ _SMALL = 20_000_000
 def rows_that_fit(row: int | None, free: int, on_gpu: bool) -> int:
     """Return how many rows of `row` bytes (None: unknown) fit into `free` bytes, at least 1.
 
-    E.g. 110 for an 8-billion-parameter Llama in bfloat16, 40 GB free, 600 tokens asked and 1,024 answered.
+    E.g. 111 for an 8-billion-parameter Llama in bfloat16, 40 GB free, 600 tokens asked and 1,024 answered.
     """
     most, share = (MOST_ROWS_GPU, _SHARE_GPU) if on_gpu else (MOST_ROWS_CPU, _SHARE_CPU)
     return min(_UNKNOWN_ROWS, most) if row is None else max(1, min(most, int(share * free / row)))
