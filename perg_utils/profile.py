@@ -57,7 +57,9 @@ class DecodingConfig(_Strict):
     max_new_tokens: int = Field(500, ge=1)
     max_new_tokens_second_stage: int = Field(1024, ge=1)
     max_new_tokens_thinking: int = Field(1024, ge=1)
-    by_method: dict[Method, PositiveInt] = Field({}, description="limits of single methods, in place of the three")
+    max_new_tokens_by_method: dict[Method, PositiveInt] = Field(
+        {}, description="limits of single methods, in place of the three"
+    )
 
 
 class ModelConfig(_Strict):

@@ -86,8 +86,8 @@ def limit(model: ModelConfig, decoding: DecodingConfig, stage: int, method: Meth
     A first draft is its one-stage method's, so that both ask the same request.
     """
     asked = DRAFTS.get(method, method) if stage == 1 else method
-    if asked in decoding.by_method:
-        return decoding.by_method[asked]
+    if asked in decoding.max_new_tokens_by_method:
+        return decoding.max_new_tokens_by_method[asked]
     if model.thinking:
         return decoding.max_new_tokens_thinking
     return decoding.max_new_tokens if stage == 1 else decoding.max_new_tokens_second_stage

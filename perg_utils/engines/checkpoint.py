@@ -23,7 +23,6 @@ from transformers import (
     GenerationConfig,
 )
 from transformers.cache_utils import DynamicLayer
-from transformers.generation.continuous_batching.utils import WorkloadHints
 
 from ..profile import ModelConfig
 from . import memory
@@ -114,6 +113,9 @@ class Checkpoint:
         What `generate_batch` does, but each reply is given away the moment it ends. Raises `RuntimeError` or
         `ValueError` where the library cannot do it for this model, or fails on the way; what it gave before is good.
         """
+        # Importing this makes a folder for compiled code.
+        from transformers.generation.continuous_batching.utils import WorkloadHints  # noqa: PLC0415
+
         config = self._generation(limit, Decoding(limit))
         hints = WorkloadHints(max(len(prompts[index]) for index in members), limit, len(members))
         blocks, tokens = (None, None) if self.on_gpu else _CPU_CACHE

@@ -71,6 +71,7 @@ class Scheduler:
             known[done[0]] = done[1]
             yield done
         plain = time.perf_counter() - start
+        memory.release()  # continuous batching takes what is free
         try:
             with self.checkpoint.streaming(job.prompts, job.members, job.limit) as stream:
                 start = time.perf_counter()
