@@ -125,9 +125,12 @@ def _command(arguments: argparse.Namespace) -> pipeline.Command:
 
 def _journal(arguments: argparse.Namespace) -> None:
     from .engines import journal_tools  # noqa: PLC0415 - needed by this command alone
+    from .engines.pricing import cost_of  # noqa: PLC0415
 
     command = _command(arguments)
-    workspace = Workspace.of(command.out, load_profile(command.profile, command.overrides).name)
+    profile = load_profile(command.profile, command.overrides)
+    workspace = Workspace.of(command.out, profile.name)
+    asked = [*profile.models, *filter(None, [profile.judge.model])]
     choice = journal_tools.Choice(
         *map(tuple, (arguments.model, arguments.status, arguments.finish_reason, arguments.key))
     )
@@ -142,18 +145,18 @@ def _journal(arguments: argparse.Namespace) -> None:
             State(workspace.run / "state.json").redo(["03", "05"])
         print(f"{total:,} replies dropped; to ask them again: {command.resume()}")
     else:
-        print(journal_tools.describe(workspace.journal, choice=choice))
+        print(journal_tools.describe(workspace.journal, cost_of(asked), choice))
         if arguments.action == "drop":
             print("to drop these, so that the next run asks them again, add --yes")
 
 
 def _merge(arguments: argparse.Namespace) -> None:
-    from . import shards  # noqa: PLC0415 - needed by this command alone
+    from . import merging  # noqa: PLC0415 - needed by this command alone
 
     command = _command(arguments)
     folders = [folder.resolve() for folder in arguments.folders] or [command.out]
     os.chdir(ROOT)
-    print(shards.merge(command, folders))
+    print(merging.merge(command, folders))
 
 
 def _doctor(_: argparse.Namespace) -> None:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from . import curation, preferences, sources
+from . import curation, preferences, shards, sources
 from .engines.base import Engine, Messages, Reply
 from .engines.journal import Journal
 from .engines.pricing import meter_of, price_of
@@ -45,18 +45,20 @@ def run(profile: Profile, model_name: str, workspace: Workspace) -> pd.DataFrame
 
     model, aligner = pair(profile, model_name)
     prompts = load_prompts(profile.prompts)
-    material = Material(workspace.read("examples"), workspace.read("preferences"), prompts)
+    examples = shards.take(workspace.read("examples"), profile.shard)
+    material = Material(examples, workspace.read("preferences"), prompts)
     engine = open_engine(model)
     editor = engine if aligner is model else open_engine(aligner)
     frames = []
     with Journal(workspace.journal) as journal:
         for method, chosen in settings(profile, model).items():
             wanted = rows(profile, method, chosen, material)
-            label = f"{model_name}, {method}"
-            own = _asking(journal, engine, model, profile.decoding, label)
-            edit = _asking(journal, editor, aligner, profile.decoding, label)
+            own = _asking(journal, engine, model, profile.decoding, model_name, method=method)
+            edit = _asking(journal, editor, aligner, profile.decoding, model_name, method=method)
             outcomes = METHODS[method]([row.task for row in wanted], prompts, own, edit)
             frames.append(_frame(model_name, method, wanted, outcomes))
+    if profile.shard is not None:
+        shards.seal(profile, model_name, workspace, [engine.identity, editor.identity])
     return pd.concat(frames, ignore_index=True)
 
 
@@ -98,6 +100,7 @@ def plans(profile: Profile, workspace: Workspace | None = None, models: Sequence
     from .engines.open import open_engine  # noqa: PLC0415 - engines know of torch and aiohttp
 
     examples, nominal = _known_examples(profile, workspace)
+    examples = shards.take(examples, profile.shard)
     material = Material(examples, preferences.load_bank(), load_prompts(profile.prompts))
     counted: set[tuple[str, str, str]] = set()
     alike: dict[str, _Planner] = {}
@@ -107,8 +110,8 @@ def plans(profile: Profile, workspace: Workspace | None = None, models: Sequence
             model, aligner = pair(profile, name)
             identities = [dict(open_engine(side, fetch=False).identity) for side in (model, aligner)]
             begun = journal.path.is_file() and _begun(profile, model, identities[0], journal, material)
-            limits = [limit(side, profile.decoding, stage) for side in (model, aligner) for stage in (1, 2)]
-            kind = digest(list(settings(profile, model)), limits, aligner is model, identities if begun else None)
+            thinks = [bool(side.thinking) for side in (model, aligner)]
+            kind = digest(list(settings(profile, model)), thinks, aligner is model, identities if begun else None)
             if kind not in alike:
                 alike[kind] = _Planner(profile, [model, aligner], identities if begun else [{}, {}], journal)
                 alike[kind].collect(material)
@@ -163,7 +166,7 @@ def judge_cost(profile: Profile, ratings: int) -> float | None:
     blank = {"question": "", "options": ("", ""), "preferences": [""], "response_without": "", "response_with": ""}
     rubric = sum(len(text) for _, text in load_prompts(profile.prompts).messages(JUDGE, **blank))
     question, count, option = _NOMINAL[Source.MMLU]
-    reply = limit(model, profile.decoding, 1) / 2
+    reply = limit(model, profile.decoding, 1, Method.ZERO_SHOT) / 2
     return ratings * price.of((rubric + question + count * option) / _CHARACTERS + 2 * reply, reply)
 
 
@@ -184,22 +187,22 @@ class _Planner:
 
     def collect(self, material: Material) -> None:
         """Fill `asks` and `rows`."""
-        own = self._asking(0)
-        edit = own if self.models[0] is self.models[1] else self._asking(1)
         for method, chosen in settings(self.profile, self.models[0]).items():
+            own = self._asking(0, method)
+            edit = own if self.models[0] is self.models[1] else self._asking(1, method)
             wanted = rows(self.profile, method, chosen, material)
             METHODS[method]([row.task for row in wanted], material.prompts, own, edit)
             self.rows += len(wanted)
 
-    def _asking(self, side: int) -> Generate:
+    def _asking(self, side: int, method: Method) -> Generate:
         def generate(chats: list[Messages], stage: int) -> list[Answered]:
-            requests = [request(chat, self.models[side], self.profile.decoding, stage) for chat in chats]
+            requests = [request(chat, self.models[side], self.profile.decoding, stage, method) for chat in chats]
             keys = [r.key(self.identities[side]) for r in requests]
             known = self.journal.lookup(keys)
             for r, key in zip(requests, keys, strict=True):
                 length = sum(len(content) for _, content in r.messages)
                 self.asks[side, key] = _Ask(side, stage, length, r.decoding.max_new_tokens, key in known)
-            made_up = limit(self.models[side], self.profile.decoding, stage) * _CHARACTERS // 2
+            made_up = limit(self.models[side], self.profile.decoding, stage, method) * _CHARACTERS // 2
             # Made-up replies differ where requests differ, as real ones mostly do, and are as long as the rule says.
             return [Answered(known.get(key) or Reply(key.ljust(made_up, ".")), key) for key in keys]
 
@@ -212,7 +215,9 @@ def _begun(
     """Whether the journal holds anything of `model`; the baseline is asked before all else."""
     baseline = rows(profile, Method.NO_PREFERENCE, [Setting.NONE], material)
     chats = [material.prompts.messages(Method.NO_PREFERENCE, **row.task._asdict()) for row in baseline]
-    return bool(journal.lookup(request(chat, model, profile.decoding, 1).key(identity) for chat in chats))
+    return bool(
+        journal.lookup(request(chat, model, profile.decoding, 1, Method.NO_PREFERENCE).key(identity) for chat in chats)
+    )
 
 
 def _known_examples(profile: Profile, workspace: Workspace | None) -> tuple[pd.DataFrame, bool]:
@@ -239,12 +244,14 @@ def _nominal(wanted: Iterable[Source]) -> pd.DataFrame:
     return pd.DataFrame(records, columns=[*sources.COLUMNS, "position"])
 
 
-def _asking(journal: Journal, engine: Engine, model: ModelConfig, decoding: DecodingConfig, label: str) -> Generate:
+def _asking(
+    journal: Journal, engine: Engine, model: ModelConfig, decoding: DecodingConfig, label: str, *, method: Method
+) -> Generate:
     meter = meter_of(engine, journal)
 
     def generate(chats: list[Messages], stage: int) -> list[Answered]:
-        requests = [request(chat, model, decoding, stage) for chat in chats]
-        with Progress(f"{label}, stage {stage}", len(requests), note=lambda: str(meter or "")) as progress:
+        requests = [request(chat, model, decoding, stage, method) for chat in chats]
+        with Progress(f"{label}, {method}, stage {stage}", len(requests), note=lambda: str(meter or "")) as progress:
             replies = journal.ask(engine, requests, progress.advance)
         keys = [r.key(engine.identity) for r in requests]
         return [Answered(reply, key) for reply, key in zip(replies, keys, strict=True)]

@@ -74,6 +74,11 @@ def steps(profile: Profile, workspace: Workspace) -> list[Step]:
     # Only the embedded models can tell why an answer broke: their training is known.
     trained_here = [m for m in profile.models if (ROOT / m.model / "training.json").is_file()]
     practice = tuple(f"{pages}/practice.{form}" for form in ("pdf", "png", "csv"))
+    if profile.shard is not None:  # the rest is for the whole run, see `shards`
+        return [
+            step("01_curate_data", (), tables("examples", "preferences")),
+            *(inference(m.name) for m in profile.models),
+        ]
     why = [step("12_explain_breakage", tables("examples", "responses", "answers", "scores"), practice)]
     return [
         step("01_curate_data", (), tables("examples", "preferences")),
@@ -171,7 +176,10 @@ def run(command: Command, make_steps: Callable[[Profile, Workspace], list[Step]]
             ran += 1
             print(f"{head}: done in {clock(time.time() - started)}", flush=True)
     print(f"{ran} of {len(chosen)} steps run, the others were up to date; {clock(time.monotonic() - began)}{_peak()}")
-    print(f"results: {workspace.figures}", flush=True)
+    if profile.shard is None:
+        print(f"results: {workspace.figures}", flush=True)
+    else:
+        print(f"shard {profile.shard}: {workspace.run}; `python -m perg_utils merge` joins all shards", flush=True)
     lost = _unanswered(workspace, chosen)
     if len(lost):
         raise unanswered.RowsUnanswered(unanswered.describe(lost, command.resume(), command.drop("rejected")))
@@ -251,7 +259,7 @@ def _check_place(command: Command, profile: Profile) -> None:
             f"{path} is called '{profile.name}', like a profile that is shipped, and would replace its results; "
             f"change its `name`, or use --out DIR"
         )
-    if command.overrides:
+    if command.overrides and profile.shard is None:
         print(f"note: with --set, the results of '{profile.name}' are replaced; --out DIR keeps them apart", flush=True)
 
 

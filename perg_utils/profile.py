@@ -61,6 +61,9 @@ class DecodingConfig(_Strict):
     max_new_tokens: int = Field(500, ge=1)
     max_new_tokens_second_stage: int = Field(1024, ge=1)
     max_new_tokens_thinking: int = Field(1024, ge=1)
+    max_new_tokens_by_method: dict[Method, PositiveInt] = Field(
+        {}, description="limits of single methods, in place of the three"
+    )
 
 
 class ModelConfig(_Strict):
@@ -73,7 +76,10 @@ class ModelConfig(_Strict):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     quantization: Literal["nf4"] | None = None
     device_map: str | None = None
-    batch_size: int = Field(32, ge=1)
+    batch_size: PositiveInt | None = Field(None, description="prompts at once; null: as many as fit into memory")
+    batching: Literal["auto", "static", "continuous"] = Field(
+        "auto", description="continuous: rows join and leave a running batch; auto: on a GPU, if it gives the same"
+    )
     base_url: str | list[str] | None = Field(None, description="a server, or several that serve the same model")
     api_key_env: str = "OPENAI_API_KEY"
     concurrency: int = Field(16, ge=1, description="requests in flight at each server, at most")
@@ -143,6 +149,15 @@ class Profile(_Strict):
     published_dir: Path | None = Field(
         None, description="folder of the paper's released files (a clone, or part of one); null: they are downloaded"
     )
+    shard: str | None = Field(None, description="run only one n-th of the questions: i/n, see `shards`")
+
+    @field_validator("shard", mode="before")
+    @classmethod
+    def _check_shard(cls, value: Any) -> Any:
+        number, _, of = str(value).partition("/")
+        if value is not None and not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+            raise ValueError("a shard is i/n with i from 1 to n, e.g. 2/8")
+        return value
 
     @model_validator(mode="after")
     def _consistent(self) -> Profile:
@@ -200,7 +215,7 @@ def profile_path(name_or_path: str | Path) -> Path:
 def load_profile(name_or_path: str | Path, overrides: Iterable[str] = ()) -> Profile:
     """Return the validated profile, e.g. `load_profile("demo", ["data.limit=50"])`.
 
-    Raises `ProfileError` with one line for every bad key.
+    A shard's is called after it, e.g. `demo.shard-2-of-8`. Raises `ProfileError` with one line for every bad key.
     """
     path = profile_path(name_or_path)
     try:
@@ -212,9 +227,13 @@ def load_profile(name_or_path: str | Path, overrides: Iterable[str] = ()) -> Pro
     for item in overrides:
         _override(raw, item)
     try:
-        return Profile.model_validate(raw)
+        profile = Profile.model_validate(raw)
     except ValidationError as error:
         raise ProfileError(f"profile {path} cannot be used:\n" + _explain(error)) from error
+    if profile.shard is None:
+        return profile
+    # A shard is a run of its own, in folders of its own.
+    return profile.model_copy(update={"name": f"{profile.name}.shard-{profile.shard.replace('/', '-of-')}"})
 
 
 def _override(raw: dict[str, Any], item: str) -> None:

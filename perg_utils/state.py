@@ -53,7 +53,12 @@ class Fingerprints:
     def __init__(self, profile: Profile) -> None:
         self._profile = profile.model_dump(mode="json")
         ingredients = {os.path.relpath(path, ROOT): file_digest(path) for path in _ingredients(profile)}
+        self._ingredients = digest(ingredients)
         self._common = {**ingredients, **_local_weights(profile)}
+
+    def common(self) -> str:
+        """Return the hash of code, prompts and committed data, the same on every machine that has the same."""
+        return self._ingredients
 
     def of(self, step: Step) -> str:
         """Return the hash of all that shapes what `step` makes, as of now."""

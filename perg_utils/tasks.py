@@ -18,6 +18,9 @@ from .profile import DecodingConfig, ModelConfig, Profile
 from .prompts import PromptSet
 from .schema import RELEVANT_SHOWN, Method, Setting, Source
 
+#: The methods whose replies are the first drafts of the two-stage ones.
+DRAFTS = {Method.SELF_CRITIC: Method.ZERO_SHOT, Method.PREF_ALIGNER: Method.NO_PREFERENCE}
+
 
 class Material(NamedTuple):
     """What rows are made of: the tables 'examples' and 'preferences', and the prompt set."""
@@ -77,13 +80,19 @@ def pair(profile: Profile, name: str) -> tuple[ModelConfig, ModelConfig]:
     return model, (profile.model(model.aligner) if model.aligner not in (None, name) else model)
 
 
-def limit(model: ModelConfig, decoding: DecodingConfig, stage: int) -> int:
-    """Return the most new tokens of a reply in stage 1 or 2, e.g. 500."""
+def limit(model: ModelConfig, decoding: DecodingConfig, stage: int, method: Method) -> int:
+    """Return the most new tokens of a reply in stage 1 or 2 of `method`, e.g. 500.
+
+    A first draft is its one-stage method's, so that both ask the same request.
+    """
+    asked = DRAFTS.get(method, method) if stage == 1 else method
+    if asked in decoding.max_new_tokens_by_method:
+        return decoding.max_new_tokens_by_method[asked]
     if model.thinking:
         return decoding.max_new_tokens_thinking
     return decoding.max_new_tokens if stage == 1 else decoding.max_new_tokens_second_stage
 
 
-def request(chat: Messages, model: ModelConfig, decoding: DecodingConfig, stage: int) -> Request:
+def request(chat: Messages, model: ModelConfig, decoding: DecodingConfig, stage: int, method: Method) -> Request:
     """Return the request that sends `chat` to `model` with the profile's decoding."""
-    return Request(chat, Decoding(limit(model, decoding, stage), decoding.temperature, decoding.seed))
+    return Request(chat, Decoding(limit(model, decoding, stage, method), decoding.temperature, decoding.seed))

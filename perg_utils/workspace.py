@@ -64,9 +64,9 @@ class Workspace:
         data = pa.Table.from_pandas(conform(table, frame), schema=arrow_schema(table), preserve_index=False)
         return write_atomically(self.table_path(table, part), lambda path: pq.write_table(data, path))
 
-    def read(self, table: str) -> pd.DataFrame:
-        """Return a table, its parts joined in name order; raises `DataError` naming the step that makes it."""
-        whole = self.table_path(table)
+    def read(self, table: str, part: str | None = None) -> pd.DataFrame:
+        """Return a table or one part of it, parts joined in name order; `DataError` names the step that makes it."""
+        whole = self.table_path(table, part)
         parts = [whole] if whole.is_file() else sorted((self.run / "tables" / table).glob("[!.]*.parquet"))  # no drafts
         if not parts:
             raise DataError(f"table '{table}' is not there yet ({whole}); run the earlier steps: ./run_all.sh")

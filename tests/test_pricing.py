@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from perg_utils.engines import pricing
 from perg_utils.engines.base import Decoding, EngineError, Reply, Request
 from perg_utils.engines.journal import Journal
-from perg_utils.engines.pricing import Meter, price_of
+from perg_utils.engines.pricing import Meter, cost_of, price_of
 from perg_utils.profile import ModelConfig
 from perg_utils.schema import Status
 
@@ -23,6 +23,13 @@ def test_the_shipped_table_is_dated_and_sourced_and_read_by_the_undated_name_too
     assert half.of(1_000_000, 1_000_000) == pytest.approx(0.375)
     assert price_of(config("gpt-4o-mini-of-my-own")) is None
     assert price_of(ModelConfig(name="T", model="gpt-4o")) is None, "weights run here cost nothing"
+
+
+def test_a_journal_is_costed_by_the_servers_name_of_a_model():
+    cost = cost_of([config(), config("unknown"), ModelConfig(name="L", model="gpt-4o")])
+    assert cost("gpt-4o-mini", 1_000_000, 1_000_000) == pytest.approx(0.75)
+    assert cost("unknown", 1, 1) is None and cost("gpt-4o", 1, 1) is None
+    assert cost_of([config("unknown")]) is None
 
 
 @pytest.mark.parametrize("text", ["a,b\n1,2\n", "model,prompt_usd,completion_usd,batch_share,as_of,source\nm,x,1,,,\n"])

@@ -1,17 +1,31 @@
+import os
 import random
 import shutil
+import subprocess
 import sys
+import threading
 import warnings
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    GenerationConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
+from perg_utils.engines import memory, prefixes
 from perg_utils.engines.base import Decoding, EngineError, Request, fold_system
 from perg_utils.engines.checkpoint import Checkpoint
 from perg_utils.engines.open import open_engine
 from perg_utils.engines.reasoning import ends_inside_thinking, split_reasoning
+from perg_utils.engines.scheduling import Scheduler
 from perg_utils.engines.transformers_engine import hub_commit
 from perg_utils.profile import ROOT, ModelConfig
 from perg_utils.schema import Status
@@ -108,7 +122,7 @@ def test_greedy_replies_are_those_of_a_plain_argmax_loop(folder):
     engine = engine_of(folder, batch_size=8)
     requests = chats(8, seed=2)
     got = replies(engine, requests)
-    checkpoint = engine._checkpoint
+    checkpoint = engine._scheduler.checkpoint
     for request, reply in zip(requests, got, strict=True):
         tokens = checkpoint.encode([checkpoint.render(request.messages)])[0]
         new = []
@@ -214,11 +228,11 @@ def test_a_batch_that_does_not_fit_is_halved_and_no_row_is_lost(folder, monkeypa
     expected = [essence(reply) for reply in replies(engine_of(folder), requests)]
     sizes, complete = [], Checkpoint.complete
 
-    def tight(self, prompts, limit, decoding):
+    def tight(self, prompts, limit, decoding, shared=0):
         sizes.append(len(prompts))
         if len(prompts) > 5:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return complete(self, prompts, limit, decoding)
+        return complete(self, prompts, limit, decoding, shared)
 
     monkeypatch.setattr(Checkpoint, "complete", tight)
     assert [essence(reply) for reply in replies(engine_of(folder, batch_size=16), requests)] == expected
@@ -226,8 +240,224 @@ def test_a_batch_that_does_not_fit_is_halved_and_no_row_is_lost(folder, monkeypa
     assert "out of memory with 16" in capsys.readouterr().out
 
 
+def test_a_small_last_batch_that_does_not_fit_is_halved_too(folder, monkeypatch):
+    requests = chats(3)
+    expected = [essence(reply) for reply in replies(engine_of(folder), requests)]
+    sizes, complete = [], Checkpoint.complete
+
+    def tight(self, prompts, limit, decoding, shared=0):
+        sizes.append(len(prompts))
+        if len(prompts) > 1:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+        return complete(self, prompts, limit, decoding, shared)
+
+    monkeypatch.setattr(Checkpoint, "complete", tight)
+    assert [essence(reply) for reply in replies(engine_of(folder, batch_size=64), requests)] == expected
+    assert sizes == [3, 1, 1, 1]
+
+
+def test_an_error_that_is_not_about_memory_is_not_taken_for_one(folder, monkeypatch):
+    def broken(self, prompts, limit, decoding, shared=0):
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(Checkpoint, "complete", broken)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        replies(engine_of(folder), chats(2))
+
+
+def test_what_a_full_memory_looks_like():
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**60, dtype=torch.uint8)
+    assert memory.is_full(caught.value)
+    assert memory.is_full(torch.OutOfMemoryError("CUDA out of memory")) and memory.is_full(MemoryError())
+    assert not memory.is_full(RuntimeError("CUDA error: device-side assert triggered"))
+
+
+def test_the_memory_of_a_row_is_cache_activations_mask_and_logits():
+    config = LlamaConfig(
+        hidden_size=8,
+        intermediate_size=16,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=2,
+        vocab_size=100,
+    )
+    cache, activations, mask, logits = 2 * 3 * 2 * 2 * 2 * (10 + 5), 10 * (4 * 8 + 3 * 16) * 2, 10 * 10 * 2, 8 * 100
+    row = memory.bytes_per_row(config, 2, 10, 5)
+    assert row == cache + activations + mask + logits
+    assert memory.bytes_per_row(object(), 2, 10, 5) is None
+    assert memory.rows_that_fit(row, free=row * 10, on_gpu=True) == 8, "a fifth stays free"
+    assert memory.rows_that_fit(row, free=row * 10, on_gpu=False) == 4, "more than half, where others live too"
+    assert memory.rows_that_fit(row, free=1, on_gpu=True) == 1
+    assert memory.rows_that_fit(row, free=row * 10**6, on_gpu=True) == memory.MOST_ROWS_GPU
+    llama = LlamaConfig(
+        hidden_size=4096, intermediate_size=14336, num_hidden_layers=32, num_attention_heads=32, vocab_size=128256,
+        num_key_value_heads=8,
+    )  # fmt: skip
+    assert memory.rows_that_fit(memory.bytes_per_row(llama, 2, 600, 1024), 40 * 10**9, on_gpu=True) == 111
+
+
+def test_without_a_batch_size_batches_are_as_large_as_memory_allows(folder, monkeypatch):
+    requests = chats(40)
+    expected = [essence(reply) for reply in replies(engine_of(folder, batch_size=1), requests)]
+    engine, shapes, complete = engine_of(folder), [], Checkpoint.complete
+    checkpoint = engine._load().checkpoint
+    checkpoint._free = 2_000_000
+
+    def watched(self, prompts, limit, decoding, shared=0):
+        shapes.append((len(prompts), max(map(len, prompts))))
+        return complete(self, prompts, limit, decoding, shared)
+
+    monkeypatch.setattr(Checkpoint, "complete", watched)
+    assert [essence(reply) for reply in replies(engine, requests)] == expected
+    rows = [count for count, _ in shapes[:-1]]  # the last batch is what is left
+    assert rows == sorted(rows) and rows[0] < rows[-1], "shorter prompts, more rows"
+    assert all(count == checkpoint.rows_that_fit(longest, 24) for count, longest in shapes[:-1])
+
+
+def alike(n, beginning=50, seed=3):
+    dice = random.Random(seed)
+    same = " ".join(dice.choices(WORDS, k=beginning))
+    tails = [" ".join(dice.choices(WORDS, k=dice.randint(1, 15))) for _ in range(n)]
+    return [Request((("user", f"{same} {tail}"),), Decoding(16)) for tail in tails]
+
+
+def test_a_shared_beginning_is_read_once_and_changes_no_token(folder, monkeypatch):
+    requests = [*alike(20), *chats(10, new=16), *alike(3, seed=4)]
+    single = [essence(reply) for reply in replies(engine_of(folder, batch_size=1), requests)]
+    read, once = [], Checkpoint._read_once
+    monkeypatch.setattr(
+        Checkpoint,
+        "_read_once",
+        lambda self, tokens, rows: read.append((len(tokens), rows)) or once(self, tokens, rows),
+    )
+    assert [essence(reply) for reply in replies(engine_of(folder, batch_size=64), requests)] == single
+    assert read == [(52, 20)], "<s>, the role and fifty words; the others have too little in common, or are too few"
+    assert len({text for text, *_ in single}) > 20
+
+
+def test_a_model_with_a_sliding_window_shares_no_beginning(tmp_path):
+    make_model(tmp_path)
+    settings = {"vocab_size": 6 + 5 + 120, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    settings |= {"num_attention_heads": 4, "num_key_value_heads": 4, "max_position_embeddings": CONTEXT}
+    settings |= {"initializer_range": 0.5, "bos_token_id": 0, "eos_token_id": 1}
+    torch.manual_seed(0)
+    MistralForCausalLM(MistralConfig(sliding_window=16, **settings)).save_pretrained(tmp_path)
+    requests = alike(12)
+    engine = engine_of(tmp_path, batch_size=64)
+    together = [essence(reply) for reply in replies(engine, requests)]
+    assert not engine._scheduler.checkpoint._can_share
+    assert together == [essence(reply) for reply in replies(engine_of(tmp_path, batch_size=1), requests)]
+
+
+def test_groups_are_found_by_what_prompts_begin_with():
+    common = list(range(100))
+    long = [[*common[:40], 7, n] for n in range(8)]
+    few = [[9, *common[:60], n] for n in range(7)]
+    prompts = [*long, *few, [1], [1, 2]]
+    found = prefixes.groups(prompts, list(range(len(prompts))))
+    assert [(length, sorted(members)) for length, members in found] == [(41, list(range(8))), (0, list(range(8, 17)))]
+    same = [common[:50]] * 9
+    assert prefixes.groups(same, list(range(9))) == [(49, list(range(9)))], "one token is left to be read"
+    assert prefixes.groups([], []) == []
+
+
+@given(st.lists(st.lists(st.sampled_from([1, 2]), min_size=1, max_size=6), max_size=40))
+def test_every_prompt_is_in_one_group_and_begins_as_the_group_does(tails):
+    prompts = [[5] * 40 * (tail[0] - 1) + tail for tail in tails]
+    found = prefixes.groups(prompts, list(range(len(prompts))))
+    assert sorted(index for _, members in found for index in members) == list(range(len(prompts)))
+    for length, members in found:
+        assert len({tuple(prompts[index][:length]) for index in members}) == 1
+        assert all(len(prompts[index]) > length for index in members)
+
+
+def test_continuous_batching_gives_the_same_replies_as_they_end(folder):
+    requests = [*chats(30), *alike(10)]
+    expected = [essence(reply) for reply in replies(engine_of(folder), requests)]
+    engine = engine_of(folder, batching="continuous")
+    assert [essence(reply) for reply in replies(engine, requests)] == expected
+    assert engine._scheduler.continuous
+    assert not [t for t in threading.enumerate() if "generation" in t.name]
+
+
+def test_who_leaves_a_running_batch_early_does_not_wait_for_the_rest(folder):
+    seen = engine_of(folder, batching="continuous").generate(chats(40))
+    assert next(seen)[1].text is not None
+    seen.close()
+    assert not [t for t in threading.enumerate() if "generation" in t.name]
+
+
+def test_where_continuous_batching_breaks_off_no_row_is_lost_or_repeated(folder, monkeypatch, capsys):
+    requests = chats(30)
+    expected = [essence(reply) for reply in replies(engine_of(folder), requests)]
+    results = Checkpoint._results
+
+    def broken(self, manager, left):
+        for count, result in enumerate(results(self, manager, left)):
+            if count == 7:
+                raise RuntimeError("no more blocks")
+            yield result
+
+    monkeypatch.setattr(Checkpoint, "_results", broken)
+    engine = engine_of(folder, batching="continuous")
+    assert [essence(reply) for reply in replies(engine, requests)] == expected
+    assert not engine._scheduler.continuous
+    assert "no more blocks" in capsys.readouterr().out
+
+
+def test_sampled_replies_never_run_in_a_continuous_batch(folder, monkeypatch):
+    monkeypatch.setattr(Checkpoint, "streaming", lambda *_: pytest.fail("sampling is seeded a batch"))
+    replies(engine_of(folder, batching="continuous"), chats(4, temperature=1.0))
+
+
+@pytest.mark.parametrize(
+    "case",
+    [(0.001, False, True), (1000.0, False, False), (0.001, True, False)],
+    ids=["faster and the same", "slower", "faster and not the same"],
+)
+def test_on_a_gpu_the_first_prompts_decide_how_the_others_run(folder, monkeypatch, capsys, case):
+    """There is no GPU here: the machine's answer and the clock are made up, both ways of running are real."""
+    speed, change, chosen = case
+    requests = chats(100)
+    expected = [essence(reply) for reply in replies(engine_of(folder), requests)]
+    engine = engine_of(folder)
+    scheduler = engine._load()
+    scheduler.continuous = None  # what a model on one GPU begins with
+    clock, results, streamed = [0.0], Checkpoint._results, []
+    monkeypatch.setattr("perg_utils.engines.scheduling.time.perf_counter", lambda: clock[0])
+
+    def timed(self, manager, left):
+        streamed.append(left)
+        for index, tokens in results(self, manager, left):
+            clock[0] += speed
+            yield index, [*tokens, 9] if change else tokens
+
+    complete = Checkpoint.complete
+
+    def counted(self, prompts, *more):
+        clock[0] += len(prompts)
+        return complete(self, prompts, *more)
+
+    monkeypatch.setattr(Checkpoint, "_results", timed)
+    monkeypatch.setattr(Checkpoint, "complete", counted)
+    assert [essence(reply) for reply in replies(engine, requests)] == expected
+    assert scheduler.continuous is chosen
+    assert streamed == ([64, 36] if chosen else [64])
+    assert f"going on {'continuous' if chosen else 'in batches'}" in capsys.readouterr().out
+
+
+def test_a_profile_leaves_batching_open_on_one_gpu_only(folder):
+    checkpoint = engine_of(folder)._load().checkpoint
+    assert Scheduler(checkpoint, None, "auto").continuous is False
+    checkpoint.on_one_gpu = True
+    assert Scheduler(checkpoint, None, "auto").continuous is None
+    assert Scheduler(checkpoint, None, "static").continuous is False
+
+
 def test_one_prompt_that_does_not_fit_is_an_error_with_the_cure(folder, monkeypatch):
-    def full(self, prompts, limit, decoding):
+    def full(self, prompts, limit, decoding, shared=0):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(Checkpoint, "complete", full)
@@ -254,7 +484,7 @@ def test_replies_come_batch_by_batch(folder):
 
 def test_identity_changes_with_the_weights_and_needs_no_loading(tmp_path):
     first = engine_of(make_model(tmp_path / "a"))
-    assert first._checkpoint is None
+    assert first._scheduler is None
     assert first.identity == engine_of(tmp_path / "a").identity
     weights = tmp_path / "a" / "model.safetensors"
     content = bytearray(weights.read_bytes())
@@ -283,8 +513,24 @@ def test_a_hub_model_without_a_revision_is_pinned_to_the_commit_in_the_cache(mon
     assert engine.identity["revision"] == commit == hub_commit("some-org/some-model")
     loaded = []
     monkeypatch.setattr("perg_utils.engines.checkpoint.Checkpoint", lambda config, source: loaded.append(config))
+    monkeypatch.setattr("perg_utils.engines.scheduling.Scheduler", lambda *_: None)
     engine._load()
     assert loaded[0].revision == commit, "what is loaded is what the key says"
+
+
+@pytest.mark.parametrize(("setting", "threads"), [(None, "1"), ("2", "2")])
+def test_a_small_model_takes_one_thread_unless_told_otherwise(folder, setting, threads):
+    code = (
+        "import sys, torch\nfrom perg_utils.engines.checkpoint import Checkpoint\n"
+        "from perg_utils.profile import ModelConfig\n"
+        "Checkpoint(ModelConfig(name='T', model=sys.argv[1]), sys.argv[1])\nprint(torch.get_num_threads())"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    environment |= {"OMP_NUM_THREADS": setting} if setting else {}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder)], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split()[-1] == threads
 
 
 def test_a_missing_folder_says_how_to_make_it():
@@ -314,6 +560,17 @@ def test_a_folder_that_is_no_model_is_an_error_and_not_a_crash(tmp_path):
 
 def test_opening_an_engine_does_not_import_torch():
     code = "import sys, perg_utils.engines.open; sys.exit('torch' in sys.modules or 'openai' in sys.modules)"
-    import subprocess
-
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("what", [["tiny"], ["cpu", "--questions", "2", "--repeats", "1"]], ids=["tiny", "cpu"])
+def test_the_benchmark_runs_and_finds_all_tokens_equal(what):
+    command = [sys.executable, "tests/bench/transformers_engine.py", *what]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = [line for line in done.stdout.splitlines() if line.startswith("|")][2:]
+    assert len(rows) == 4
+    for row in rows:
+        same, of = row.split("|")[-2].split(" of ")
+        assert int(same) == int(of) > 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +48,17 @@ def price_of(config: ModelConfig) -> Price | None:
         return None
     share = float(row["batch_share"] or 1) if config.batch else 1.0
     return Price(float(row["prompt_usd"]) * share, float(row["completion_usd"]) * share, row["as_of"])
+
+
+def cost_of(configs: Iterable[ModelConfig]) -> Callable[[str, int, int], float | None] | None:
+    """Return the dollars of (model, prompt tokens, completion tokens) by the prices of `configs`; None if none has one.
+
+    The model is the server's name of it, as the journal keeps it.
+    """
+    prices = {config.model: price for config in configs if (price := price_of(config)) is not None}
+    if not prices:
+        return None
+    return lambda model, asked, replied: prices[model].of(asked, replied) if model in prices else None
 
 
 def _table(path: Path) -> dict[str, dict[str, str]]:

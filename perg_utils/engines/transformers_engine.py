@@ -1,20 +1,18 @@
-"""Models run in this process with `transformers`: left-padded, length-sorted batches, greedy unless told otherwise.
+"""Models run in this process with `transformers`, greedy unless told otherwise; `scheduling` says what runs together.
 
 In float32 a batch gives the same tokens as one request at a time; in bfloat16 a rounding may differ. Where a chat
-template has no system role the system text opens the first user turn. A batch that does not fit into memory is
-halved and run again.
+template has no system role the system text opens the first user turn.
 
 A hub model without a `revision` is pinned to the commit that the hub's cache holds (at the first run the newest is
 looked up), which is loaded and is part of the key of its replies: what the hub changes later changes no study. Another
 commit is had by naming it as `revision`.
 
-Left out: continuous batching, search for the batch size, reuse of shared prefixes.
+The weights are loaded once, at the first request that the journal cannot answer, and stay for all methods.
 """
 
 from __future__ import annotations
 
 import hashlib
-import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -28,6 +26,7 @@ from .reasoning import ends_inside_thinking, split_reasoning
 
 if TYPE_CHECKING:
     from .checkpoint import Checkpoint
+    from .scheduling import Scheduler
 
 #: Files of a model folder that shape its replies.
 _SHAPING = ("*.safetensors", "*.bin", "*.json", "*.jinja", "*.model", "*.txt")
@@ -47,12 +46,14 @@ class TransformersEngine:
             "quantization": str(config.quantization),
             "thinking": str(config.thinking),
         }
-        self.batch_size = config.batch_size
-        self._checkpoint: Checkpoint | None = None
+        self._scheduler: Scheduler | None = None
 
     def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
         """Yield (position, reply) batch by batch, longest prompts first; a prompt too long is `rejected`."""
-        checkpoint = self._load()
+        from .scheduling import Job  # noqa: PLC0415 - imports torch, which a dry run does not need
+
+        scheduler = self._load()
+        checkpoint = scheduler.checkpoint
         prompts = [checkpoint.render(request.messages) for request in requests]
         encoded = checkpoint.encode(prompts)
         groups: dict[tuple[int, Decoding], list[int]] = defaultdict(list)
@@ -66,45 +67,18 @@ class TransformersEngine:
                 # Rows with less room than the limit go by themselves: a batch stops all its rows at one length.
                 groups[min(limit, room), request.decoding].append(index)
         for (limit, decoding), members in groups.items():
-            members.sort(key=lambda index: -len(encoded[index]))
-            for batch, replies, seconds in self._batches(checkpoint, members, encoded, limit, decoding):
-                for index, tokens in zip(batch, replies, strict=True):
-                    yield index, _reply(checkpoint, prompts[index], len(encoded[index]), tokens, seconds / len(batch))
+            for index, tokens, seconds in scheduler.run(Job(encoded, members, limit, decoding)):
+                yield index, _reply(checkpoint, prompts[index], len(encoded[index]), tokens, seconds)
 
-    def _batches(
-        self, checkpoint: Checkpoint, members: list[int], encoded: list[list[int]], limit: int, decoding: Decoding
-    ) -> Iterator[tuple[list[int], list[list[int]], float]]:
-        """Yield (members of the batch, their new tokens, seconds), with smaller batches once one did not fit."""
-        from .checkpoint import MEMORY_ERRORS, free_memory  # noqa: PLC0415 - imports torch
-
-        at = 0
-        while at < len(members):
-            batch = members[at : at + self.batch_size]
-            start, failure = time.perf_counter(), None
-            try:
-                replies = checkpoint.complete([encoded[index] for index in batch], limit, decoding)
-            except MEMORY_ERRORS as error:
-                failure = str(error)
-            if failure is None:
-                at += len(batch)
-                yield batch, replies, time.perf_counter() - start
-                continue
-            free_memory()  # only now: inside `except` the error still holds the batch
-            if len(batch) == 1:
-                raise EngineError(
-                    f"'{self.config.name}': out of memory with a single prompt of {len(encoded[batch[0]])} tokens "
-                    f"({failure}); set quantization: nf4 or device_map: auto for it, or choose a smaller model"
-                )
-            self.batch_size = len(batch) // 2
-            print(f"{self.config.name}: out of memory with {len(batch)} prompts, going on with {self.batch_size}")
-
-    def _load(self) -> Checkpoint:
-        if self._checkpoint is None:
+    def _load(self) -> Scheduler:
+        if self._scheduler is None:
             from .checkpoint import Checkpoint  # noqa: PLC0415 - imports torch, which a dry run does not need
+            from .scheduling import Scheduler  # noqa: PLC0415 - the same
 
             pinned = self.config.model_copy(update={"revision": self._commit})
-            self._checkpoint = Checkpoint(pinned, self.source)
-        return self._checkpoint
+            checkpoint = Checkpoint(pinned, self.source)
+            self._scheduler = Scheduler(checkpoint, self.config.batch_size, self.config.batching)
+        return self._scheduler
 
 
 def _reply(checkpoint: Checkpoint, prompt: str, prompt_tokens: int, tokens: list[int], seconds: float) -> Reply:

@@ -30,6 +30,7 @@ OLD = """CREATE TABLE replies (
     status TEXT NOT NULL, finish_reason TEXT, prompt_tokens INTEGER, completion_tokens INTEGER, seconds REAL,
     reasoning TEXT, error TEXT) WITHOUT ROWID"""
 IDENTITY = {"kind": "api", "model": "bench"}
+WORDS = [f"{a}{b}{c}{d}" for a in "bdfkl" for b in "aeiou" for c in ("", "nder", "st", "v") for d in range(40)]
 SLICE = 10_000  # requests made at a time, so that a million need no memory
 
 
@@ -47,8 +48,7 @@ def requests(start: int, stop: int) -> list[Request]:
     """Return made-up requests, the same ones for the same numbers."""
     out = []
     for number in range(start, stop):
-        dice = random.Random(number)
-        words = " ".join(f"{dice.choice('bdfklmnprst')}{dice.choice('aeiou')}{dice.randrange(400)}" for _ in range(150))
+        words = " ".join(random.Random(number).choices(WORDS, k=150))
         out.append(Request((("system", "Answer."), ("user", f"{number} {words}")), Decoding(500)))
     return out
 
@@ -198,14 +198,14 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--folder", type=Path, help="a disk to write to; default: the temporary folder")
     options = parser.parse_args()
-    rows = options.rows
+    rows, old = options.rows, min(options.rows, 100_000)  # the first layout takes too long for more
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
         lines = []
         for make in (
             lambda: json_lines(folder / "lines.jsonl", rows),
             lambda: rollback(folder / "rollback.sqlite", min(rows, 2_000)),
-            lambda: journalled("first layout, a commit a row", folder / "old.sqlite", rows, table=OLD),
+            lambda: journalled(f"first layout ({old:,})", folder / "old.sqlite", old, table=OLD),
             lambda: journalled("ours, one commit a second", folder / "slow.sqlite", rows, SlowCommits),
             lambda: journalled("ours, a commit a row", folder / "ours.sqlite", rows),
             lambda: alone(folder / "alone.sqlite", rows),
