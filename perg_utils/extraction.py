@@ -18,24 +18,15 @@ from dataclasses import dataclass
 import pandas as pd
 
 from .claims import Reading
+from .declines import read_decline, takes_back
 from .errors import DataError
-from .mentions import find_mentions
+from .mentions import find_mentions, lowered
 from .schema import LETTERS, ROW_ID, Status, conform
 
 _JSON_KEYS = ("answer", "final_answer", "correct_answer", "choice", "option", "letter", "selection", "response")
 _BOXED = re.compile(r"\\boxed\s*\{\s*(?:\\(?:text|mathrm|textbf|mathbf)\s*\{)?\s*\(?([A-Z])(?![A-Za-z0-9])")
-_NONE = re.compile(
-    r"\bnone of (?:the|these|those)\b[^.\n]{0,60}?(?:options|choices|answers|above|are|is|correct)|"
-    r"\bno (?:option|choice|answer)s?\b[^.\n]{0,30}\b(?:is|are) (?:correct|right|accurate)|"
-    r"\b(?:is|are)(?: not|n't) (?:included |listed |present |provided |given )?(?:in|among) the "
-    r"(?:given |provided |listed )?(?:options|choices)|"
-    r"\bdoes not (?:match|correspond to|appear in)[^.\n]{0,40}\b(?:options|choices)"
-)
-_REFUSAL = re.compile(
-    r"\bi(?:'m| am) (?:\w+ )?(?:unable|not able|sorry)\b|\bi (?:can't|cannot|can not|won't|will not|must decline)\b|"
-    r"\bas an ai\b|\bi (?:do not|don't) (?:know|have (?:enough|the|access))\b|"
-    r"\b(?:unable|impossible) to (?:determine|answer)\b"
-)
+#: Rules of explicit answers.
+_STATED = ("leading_option", "answer_statement")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +55,17 @@ def extract_answer(response: str, options: Sequence[str]) -> Extraction:
     boxed = _BOXED.findall(text)
     if boxed:
         return _checked(boxed[-1], "boxed", options)
-    lower = text.lower() if len(text.lower()) == len(text) else text
+    lower = lowered(text)
     mentions = find_mentions(text, options)
     decided = Reading(text, lower, mentions).decide() if mentions else None
-    declined = _declined(lower)
-    if decided is not None and not (declined and decided[1].startswith("only_")):
+    if decided is not None and takes_back(lower, decided[0].end, decided[1] in _STATED):
+        return _silent("none_of_the_options")
+    declined = read_decline(lower, options) if decided is None or decided[1].startswith("only_") else None
+    if decided is not None and not declined:
         mention, how = decided
         return Extraction(mention.letter, "letter_text_conflict" if mention.conflict else how, Status.OK)
     several = len({m.letter for m in mentions}) > 1
-    return declined or Extraction(None, "several_options" if several else "no_option", Status.UNPARSABLE)
+    return Extraction(*declined) if declined else _silent("several_options" if several else "no_option")
 
 
 def extract(responses: pd.DataFrame, examples: pd.DataFrame) -> pd.DataFrame:
@@ -102,7 +95,11 @@ def extract(responses: pd.DataFrame, examples: pd.DataFrame) -> pd.DataFrame:
 def _checked(letter: str, how: str, options: Sequence[str]) -> Extraction:
     if letter in LETTERS[: len(options)]:
         return Extraction(letter, how, Status.OK)
-    return Extraction(None, "letter_beyond_options", Status.UNPARSABLE)
+    return _silent("letter_beyond_options")
+
+
+def _silent(how: str) -> Extraction:
+    return Extraction(None, how, Status.UNPARSABLE)
 
 
 def _json_answer(text: str) -> str | None:
@@ -116,11 +113,3 @@ def _json_answer(text: str) -> str | None:
         return None
     values = {str(key).lower(): value for key, value in fields.items()}
     return next((str(values[key]) for key in _JSON_KEYS if isinstance(values.get(key), str | int)), None)
-
-
-def _declined(lower: str) -> Extraction | None:
-    if _NONE.search(lower):
-        return Extraction(None, "none_of_the_options", Status.UNPARSABLE)
-    if _REFUSAL.search(lower):
-        return Extraction(None, "refusal", Status.REFUSED)
-    return None

@@ -10,7 +10,9 @@ option's text, and letters inside it, do not count either.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from .schema import LETTERS
@@ -20,11 +22,14 @@ MOST = 150
 
 # Bounded, so that time stays linear on long runs of such characters.
 _OPENERS, _CLOSERS = r"[(\[{*_\"'“‘`$<]{0,4}", r"[)\]}*_\"'”’`$>]{0,4}"
-_LETTER = re.compile(
-    rf"(?P<open>{_OPENERS})(?P<word>\b(?:[Oo]ption|[Cc]hoice|[Aa]nswer|[Ll]etter|OPTION|ANSWER)s?[ ]?[:#]?[ ]?)?"
-    # no letter of a word, a hyphenated word, an initial or a formula
-    rf"(?<![\w'’&/+^=-]){_OPENERS}(?P<letter>[A-Z])(?![\w'’&/^+]|-\w|[ ]?[=+*/^<>][ ]?\w|\.[A-Za-z]\.)"
-    rf"(?P<close>{_CLOSERS})(?P<mark>[ ]?[.:)](?!\w)|[ ]?[-–—](?=[ ]))?{_CLOSERS}"
+_BEFORE = re.compile(
+    rf"(?P<open>{_OPENERS})(?P<word>\b(?:[Oo]ption|[Cc]hoice|[Aa]nswer|[Ll]etter|OPTION|ANSWER)s?[ ]?[:#]?[ ]?)?{_OPENERS}\Z"
+)
+_AFTER = re.compile(rf"(?P<close>{_CLOSERS})(?P<mark>[ ]?[.:)](?!\w)|[ ]?[-–—](?=[ ]))?{_CLOSERS}")
+#: A letter in brackets that is an argument: "P(B)", "C(10, 2)", "[C] = 2".
+_FUNCTION, _ARGUMENT = (
+    re.compile(r"(?<![\w\s])\w{1,4}[(\[]\Z|(?:^|\s)\w{1,3}[(\[]\Z"),
+    re.compile(r"[(\[]\w|[)\]]{1,2}[ ]?[=^*]"),
 )
 #: A small letter, and what makes it mean an option: "the answer is (b)".
 _SMALL = re.compile(r"\([a-z]\)")
@@ -48,6 +53,10 @@ _JUDGED = re.compile(
 )
 #: What may follow the letters A and I when they are no words.
 _ENDS_LETTER = re.compile(r"[)\]*_\"'$ ]*(?:$|[.,:;\n)]|because|since|as\b|and\b|or\b)")
+#: "Q: ... A: ..." is question and answer.
+_ASKED = re.compile(r"(?:^|\n)\W{0,4}q(?:uestion)?[.:]")
+#: What makes a number part of a larger number or formula.
+_OPERATOR, _OPERAND = re.compile(r"[+*/×^]\s?\Z"), re.compile(r"[.,]\d|\s?[/^*%×÷]|\s?[-+=]\s?[\d(]|\s?\+\s?\w")
 _PLAIN = str.maketrans("’‘“”–—\u00a0\n", "''\"\"--  ")
 
 
@@ -62,48 +71,97 @@ class Mention(NamedTuple):
     conflict: bool
 
 
+class _Capital(NamedTuple):
+    """A capital letter of its own: where it stands, with what is around it, and where that begins and ends."""
+
+    letter: str
+    place: int
+    start: int
+    end: int
+    open: str
+    word: str
+    close: str
+    mark: str
+
+
+def lowered(text: str) -> str:
+    """Return `text` in lower case, of the same length: a few capitals grow when lowered, but positions must hold."""
+    lower = text.lower()
+    return lower if len(lower) == len(text) else "".join(low if len(low := c.lower()) == 1 else c for c in text)
+
+
 def find_mentions(text: str, options: Sequence[str]) -> list[Mention]:
     """Return the mentions of lettered `options` in `text` in order, e.g. one for `B. salt`; see the module."""
-    texts = _by_text(text, options)
+    lower = lowered(text)
+    texts = _by_text(lower, options)
     starts, ends = {m.start: m for m in texts}, {m.end: m for m in texts}
-    inside = {place for m in texts for place in range(m.start, m.end) if text[place].isupper()}
     used: set[Mention] = set()
     out = []
     for match in _first_and_last(_SMALL.finditer(text)):
         letter, place = match[0][1].upper(), match.start()
-        leads = _LEADS_TO_SMALL.search(text[max(0, place - 30) : place].lower())
-        if leads and letter in LETTERS[: len(options)] and not any(m.start <= place < m.end for m in texts):
+        leads = _LEADS_TO_SMALL.search(lower[max(0, place - 30) : place])
+        if leads and letter in LETTERS[: len(options)] and not _inside(texts, place):
             out.append(Mention(place, match.end(), letter, True, False, False))
-    for match in _first_and_last(_LETTER.finditer(text)):
-        letter, place = match["letter"], match.start("letter")
-        if letter not in LETTERS[: len(options)] or place in inside:
+    for found in _first_and_last(_capitals(len(options)).finditer(text)):
+        if _inside(texts, found.start()):
             continue
-        beside = _text_before(text, match, ends) or _text_after(text, match, starts)
-        if not _means_option(text, match, beside is not None):
+        capital = _capital(text, found.start())
+        beside = _text_before(text, capital, ends) or _text_after(text, capital, starts)
+        if not _means_option(text, lower, capital, beside is not None):
             continue
         if beside is None:
-            out.append(Mention(match.start(), match.end(), letter, True, False, False))
+            out.append(Mention(capital.start, capital.end, capital.letter, True, False, False))
         else:
             used.add(beside)
-            start, end = min(match.start(), beside.start), max(match.end(), beside.end)
-            out.append(Mention(start, end, letter, True, True, beside.letter != letter))
+            start, end = min(capital.start, beside.start), max(capital.end, beside.end)
+            out.append(Mention(start, end, capital.letter, True, True, beside.letter != capital.letter))
     out += [m for m in texts if m not in used]
     return sorted(out)
 
 
-def _text_before(text: str, match: re.Match[str], ends: dict[int, Mention]) -> Mention | None:
+@lru_cache
+def _capitals(count: int) -> re.Pattern[str]:
+    """A capital letter of one of so many options, no part of a word, a hyphenated word, an initial or a formula."""
+    last = LETTERS[count - 1]
+    return re.compile(rf"[A-{last}](?<![\w'’&/+^=-].)(?![\w'’&/^+]|-\w|[ ]?[=+*/^<>][ ]?\w|\.[A-Za-z]\.)")
+
+
+def _capital(text: str, place: int) -> _Capital:
+    begin = max(0, place - 20)
+    before, after = _BEFORE.search(text[begin:place]), _AFTER.match(text, place + 1)
+    if before is None or after is None:  # cannot be: either matches the empty text
+        return _Capital(text[place], place, place, place + 1, "", "", "", "")
+    return _Capital(
+        text[place],
+        place,
+        begin + before.start(),
+        after.end(),
+        before["open"] or before[0],
+        before["word"] or "",
+        after["close"],
+        after["mark"] or "",
+    )
+
+
+def _inside(texts: list[Mention], place: int) -> bool:
+    """Whether a place is inside an option's text."""
+    at = bisect_right(texts, place, key=lambda m: m.start) - 1
+    return at >= 0 and place < texts[at].end
+
+
+def _text_before(text: str, capital: _Capital, ends: dict[int, Mention]) -> Mention | None:
     """The option's text in front of a letter in brackets, as in "salt (B)"."""
-    if not match["open"].endswith(("(", "[")):
+    if not capital.open.endswith(("(", "[")):
         return None
-    place = match.start()
-    while place > max(0, match.start() - 9) and text[place - 1] in " \"'”’.*_,":
+    place = capital.start
+    while place > max(0, capital.start - 9) and text[place - 1] in " \"'”’.*_,":
         place -= 1
-    return next((ends[p] for p in range(place, match.start() + 1) if p in ends), None)
+    return next((ends[p] for p in range(place, capital.start + 1) if p in ends), None)
 
 
-def _text_after(text: str, match: re.Match[str], starts: dict[int, Mention]) -> Mention | None:
+def _text_after(text: str, capital: _Capital, starts: dict[int, Mention]) -> Mention | None:
     """The option's text behind a letter, as in "B. salt"."""
-    between = _BETWEEN.match(text, match.end())
+    between = _BETWEEN.match(text, capital.end)
     return starts.get(between.end()) if between else None
 
 
@@ -119,41 +177,43 @@ def _first_and_last(matches: Iterator[re.Match[str]]) -> list[re.Match[str]]:
     return every if len(every) <= 2 * MOST else every[:MOST] + every[-MOST:]
 
 
-def _means_option(text: str, match: re.Match[str], has_text: bool) -> bool:
+def _means_option(text: str, lower: str, capital: _Capital, has_text: bool) -> bool:
     """Whether a capital letter stands for an option, and not for the word A or I, a name ("vitamin C") or a unit."""
-    word_like = match["letter"] in "AI" and not match["mark"] and not match["close"]
-    if match["word"] or (has_text and not word_like):
+    word_like = capital.letter in "AI" and not capital.mark and not capital.close
+    ends = not word_like or bool(_ENDS_LETTER.match(text, capital.end, capital.end + 12))
+    if capital.word:
+        return ends or has_text or not capital.word.lower().startswith("answer")  # "this answer: A couple"
+    if has_text and not word_like:
         return True
-    if (match["mark"] or match["close"] == ")") and at_line_start(text, match.start()):
+    if _ARGUMENT.match(text, capital.place + 1) or _FUNCTION.search(text[max(0, capital.place - 6) : capital.place]):
+        return False
+    if (capital.mark or capital.close == ")") and at_line_start(text, capital.start):
+        return not (capital.letter == "A" and _ASKED.search(lower, max(0, capital.start - 400), capital.start))
+    if capital.open and capital.close and not capital.open.endswith(("$", "`", '"', "'")):
         return True
-    if match["open"] and match["close"] and not match["open"].endswith(("$", "`", '"', "'")):
-        return True
-    before = text[max(0, match.start() - 60) : match.start()].lower().rstrip(" \n*_\"'“‘([$`#>\\")
+    before = lower[max(0, capital.start - 60) : capital.start].rstrip(" \n*_\"'“‘([$`#>\\")
     if not _LEADS_TO_LETTER.search(before):
-        start = match.start("letter")
-        judged = _JUDGED.match(text[match.end("letter") : match.end("letter") + 80])
-        return bool(judged and _BEGINS.search(text[max(0, start - 30) : start].lower()))
-    return not word_like or bool(_ENDS_LETTER.match(text[match.end() : match.end() + 12]))
+        judged = _JUDGED.match(text, capital.place + 1, capital.place + 80)
+        return bool(judged and _BEGINS.search(lower[max(0, capital.place - 30) : capital.place]))
+    return ends
 
 
-def _by_text(text: str, options: Sequence[str]) -> list[Mention]:
+def _by_text(lower: str, options: Sequence[str]) -> list[Mention]:
     """Every place where an option's text stands as words of its own; the longer text wins where two overlap."""
-    lower = text.lower()
-    if len(lower) != len(text):  # a few capitals grow when lowered, but positions must hold
-        lower = "".join(low if len(low := c.lower()) == 1 else c for c in text)
-    lower = lower.translate(_PLAIN)
+    plain = lower.translate(_PLAIN)
     cores = [" ".join(option.lower().translate(_PLAIN).split()).rstrip(" .!?;:,") for option in options]
     found = []
     for letter, core in zip(LETTERS, cores, strict=False):
-        if not core or cores.count(core) > 1:  # two options with one text: the text names neither
+        # Two options with one text: the text names neither. A text that is one letter reads as an option's letter.
+        if not core or (len(core) == 1 and core.isalpha()) or cores.count(core) > 1:
             continue
-        place, hits = lower.find(core), 0
+        place, hits = plain.find(core), 0
         while place >= 0 and hits < 2 * MOST:
             end = place + len(core)
-            if _stands_alone(lower, core, place, end):
+            if _stands_alone(lower, plain, core, place, end):
                 hits += 1
                 found.append(Mention(place, end, letter, False, True, False))
-            place = lower.find(core, end)
+            place = plain.find(core, end)
     found.sort(key=lambda m: (m.start, -m.end))
     outer: list[Mention] = []
     for mention in found:
@@ -162,11 +222,15 @@ def _by_text(text: str, options: Sequence[str]) -> list[Mention]:
     return outer
 
 
-def _stands_alone(lower: str, core: str, start: int, end: int) -> bool:
-    """Whether a text found at `start` is no part of a longer word or number."""
-    before, after = lower[start - 1 : start], lower[end : end + 2]
+def _stands_alone(lower: str, plain: str, core: str, start: int, end: int) -> bool:
+    """Whether a text found at `start` is no part of a longer word or number, nor the number of a list's item."""
+    before, after = plain[start - 1 : start], plain[end : end + 2]
     if (core[0].isalnum() and before.isalnum()) or (core[0].isdigit() and before in {*"-.,$^"}):
         return False
     if core[-1].isalnum() and after[:1].isalnum():
         return False
-    return not (core[-1].isdigit() and re.match(r"[.,]\d|\s?[/^*%]", after))
+    if core.isdigit() and after in (". ", ") ") and at_line_start(lower, start):
+        return False
+    if core[0].isdigit() and _OPERATOR.search(plain[max(0, start - 2) : start]):
+        return False
+    return not (core[-1].isdigit() and _OPERAND.match(plain, end))
