@@ -42,6 +42,7 @@ class Reading:
         self.enumerates = len({m.letter for m in self.starts}) > 2
         # Items of a list of the options, save its last: what leads up to a list claims none of its items.
         self.items = {a for a, b in pairwise(self.starts) if self.enumerates and a.letter < b.letter}
+        self.denied = {m for m in mentions if self._is_negated_before(m)}
         self.stated = {m for m in mentions if self._is_stated(m)}
         self.standing = self._not_set_aside()
         self.joined = {m for a, b in pairwise(self.standing) if self._joins(a, b) for m in (a, b)}
@@ -84,13 +85,14 @@ class Reading:
         before = window.rstrip(" \n*_\"'“‘([$`#>-•")
         if "\n" in window[len(before) :] and not before.endswith((":", " is", " be", "=")):
             before = ""
-        return say.BREAK.split(before)[-1], self.lower[mention.end : mention.end + _AFTER]
+        cut = max(before.rfind("\n"), *(before.rfind(mark) for mark in (". ", "! ", "? ", "; ")))
+        return before[cut + 1 :], self.lower[mention.end : mention.end + _AFTER]
 
     def _is_stated(self, mention: Mention) -> bool:
         before = self.around[mention][0]
         named = self._quoted(mention).lstrip("*_([\"' ").lower().startswith("answer")
         stated = named or (mention not in self.items and self._is_called_answer(before))
-        return bool(stated) and not self._is_negated_before(mention)
+        return bool(stated) and mention not in self.denied
 
     def _is_called_answer(self, before: str) -> bool:
         return bool(say.ANSWER.search(before)) and not say.LEAST.search(before) and not say.NO_ANSWER.search(before)
@@ -106,7 +108,7 @@ class Reading:
 
     def _is_negated_before(self, mention: Mention) -> bool:
         before = self.around[mention][0]
-        return bool(say.NEGATED_BEFORE.search(before) or say.REPORTED.search(before))
+        return bool(say.NEGATED_BEFORE.search(before, max(0, len(before) - 60)) or say.REPORTED.search(before))
 
     def _not_set_aside(self) -> list[Mention]:
         """The mentions that are not negated. What follows a list ("A and C are wrong") holds for all of it."""
@@ -128,7 +130,7 @@ class Reading:
         previous = None
         for mention in self.mentions:
             shared = previous is not None and previous in out and self._shares(previous, mention)
-            if shared or self._is_negated_before(mention):
+            if shared or mention in self.denied:
                 out.add(mention)
             previous = mention
         return out

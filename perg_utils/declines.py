@@ -21,7 +21,7 @@ _NONE = re.compile(
 )
 #: The same of every option, so that it takes back also an answer that was stated.
 _NONE_HOLDS = re.compile(
-    r"\bnone of (?:the|these) (?:\w+ )?(?:options|choices|answers)(?: \w+)? "
+    r"\bnone of (?:the|these) (?:(?!other|remaining)\w+ )?(?:options|choices|answers)(?: \w+)? "
     r"(?:is|are|seems?(?: to be)?|appears? to be|can be|match(?:es)?|fits?)(?: \w+)? "
     r"(?:correct|right|accurate|answers?|match\w*|this|our)\b"
 )
@@ -42,7 +42,9 @@ _SAYS_NONE = re.compile(r"(?:none of (?:the above|these)|no correct answer is gi
 
 def takes_back(lower: str, start: int, stated: bool) -> bool:
     """Whether a response says after `start` that no option holds; a `stated` answer needs plain words for it."""
-    return bool((_NONE_HOLDS if stated else _NONE).search(lower, start))
+    if stated:
+        return lower.find("none of", start) >= 0 and bool(_NONE_HOLDS.search(lower, start))
+    return bool(_NONE.search(lower, start))
 
 
 def read_decline(lower: str, options: Sequence[str]) -> tuple[str | None, str, Status] | None:

@@ -52,11 +52,11 @@ def extract_answer(response: str, options: Sequence[str]) -> Extraction:
     if inner is not None:
         found = extract_answer(inner, options)
         return Extraction(found.letter, f"json:{found.how}", found.status)
-    boxed = _BOXED.findall(text)
+    boxed = _BOXED.findall(text) if "\\boxed" in text else []
     if boxed:
         return _checked(boxed[-1], "boxed", options)
     lower = lowered(text)
-    mentions = find_mentions(text, options)
+    mentions = find_mentions(text, options, lower)
     decided = Reading(text, lower, mentions).decide() if mentions else None
     if decided is not None and takes_back(lower, decided[0].end, decided[1] in _STATED):
         return _silent("none_of_the_options")

@@ -21,10 +21,8 @@ from .schema import LETTERS
 MOST = 150
 
 # Bounded, so that time stays linear on long runs of such characters.
-_OPENERS, _CLOSERS = r"[(\[{*_\"'“‘`$<]{0,4}", r"[)\]}*_\"'”’`$>]{0,4}"
-_BEFORE = re.compile(
-    rf"(?P<open>{_OPENERS})(?P<word>\b(?:[Oo]ption|[Cc]hoice|[Aa]nswer|[Ll]etter|OPTION|ANSWER)s?[ ]?[:#]?[ ]?)?{_OPENERS}\Z"
-)
+_OPENERS, _CLOSERS = "([{*_\"'“‘`$<", r"[)\]}*_\"'”’`$>]{0,4}"
+_WORD = re.compile(r"\b(?:[Oo]ption|[Cc]hoice|[Aa]nswer|[Ll]etter|OPTION|ANSWER)s?[ ]?[:#]?[ ]?\Z")
 _AFTER = re.compile(rf"(?P<close>{_CLOSERS})(?P<mark>[ ]?[.:)](?!\w)|[ ]?[-–—](?=[ ]))?{_CLOSERS}")
 #: A letter in brackets that is an argument: "P(B)", "C(10, 2)", "[C] = 2".
 _FUNCTION, _ARGUMENT = (
@@ -90,9 +88,12 @@ def lowered(text: str) -> str:
     return lower if len(lower) == len(text) else "".join(low if len(low := c.lower()) == 1 else c for c in text)
 
 
-def find_mentions(text: str, options: Sequence[str]) -> list[Mention]:
-    """Return the mentions of lettered `options` in `text` in order, e.g. one for `B. salt`; see the module."""
-    lower = lowered(text)
+def find_mentions(text: str, options: Sequence[str], lower: str | None = None) -> list[Mention]:
+    """Return the mentions of lettered `options` in `text` in order, e.g. one for `B. salt`; see the module.
+
+    `lower` is `lowered(text)`, if it is at hand.
+    """
+    lower = lowered(text) if lower is None else lower
     texts = _by_text(lower, options)
     starts, ends = {m.start: m for m in texts}, {m.end: m for m in texts}
     used: set[Mention] = set()
@@ -127,20 +128,22 @@ def _capitals(count: int) -> re.Pattern[str]:
 
 
 def _capital(text: str, place: int) -> _Capital:
-    begin = max(0, place - 20)
-    before, after = _BEFORE.search(text[begin:place]), _AFTER.match(text, place + 1)
-    if before is None or after is None:  # cannot be: either matches the empty text
-        return _Capital(text[place], place, place, place + 1, "", "", "", "")
-    return _Capital(
-        text[place],
-        place,
-        begin + before.start(),
-        after.end(),
-        before["open"] or before[0],
-        before["word"] or "",
-        after["close"],
-        after["mark"] or "",
-    )
+    start = _opened(text, place)
+    found = _WORD.search(text, max(0, start - 12), start)
+    word_at = start if found is None else found.start()
+    start = word_at if found is None else _opened(text, word_at)
+    after = _AFTER.match(text, place + 1)
+    close, mark, end = ("", None, place + 1) if after is None else (after["close"], after["mark"], after.end())
+    opened = text[start:word_at] if found else text[start:place]
+    return _Capital(text[place], place, start, end, opened, found[0] if found else "", close, mark or "")
+
+
+def _opened(text: str, place: int) -> int:
+    """Where up to four brackets, quotes or the like before a place begin."""
+    start = place
+    while start > max(0, place - 4) and text[start - 1] in _OPENERS:
+        start -= 1
+    return start
 
 
 def _inside(texts: list[Mention], place: int) -> bool:
@@ -189,9 +192,13 @@ def _means_option(text: str, lower: str, capital: _Capital, has_text: bool) -> b
         return False
     if (capital.mark or capital.close == ")") and at_line_start(text, capital.start):
         return not (capital.letter == "A" and _ASKED.search(lower, max(0, capital.start - 400), capital.start))
+    if capital.open.startswith(("[", "(", "**")) and capital.start == 0 and ends:
+        return True
     if capital.open and capital.close and not capital.open.endswith(("$", "`", '"', "'")):
         return True
     before = lower[max(0, capital.start - 60) : capital.start].rstrip(" \n*_\"'“‘([$`#>\\")
+    if capital.mark and before.endswith((" is", " be", " are")):
+        return True
     if not _LEADS_TO_LETTER.search(before):
         judged = _JUDGED.match(text, capital.place + 1, capital.place + 80)
         return bool(judged and _BEGINS.search(lower[max(0, capital.place - 30) : capital.place]))
@@ -200,13 +207,9 @@ def _means_option(text: str, lower: str, capital: _Capital, has_text: bool) -> b
 
 def _by_text(lower: str, options: Sequence[str]) -> list[Mention]:
     """Every place where an option's text stands as words of its own; the longer text wins where two overlap."""
-    plain = lower.translate(_PLAIN)
-    cores = [" ".join(option.lower().translate(_PLAIN).split()).rstrip(" .!?;:,") for option in options]
+    plain = lower.replace("\n", " ") if lower.isascii() else lower.translate(_PLAIN)
     found = []
-    for letter, core in zip(LETTERS, cores, strict=False):
-        # Two options with one text: the text names neither. A text that is one letter reads as an option's letter.
-        if not core or (len(core) == 1 and core.isalpha()) or cores.count(core) > 1:
-            continue
+    for letter, core in _cores(tuple(options)):
         place, hits = plain.find(core), 0
         while place >= 0 and hits < 2 * MOST:
             end = place + len(core)
@@ -220,6 +223,20 @@ def _by_text(lower: str, options: Sequence[str]) -> list[Mention]:
         if not outer or mention.start >= outer[-1].end:
             outer.append(mention)
     return outer
+
+
+@lru_cache(maxsize=4096)
+def _cores(options: tuple[str, ...]) -> list[tuple[str, str]]:
+    """The options' letters and texts as they are looked for, less those that name no option.
+
+    Two options with one text: the text names neither. A text that is one letter reads as an option's letter.
+    """
+    cores = [" ".join(option.lower().translate(_PLAIN).split()).rstrip(" .!?;:,") for option in options]
+    return [
+        (letter, core)
+        for letter, core in zip(LETTERS, cores, strict=False)
+        if core and not (len(core) == 1 and core.isalpha()) and cores.count(core) == 1
+    ]
 
 
 def _stands_alone(lower: str, plain: str, core: str, start: int, end: int) -> bool:
