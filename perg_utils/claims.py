@@ -81,16 +81,18 @@ class Reading:
 
     def _around(self, mention: Mention) -> tuple[str, str]:
         """What stands before the mention in its sentence (which a line break ends, save after a colon), and after."""
-        window = self.lower[max(0, mention.start - _BEFORE) : mention.start]
-        before = window.rstrip(" \n*_\"'“‘([$`#>-•")
-        if "\n" in window[len(before) :] and not before.endswith((":", " is", " be", "=")):
-            before = ""
-        cut = max(before.rfind("\n"), *(before.rfind(mark) for mark in (". ", "! ", "? ", "; ")))
-        return before[cut + 1 :], self.lower[mention.end : mention.end + _AFTER]
+        lower, first, end = self.lower, max(0, mention.start - _BEFORE), mention.start
+        while end > first and lower[end - 1] in " \n*_\"'“‘([$`#>-•":
+            end -= 1
+        if "\n" in lower[end : mention.start] and not lower.endswith((":", " is", " be", "="), first, end):
+            first = end
+        for mark in ("\n", ". ", "! ", "? ", "; "):
+            first = max(first, lower.rfind(mark, first, end) + 1)
+        return lower[first:end], lower[mention.end : mention.end + _AFTER]
 
     def _is_stated(self, mention: Mention) -> bool:
         before = self.around[mention][0]
-        named = self._quoted(mention).lstrip("*_([\"' ").lower().startswith("answer")
+        named = self._quoted(mention).lstrip("*_([\"' ").startswith("answer")
         stated = named or (mention not in self.items and self._is_called_answer(before))
         return bool(stated) and mention not in self.denied
 
@@ -142,7 +144,7 @@ class Reading:
         )
 
     def _is_called_option(self, mention: Mention) -> bool:
-        return self._quoted(mention).lstrip("*_([\"' ").lower().startswith(("option", "choice", "answer"))
+        return self._quoted(mention).lstrip("*_([\"' ").startswith(("option", "choice", "answer"))
 
     def _is_listed(self, mention: Mention) -> bool:
         """Whether a letter that is no mention by itself stands in one list with the mention ("either C or ...")."""
@@ -228,7 +230,7 @@ class Reading:
         return _only([m for m in self.standing if sum(map(str.isalpha, self._quoted(m))) > 3], "only_option_text")
 
     def _quoted(self, mention: Mention) -> str:
-        return self.text[mention.start : mention.end]
+        return self.lower[mention.start : mention.end]
 
 
 def _only(mentions: list[Mention], how: str) -> Decision | None:

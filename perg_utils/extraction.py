@@ -24,6 +24,7 @@ from .mentions import find_mentions, lowered
 from .schema import LETTERS, ROW_ID, Status, conform
 
 _JSON_KEYS = ("answer", "final_answer", "correct_answer", "choice", "option", "letter", "selection", "response")
+_BARE = re.compile(r"\W{0,8}([A-Za-z])\W{0,8}")
 _BOXED = re.compile(r"\\boxed\s*\{\s*(?:\\(?:text|mathrm|textbf|mathbf)\s*\{)?\s*\(?([A-Z])(?![A-Za-z0-9])")
 #: Rules of explicit answers.
 _STATED = ("leading_option", "answer_statement")
@@ -45,7 +46,7 @@ def extract_answer(response: str, options: Sequence[str]) -> Extraction:
     names several options, the letter is None and the status `unparsable`, or `refused` where the model declined.
     """
     text = response.strip()
-    whole = re.fullmatch(r"\W{0,8}([A-Za-z])\W{0,8}", text)
+    whole = _BARE.fullmatch(text)
     if whole:
         return _checked(whole[1].upper(), "bare_letter", options)
     inner = _json_answer(text)
@@ -104,6 +105,8 @@ def _silent(how: str) -> Extraction:
 
 def _json_answer(text: str) -> str | None:
     """The answer field of a response that is one JSON object, else None."""
+    if not text.startswith(("{", "```")):
+        return None
     body = text.removeprefix("```json").removeprefix("```").removesuffix("```").strip()
     if not (body.startswith("{") and body.endswith("}")):
         return None

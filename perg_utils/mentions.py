@@ -55,7 +55,7 @@ _ENDS_LETTER = re.compile(r"[)\]*_\"'$ ]*(?:$|[.,:;\n)]|because|since|as\b|and\b
 _ASKED = re.compile(r"(?:^|\n)\W{0,4}q(?:uestion)?[.:]")
 #: What makes a number part of a larger number or formula.
 _OPERATOR, _OPERAND = re.compile(r"[+*/×^]\s?\Z"), re.compile(r"[.,]\d|\s?[/^*%×÷]|\s?[-+=]\s?[\d(]|\s?\+\s?\w")
-_PLAIN = str.maketrans("’‘“”–—\u00a0\n", "''\"\"--  ")
+_PLAIN = {"’": "'", "‘": "'", "“": '"', "”": '"', "–": "-", "—": "-", "\u00a0": " ", "\n": " "}
 
 
 class Mention(NamedTuple):
@@ -123,7 +123,7 @@ def find_mentions(text: str, options: Sequence[str], lower: str | None = None) -
 @lru_cache
 def _capitals(count: int) -> re.Pattern[str]:
     """A capital letter of one of so many options, no part of a word, a hyphenated word, an initial or a formula."""
-    last = LETTERS[count - 1]
+    last = LETTERS[min(count, len(LETTERS)) - 1]
     return re.compile(rf"[A-{last}](?<![\w'’&/+^=-].)(?![\w'’&/^+]|-\w|[ ]?[=+*/^<>][ ]?\w|\.[A-Za-z]\.)")
 
 
@@ -207,7 +207,9 @@ def _means_option(text: str, lower: str, capital: _Capital, has_text: bool) -> b
 
 def _by_text(lower: str, options: Sequence[str]) -> list[Mention]:
     """Every place where an option's text stands as words of its own; the longer text wins where two overlap."""
-    plain = lower.replace("\n", " ") if lower.isascii() else lower.translate(_PLAIN)
+    plain = lower
+    for character in _PLAIN:
+        plain = plain.replace(character, _PLAIN[character])
     found = []
     for letter, core in _cores(tuple(options)):
         place, hits = plain.find(core), 0
@@ -231,7 +233,7 @@ def _cores(options: tuple[str, ...]) -> list[tuple[str, str]]:
 
     Two options with one text: the text names neither. A text that is one letter reads as an option's letter.
     """
-    cores = [" ".join(option.lower().translate(_PLAIN).split()).rstrip(" .!?;:,") for option in options]
+    cores = [" ".join(option.lower().translate(str.maketrans(_PLAIN)).split()).rstrip(" .!?;:,") for option in options]
     return [
         (letter, core)
         for letter, core in zip(LETTERS, cores, strict=False)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 
-BREAK = re.compile(r"[.!?;](?=\s)|\n")
 FIRST_BREAK = re.compile(r"[!?](?=\s)|(?<!\b[a-z])[.](?=\s)|\n")
 AT_END = re.compile(r"\([A-Z]\)\W{0,3}$")
 
