@@ -105,7 +105,7 @@ class Reading:
             return False
         return bool(
             say.WEAK.search(before)
-            or (mention.by_letter and (say.IT_IS.search(before) or say.THE_ONE_THAT.search(before)))
+            or (mention.by_letter and any(p.search(before) for p in (say.IT_IS, say.THE_ONE_THAT, say.CORRESPONDS)))
         )
 
     def _is_negated_before(self, mention: Mention) -> bool:

@@ -22,8 +22,8 @@ _NONE = re.compile(
 #: The same of every option, so that it takes back also an answer that was stated.
 _NONE_HOLDS = re.compile(
     r"\bnone of (?:the|these) (?:(?!other|remaining)\w+ )?(?:options|choices|answers)(?: \w+)? "
-    r"(?:is|are|seems?(?: to be)?|appears? to be|can be|match(?:es)?|fits?)(?: \w+)? "
-    r"(?:correct|right|accurate|answers?|match\w*|this|our)\b"
+    r"(?:is|are|seems?(?: to be)?|appears? to be|can be|match(?:es)?|fits?)"
+    r"(?: (?!exactly|perfectly|entirely|fully|completely)\w+)? (?:correct|right|accurate|answers?|match\w*|this|our)\b"
 )
 _REFUSAL = re.compile(
     r"\bi(?:'m| am) (?:\w+ )?(?:unable|not able|sorry)\b|\bi (?:can't|cannot|can not|won't|will not|must decline)\b|"

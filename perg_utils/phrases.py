@@ -36,6 +36,8 @@ WEAK = re.compile(
 )
 #: "The statement that does not hold is": said of a letter.
 THE_ONE_THAT = re.compile(r"\bthe \w+ (?:that|which|who)\b[^\n]{0,160}?" + _LINK)
+#: "Which corresponds to option": said of a letter.
+CORRESPONDS = re.compile(r"\b(?:corresponds?|match(?:es)?|aligns?|closest)(?: \w+)? (?:to|with)(?: the)?$|\bmatch(?:es)?$")
 #: Said of a letter; what "it is" says of an option's text may be about anything.
 IT_IS = re.compile(r"^\W*(?:[a-z]+\W+){0,4}it(?: is|'s|’s| must be| would be| should be)$")
 #: "The least likely option is": an answer only to some questions, which are not read.
@@ -79,7 +81,7 @@ CLAIMED_AFTER = re.compile(
     r"(?:appropriate|suitable|likely|plausible|logical|reasonable)\b(?! (?:\w+ )?(?:if|when|to)\b)|"
     r"(?<!\ba )(?:option|choice|one|statement|situation|place|thing|answer) (?:that|where|which)\b)|"
     r"(?:has|have|provides|offers|represents|describes|would have|fits|captures) (?:the )?(?:most|best|greatest|"
-    r"highest|strongest|closest)\b|comes? closest\b|"
+    r"highest|strongest|closest)\b|comes? (?:the )?closest\b|"
     r"(?:is|would be) the (?:only )?(?:(?:false|incorrect|inaccurate|untrue|wrong) (?:statement|one|option)|exception)\b|"
     r"(?:is|are|would be|seems) (?:\w+ )?(?:the |a )?better(?: (?:choice|option|answer|fit)\b|[.!]|$)|"
     r"[-–—]?\s*correct[.!]?\s*(?:$|\n|[-–—:(,])|"
