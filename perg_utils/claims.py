@@ -23,7 +23,8 @@ from __future__ import annotations
 from itertools import pairwise, zip_longest
 
 from . import phrases as say
-from .mentions import Mention, at_line_start
+from .mentions import Mention
+from .option_texts import at_line_start
 
 Decision = tuple[Mention, str]
 #: How many characters before and after a mention, and of an item of a list, are read.
@@ -42,6 +43,8 @@ class Reading:
         self.enumerates = len({m.letter for m in self.starts}) > 2
         # Items of a list of the options, save its last: what leads up to a list claims none of its items.
         self.items = {a for a, b in pairwise(self.starts) if self.enumerates and a.letter < b.letter}
+        self.announced = {m for m in mentions if self._is_announced(m)}
+        self.items |= self.announced
         self.denied = {m for m in mentions if self._is_negated_before(m)}
         self.stated = {m for m in mentions if self._is_stated(m)}
         self.standing = self._not_set_aside()
@@ -72,12 +75,14 @@ class Reading:
             _only(closing, "conclusion")
             or _only(self._first_sentence(free), "first_sentence")
             or _only(self._called_correct_in_list(), "item_verdict")
-            or _only(
-                [m for m in self.starts if m.by_text and m in self.standing and m not in self.joined], "line_start"
-            )
-            or self._only_letter()
-            or self._only_text()
+            or self._only_one()
         )
+
+    def _only_one(self) -> Decision | None:
+        """The one option that is there at all, where it does not begin a list that breaks off."""
+        starts = [m for m in self.starts if m.by_text and m in self.standing and m not in self.joined]
+        found = _only(starts, "line_start") or self._only_letter() or self._only_text()
+        return found if found and found[0] not in self.announced else None
 
     def _around(self, mention: Mention) -> tuple[str, str]:
         """What stands before the mention in its sentence (which a line break ends, save after a colon), and after."""
@@ -93,11 +98,19 @@ class Reading:
     def _is_stated(self, mention: Mention) -> bool:
         before = self.around[mention][0]
         named = self._quoted(mention).lstrip("*_([\"' ").startswith("answer")
-        stated = named or (mention not in self.items and self._is_called_answer(before))
+        alone = mention not in self.items or (
+            before.endswith(("is:", "be:")) and bool(say.HEADLINE.match(self.lower, mention.end))
+        )
+        stated = named or (alone and self._is_called_answer(before))
         return bool(stated) and mention not in self.denied
 
+    def _is_announced(self, mention: Mention) -> bool:
+        """Whether the mention begins a list that is announced as such: a list claims none of its items."""
+        before = self.around[mention][0]
+        return before.endswith(":") and bool(say.ANNOUNCES.search(before) or say.NO_ANSWER.search(before))
+
     def _is_called_answer(self, before: str) -> bool:
-        return bool(say.ANSWER.search(before)) and not say.LEAST.search(before) and not say.NO_ANSWER.search(before)
+        return bool(say.ANSWER.search(before)) and not say.LEAST.search(before)
 
     def _is_weak(self, mention: Mention) -> bool:
         before = self.around[mention][0]
@@ -205,7 +218,8 @@ class Reading:
         """The mentions in the first sentence, if one of them is by letter."""
         end = say.FIRST_BREAK.search(self.lower)
         opening = [m for m in mentions if end is None or m.start < end.start()]
-        return opening if any(m.by_letter for m in opening) else []
+        named = any(m.by_letter for m in opening) and not any(m in self.joined for m in opening)
+        return opening if named else []
 
     def _called_correct_in_list(self) -> list[Mention]:
         """The items of a list of the options that are called correct in their own lines."""

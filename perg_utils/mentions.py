@@ -15,20 +15,15 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+from .option_texts import MOST, at_line_start, find_texts
 from .schema import LETTERS
-
-#: At most so many mentions are read from either end of a response: bounds the work on hostile input.
-MOST = 150
 
 # Bounded, so that time stays linear on long runs of such characters.
 _OPENERS, _CLOSERS = "([{*_\"'“‘`$<", r"[)\]}*_\"'”’`$>]{0,4}"
 _WORD = re.compile(r"\b(?:[Oo]ption|[Cc]hoice|[Aa]nswer|[Ll]etter|OPTION|ANSWER)s?[ ]?[:#]?[ ]?\Z")
 _AFTER = re.compile(rf"(?P<close>{_CLOSERS})(?P<mark>[ ]?[.:)](?!\w)|[ ]?[-–—](?=[ ]))?{_CLOSERS}")
 #: A letter in brackets that is an argument: "P(B)", "C(10, 2)", "[C] = 2".
-_FUNCTION, _ARGUMENT = (
-    re.compile(r"(?<![\w\s])\w{1,4}[(\[]\Z|(?:^|\s)\w{1,3}[(\[]\Z"),
-    re.compile(r"[(\[]\w|[)\]]{1,2}[ ]?[=^*]"),
-)
+_FUNCTION, _ARGUMENT = re.compile(r"\b\w{1,3}[(\[]\Z"), re.compile(r"[(\[]\w|[)\]]{1,2}[ ]?[=^*]")
 #: A small letter, and what makes it mean an option: "the answer is (b)".
 _SMALL = re.compile(r"\([a-z]\)")
 _LEADS_TO_SMALL = re.compile(r"\b(?:answer|option|choice)(?: is| would be|:| is:)?[ *]{0,4}$")
@@ -53,9 +48,6 @@ _JUDGED = re.compile(
 _ENDS_LETTER = re.compile(r"[)\]*_\"'$ ]*(?:$|[.,:;\n)]|because|since|as\b|and\b|or\b)")
 #: "Q: ... A: ..." is question and answer.
 _ASKED = re.compile(r"(?:^|\n)\W{0,4}q(?:uestion)?[.:]")
-#: What makes a number part of a larger number or formula.
-_OPERATOR, _OPERAND = re.compile(r"[+*/×^]\s?\Z"), re.compile(r"[.,]\d|\s?[/^*%×÷]|\s?[-+=]\s?[\d(]|\s?\+\s?\w")
-_PLAIN = {"’": "'", "‘": "'", "“": '"', "”": '"', "–": "-", "—": "-", "\u00a0": " ", "\n": " "}
 
 
 class Mention(NamedTuple):
@@ -94,7 +86,7 @@ def find_mentions(text: str, options: Sequence[str], lower: str | None = None) -
     `lower` is `lowered(text)`, if it is at hand.
     """
     lower = lowered(text) if lower is None else lower
-    texts = _by_text(lower, options)
+    texts = [Mention(start, end, letter, False, True, False) for start, end, letter in find_texts(lower, options)]
     starts, ends = {m.start: m for m in texts}, {m.end: m for m in texts}
     used: set[Mention] = set()
     out = []
@@ -168,13 +160,6 @@ def _text_after(text: str, capital: _Capital, starts: dict[int, Mention]) -> Men
     return starts.get(between.end()) if between else None
 
 
-def at_line_start(text: str, place: int) -> bool:
-    """Whether nothing but white space, bullets or quotes stands before `place` in its line."""
-    before = text[max(0, place - 40) : place]
-    line = before[before.rfind("\n") + 1 :]
-    return not line.strip(" *_#>-•\"'(") and (len(line) < len(before) or place <= 40)
-
-
 def _first_and_last(matches: Iterator[re.Match[str]]) -> list[re.Match[str]]:
     every = list(matches)
     return every if len(every) <= 2 * MOST else every[:MOST] + every[-MOST:]
@@ -184,72 +169,25 @@ def _means_option(text: str, lower: str, capital: _Capital, has_text: bool) -> b
     """Whether a capital letter stands for an option, and not for the word A or I, a name ("vitamin C") or a unit."""
     word_like = capital.letter in "AI" and not capital.mark and not capital.close
     ends = not word_like or bool(_ENDS_LETTER.match(text, capital.end, capital.end + 12))
-    if capital.word:
-        return ends or has_text or not capital.word.lower().startswith("answer")  # "this answer: A couple"
+    if capital.word:  # but "this answer: A couple"
+        return ends or has_text or not capital.word.lower().startswith("answer")
     if has_text and not word_like:
         return True
     if _ARGUMENT.match(text, capital.place + 1) or _FUNCTION.search(text[max(0, capital.place - 6) : capital.place]):
         return False
     if (capital.mark or capital.close == ")") and at_line_start(text, capital.start):
         return not (capital.letter == "A" and _ASKED.search(lower, max(0, capital.start - 400), capital.start))
-    if capital.open.startswith(("[", "(", "**")) and capital.start == 0 and ends:
-        return True
-    if capital.open and capital.close and not capital.open.endswith(("$", "`", '"', "'")):
-        return True
+    opens = capital.start == 0 and ends and capital.open.startswith(("[", "(", "**"))
+    quoted = capital.open.endswith(("$", "`", '"', "'"))
+    return opens or bool(capital.open and capital.close and not quoted) or _in_a_sentence(text, lower, capital, ends)
+
+
+def _in_a_sentence(text: str, lower: str, capital: _Capital, ends: bool) -> bool:
+    """Whether a sentence leads up to a bare letter, or says of it whether it is right."""
     before = lower[max(0, capital.start - 60) : capital.start].rstrip(" \n*_\"'“‘([$`#>\\")
     if capital.mark and before.endswith((" is", " be", " are")):
         return True
-    if not _LEADS_TO_LETTER.search(before):
-        judged = _JUDGED.match(text, capital.place + 1, capital.place + 80)
-        return bool(judged and _BEGINS.search(lower[max(0, capital.place - 30) : capital.place]))
-    return ends
-
-
-def _by_text(lower: str, options: Sequence[str]) -> list[Mention]:
-    """Every place where an option's text stands as words of its own; the longer text wins where two overlap."""
-    plain = lower
-    for character in _PLAIN:
-        plain = plain.replace(character, _PLAIN[character])
-    found = []
-    for letter, core in _cores(tuple(options)):
-        place, hits = plain.find(core), 0
-        while place >= 0 and hits < 2 * MOST:
-            end = place + len(core)
-            if _stands_alone(lower, plain, core, place, end):
-                hits += 1
-                found.append(Mention(place, end, letter, False, True, False))
-            place = plain.find(core, end)
-    found.sort(key=lambda m: (m.start, -m.end))
-    outer: list[Mention] = []
-    for mention in found:
-        if not outer or mention.start >= outer[-1].end:
-            outer.append(mention)
-    return outer
-
-
-@lru_cache(maxsize=4096)
-def _cores(options: tuple[str, ...]) -> list[tuple[str, str]]:
-    """The options' letters and texts as they are looked for, less those that name no option.
-
-    Two options with one text: the text names neither. A text that is one letter reads as an option's letter.
-    """
-    cores = [" ".join(option.lower().translate(str.maketrans(_PLAIN)).split()).rstrip(" .!?;:,") for option in options]
-    return [
-        (letter, core)
-        for letter, core in zip(LETTERS, cores, strict=False)
-        if core and not (len(core) == 1 and core.isalpha()) and cores.count(core) == 1
-    ]
-
-
-def _stands_alone(lower: str, plain: str, core: str, start: int, end: int) -> bool:
-    """Whether a text found at `start` is no part of a longer word or number, nor the number of a list's item."""
-    before, after = plain[start - 1 : start], plain[end : end + 2]
-    if (core[0].isalnum() and before.isalnum()) or (core[0].isdigit() and before in {*"-.,$^"}):
-        return False
-    if core[-1].isalnum() and after[:1].isalnum():
-        return False
-    if core.isdigit() and after in (". ", ") ") and at_line_start(lower, start):
-        return False
-    if core[0].isdigit() and _OPERATOR.search(plain[max(0, start - 2) : start]):
-        return False
-    return not (core[-1].isdigit() and _OPERAND.match(plain, end))
+    if _LEADS_TO_LETTER.search(before):
+        return ends
+    judged = _JUDGED.match(text, capital.place + 1, capital.place + 80)
+    return bool(judged and _BEGINS.search(lower[max(0, capital.place - 30) : capital.place]))

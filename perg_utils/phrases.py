@@ -21,8 +21,8 @@ _LINK = (
     r"corresponding(?: to)?|under)\b[\s:,]*)*$"
 )
 ANSWER = re.compile(
-    r"\b(?:(?<!\bto )answer|(?:correct|best|right|accurate|appropriate|suitable|likely|fitting|logical|closest|plausible|"
-    r"relevant|reasonable|effective|aligned|matching|final)\b[^.\n]{0,60}?\b(?:choice|option|response|selection|"
+    r"\b(?:(?<!\bto )answer|(?:correct|best|right|accurate|appropriate|suitable|likely|fitting|logical|closest|"
+    r"plausible|relevant|reasonable|effective|aligned|matching|final)\b[^.\n]{0,60}?\b(?:choice|option|response|selection|"
     r"solution|statement|explanation|one|description|conclusion|term|example|reason|definition|argument)|"
     r"(?:option|choice|statement)\b[^.\n]{0,20}\bthat (?:best|most|correctly|accurately|is|does|would))\b"
     r"[^\n]{0,160}?" + _LINK + "|"
@@ -37,7 +37,9 @@ WEAK = re.compile(
 #: "The statement that does not hold is": said of a letter.
 THE_ONE_THAT = re.compile(r"\bthe \w+ (?:that|which|who)\b[^\n]{0,160}?" + _LINK)
 #: "Which corresponds to option": said of a letter.
-CORRESPONDS = re.compile(r"\b(?:corresponds?|match(?:es)?|aligns?|closest)(?: \w+)? (?:to|with)(?: the)?$|\bmatch(?:es)?$")
+CORRESPONDS = re.compile(
+    r"\b(?:corresponds?|match(?:es)?|aligns?|closest)(?: \w+)? (?:to|with)(?: the)?$|\bmatch(?:es)?$"
+)
 #: Said of a letter; what "it is" says of an option's text may be about anything.
 IT_IS = re.compile(r"^\W*(?:[a-z]+\W+){0,4}it(?: is|'s|’s| must be| would be| should be)$")
 #: "The least likely option is": an answer only to some questions, which are not read.
@@ -46,9 +48,13 @@ LEAST = re.compile(r"\b(?:least|less|incorrect|inaccurate|inappropriate|unlikely
 #: "The others are not the best answer because:".
 NO_ANSWER = re.compile(
     r"(?:\bnot|n't|n’t) (?:(?:the|an?|be|one|of|among|really|necessarily) )*(?:\w+ )?"
-    r"(?:answers?|options?|choices?|match)\b[^.,;\n]{0,40}$"
+    r"(?:answers?|options?|choices?|match)\b[^.,;\n]{0,40}:$"
 )
-
+#: Announces a list of the options: "let's break down each option to find the best answer:".
+ANNOUNCES = re.compile(
+    r"\b(?:break(?:ing)? (?:\w+ )?down|analy[sz]e|examine|evaluate|consider|look at|go (?:through|over)|explore|review|"
+    r"summari[sz]e|understand|discuss)\b[^.\n]*(?<!\bis)(?<!\bbe)(?<!\bare)(?<!answer)(?<!option):$"
+)
 _OPTIONS = r"(?:options?|choices?|answers?|alternatives?|possibilit(?:y|ies))"
 #: A claim that is reported, supposed or added to another one, and not made; or one of "the other options".
 REPORTED = re.compile(
@@ -62,7 +68,8 @@ REPORTED = re.compile(
 )
 NEGATED_BEFORE = re.compile(
     r"(?:\b(?:not|never|neither|nor|than|unlike|except|besides|against|(?:rule|ruled|ruling) out|"
-    r"eliminat\w+|exclud\w+|discard\w*|reject\w*|instead of|dismiss\w*|incorrect|wrong|(?:contrast|opposed|compared) (?:to|with)|rather than)\b|n't\b|n’t\b)"
+    r"eliminat\w+|exclud\w+|discard\w*|reject\w*|instead of|dismiss\w*|incorrect|wrong|rather than|"
+    r"(?:contrast|opposed|compared) (?:to|with))\b|n't\b|n’t\b)"
     r"[\s:\"'(*“]*(?:(?:option|choice|answer|the|be|an?|both|either)s?\b[\s:]*){0,3}$"
 )
 _HEAD = r"[\s\"'”’)*,.:]*"
@@ -82,7 +89,8 @@ CLAIMED_AFTER = re.compile(
     r"(?<!\ba )(?:option|choice|one|statement|situation|place|thing|answer) (?:that|where|which)\b)|"
     r"(?:has|have|provides|offers|represents|describes|would have|fits|captures) (?:the )?(?:most|best|greatest|"
     r"highest|strongest|closest)\b|comes? (?:the )?closest\b|"
-    r"(?:is|would be) the (?:only )?(?:(?:false|incorrect|inaccurate|untrue|wrong) (?:statement|one|option)|exception)\b|"
+    r"(?:is|would be) the (?:only )?(?:(?:false|incorrect|inaccurate|untrue|wrong) (?:statement|one|option)|"
+    r"exception)\b|"
     r"(?:is|are|would be|seems) (?:\w+ )?(?:the |a )?better(?: (?:choice|option|answer|fit)\b|[.!]|$)|"
     r"[-–—]?\s*correct[.!]?\s*(?:$|\n|[-–—:(,])|"
     r"(?:(?:would|will|could) )?(?:best|most (?:closely|accurately|likely|directly|effectively)) \w+)"
