@@ -110,7 +110,7 @@ class Reading:
         return before.endswith(":") and bool(say.ANNOUNCES.search(before) or say.NO_ANSWER.search(before))
 
     def _is_called_answer(self, before: str) -> bool:
-        return bool(say.ANSWER.search(before)) and not say.LEAST.search(before)
+        return bool(before and say.ANSWER.search(before) and not say.LEAST.search(before))
 
     def _is_weak(self, mention: Mention) -> bool:
         before = self.around[mention][0]
@@ -123,6 +123,8 @@ class Reading:
 
     def _is_negated_before(self, mention: Mention) -> bool:
         before = self.around[mention][0]
+        if not before:
+            return False
         return bool(say.NEGATED_BEFORE.search(before, max(0, len(before) - 60)) or say.REPORTED.search(before))
 
     def _not_set_aside(self) -> list[Mention]:

@@ -90,7 +90,7 @@ def find_mentions(text: str, options: Sequence[str], lower: str | None = None) -
     starts, ends = {m.start: m for m in texts}, {m.end: m for m in texts}
     used: set[Mention] = set()
     out = []
-    for match in _first_and_last(_SMALL.finditer(text)):
+    for match in _first_and_last(_SMALL.finditer(text)) if "(" in text else []:
         letter, place = match[0][1].upper(), match.start()
         leads = _LEADS_TO_SMALL.search(lower[max(0, place - 30) : place])
         if leads and letter in LETTERS[: len(options)] and not _inside(texts, place):
