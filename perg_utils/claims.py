@@ -11,7 +11,7 @@ The rules, in the order in which they are tried:
     conclusion            the one option named in sentences such as "based on this, ..."
     first_sentence        the one option named in the first sentence
     item_verdict          a list of the options in which one is called correct
-    line_start            the only letter that starts a line
+    line_start            the first letter that starts a line, with its text, where the others are set aside
     only_letter_named, only_option_text   no other option is mentioned, save those set aside
 
 Several options in one claim ("A and C") are no answer, nor are contradictory claims of one kind, nor is what is left
@@ -79,10 +79,11 @@ class Reading:
         )
 
     def _only_one(self) -> Decision | None:
-        """The one option that is there at all, where it does not begin a list that breaks off."""
+        """The one option there is, but not a list's first item or the one that is left when the others are wrong."""
         starts = [m for m in self.starts if m.by_text and m in self.standing and m not in self.joined]
         found = _only(starts, "line_start") or self._only_letter() or self._only_text()
-        return found if found and found[0] not in self.announced else None
+        left_over = found is not None and (found[0] in self.announced or found[0] in self.starts[1:])
+        return None if left_over else found
 
     def _around(self, mention: Mention) -> tuple[str, str]:
         """What stands before the mention in its sentence (which a line break ends, save after a colon), and after."""
@@ -98,10 +99,8 @@ class Reading:
     def _is_stated(self, mention: Mention) -> bool:
         before = self.around[mention][0]
         named = self._quoted(mention).lstrip("*_([\"' ").startswith("answer")
-        alone = mention not in self.items or (
-            before.endswith(("is:", "be:")) and bool(say.HEADLINE.match(self.lower, mention.end))
-        )
-        stated = named or (alone and self._is_called_answer(before))
+        named_it = before.endswith(("is:", "be:")) and say.HEADLINE.match(self.lower, mention.end)
+        stated = named or ((mention not in self.items or named_it) and self._is_called_answer(before))
         return bool(stated) and mention not in self.denied
 
     def _is_announced(self, mention: Mention) -> bool:
@@ -123,9 +122,8 @@ class Reading:
 
     def _is_negated_before(self, mention: Mention) -> bool:
         before = self.around[mention][0]
-        if not before:
-            return False
-        return bool(say.NEGATED_BEFORE.search(before, max(0, len(before) - 60)) or say.REPORTED.search(before))
+        near = max(0, len(before) - 60)
+        return bool(before and (say.NEGATED_BEFORE.search(before, near) or say.REPORTED.search(before)))
 
     def _not_set_aside(self) -> list[Mention]:
         """The mentions that are not negated. What follows a list ("A and C are wrong") holds for all of it."""
@@ -198,8 +196,8 @@ class Reading:
 
     def _leading(self) -> Decision | None:
         first = self.mentions[0]
-        listed = self.enumerates and (first in self.items or not first.by_letter)
-        listed = listed and not say.HEADLINE.match(self.lower, first.end)
+        item = self.enumerates and (first in self.items or not first.by_letter)
+        listed = item and not say.HEADLINE.match(self.lower, first.end)
         leads = first.start <= 2 and first in self.standing and first not in self.joined
         return (first, "leading_option") if leads and not listed and not self._contrasted(first) else None
 

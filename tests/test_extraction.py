@@ -359,6 +359,7 @@ def test_rarer_forms_of_an_answer_are_read(response, options, letter):
         ("The others are not the best answer because:\n\n- salt (option B) melts.", GOODS),
         ("To answer this, let us look at each option and what speaks for it:\n\nA. iron is hard.", GOODS),
         ("We are asked whether they sell salt.", GOODS),
+        ("Let us see.\nA. iron is wrong.\nB. salt is wrong.\nD. amber would be a rare thing to sell.", GOODS),
         ("People believed that option C was correct.", GOODS),
         ("The answer could also be C.", GOODS),
         ("Here P(B) = 0.3 and C(10, 2) = 45, where [C] = 2.", GOODS),
