@@ -27,7 +27,7 @@ from .mentions import Mention
 from .option_texts import at_line_start
 
 Decision = tuple[Mention, str]
-#: How many characters before and after a mention, and of an item of a list, are read.
+#: Characters read before and after a mention, and of an item of a list.
 _BEFORE, _AFTER, _ITEM = 300, 90, 600
 #: So many characters after words that take a claim back another option may follow: claimed, or just named.
 _CORRECTS, _NEAR = 120, 30
@@ -104,8 +104,7 @@ class Reading:
         return bool(stated) and mention not in self.denied
 
     def _is_announced(self, mention: Mention) -> bool:
-        """Whether the mention begins a list that is announced as such: a list claims none of its items."""
-        before = self.around[mention][0]
+        before = self.around[mention][0]  # announced as a list, which claims none of its items
         return before.endswith(":") and bool(say.ANNOUNCES.search(before) or say.NO_ANSWER.search(before))
 
     def _is_called_answer(self, before: str) -> bool:
