@@ -5,7 +5,8 @@ A response that is nothing but a letter, one JSON object, or that ends in a LaTe
 names the rule that decided. A letter beyond the options is never returned. Where a letter and the text beside it
 disagree the letter wins, because the letter is what was asked for; `how` then is `letter_text_conflict`.
 
-Left out: a model for the responses on which the rules are silent. The rules are for English.
+Left out: a model for the responses on which the rules are silent. The rules are for English. They read words and
+never judge whether an answer is true, nor do they see the question: "the least likely is B" is no answer to them.
 """
 
 from __future__ import annotations
@@ -18,61 +19,70 @@ from dataclasses import dataclass
 import pandas as pd
 
 from .claims import Reading
+from .declines import read_decline, takes_back
 from .errors import DataError
-from .mentions import find_mentions
+from .mentions import find_mentions, lowered
 from .schema import LETTERS, ROW_ID, Status, conform
 
 _JSON_KEYS = ("answer", "final_answer", "correct_answer", "choice", "option", "letter", "selection", "response")
+_BARE = re.compile(r"\W{0,8}([A-Za-z])\W{0,8}")
 _BOXED = re.compile(r"\\boxed\s*\{\s*(?:\\(?:text|mathrm|textbf|mathbf)\s*\{)?\s*\(?([A-Z])(?![A-Za-z0-9])")
-_NONE = re.compile(
-    r"\bnone of (?:the|these|those)\b[^.\n]{0,60}?(?:options|choices|answers|above|are|is|correct)|"
-    r"\bno (?:option|choice|answer)s?\b[^.\n]{0,30}\b(?:is|are) (?:correct|right|accurate)|"
-    r"\b(?:is|are)(?: not|n't) (?:included |listed |present |provided |given )?(?:in|among) the "
-    r"(?:given |provided |listed )?(?:options|choices)|"
-    r"\bdoes not (?:match|correspond to|appear in)[^.\n]{0,40}\b(?:options|choices)"
-)
-_REFUSAL = re.compile(
-    r"\bi(?:'m| am) (?:\w+ )?(?:unable|not able|sorry)\b|\bi (?:can't|cannot|can not|won't|will not|must decline)\b|"
-    r"\bas an ai\b|\bi (?:do not|don't) (?:know|have (?:enough|the|access))\b|"
-    r"\b(?:unable|impossible) to (?:determine|answer)\b"
-)
+#: Rules of explicit answers.
+_STATED = frozenset({"bare_letter", "boxed", "leading_option", "answer_statement", "letter_at_end"})
 
 
 @dataclass(frozen=True, slots=True)
 class Extraction:
-    """A letter and the rule that found it, or no letter and the status that says why: unparsable or refused."""
+    """A letter and the rule that found it, or no letter and the status that says why: unparsable or refused.
+
+    `evidence` is where the rule read it: the first and the last place (exclusive) in the stripped response, or None
+    where the response as a whole decides. `layer` names the reader.
+    """
 
     letter: str | None
     how: str
     status: Status
+    evidence: tuple[int, int] | None = None
+    layer: str = "rules"
+
+    @property
+    def sure(self) -> bool:
+        """Whether the response states its answer; other rules conclude it from what is said of the options.
+
+        By `data/extraction_gold.csv` the former are right in 99.7 % of all responses, the latter in 95 %.
+        """
+        return self.how.removeprefix("json:") in _STATED
 
 
 def extract_answer(response: str, options: Sequence[str]) -> Extraction:
-    """Return the option that `response` chose, e.g. `Extraction("B", "answer_statement", Status.OK)`.
+    """Return the option that `response` chose, e.g. `Extraction("B", "answer_statement", Status.OK, (14, 15))`.
 
     `options` are in the order in which they were lettered. Never guesses: where no rule speaks, or the response
     names several options, the letter is None and the status `unparsable`, or `refused` where the model declined.
     """
     text = response.strip()
-    whole = re.fullmatch(r"\W{0,8}([A-Za-z])\W{0,8}", text)
+    whole = _BARE.fullmatch(text)
     if whole:
         return _checked(whole[1].upper(), "bare_letter", options)
     inner = _json_answer(text)
     if inner is not None:
         found = extract_answer(inner, options)
         return Extraction(found.letter, f"json:{found.how}", found.status)
-    boxed = _BOXED.findall(text)
+    boxed = _BOXED.findall(text) if "\\boxed" in text else []
     if boxed:
         return _checked(boxed[-1], "boxed", options)
-    lower = text.lower() if len(text.lower()) == len(text) else text
-    mentions = find_mentions(text, options)
+    lower = lowered(text)
+    mentions = find_mentions(text, options, lower)
     decided = Reading(text, lower, mentions).decide() if mentions else None
-    declined = _declined(lower)
-    if decided is not None and not (declined and decided[1].startswith("only_")):
+    if decided is not None and takes_back(lower, decided[0].end, decided[1] in _STATED):
+        return _silent("none_of_the_options")
+    declined = read_decline(lower, options) if decided is None or decided[1].startswith("only_") else None
+    if decided is not None and not declined:
         mention, how = decided
-        return Extraction(mention.letter, "letter_text_conflict" if mention.conflict else how, Status.OK)
+        how = "letter_text_conflict" if mention.conflict else how
+        return Extraction(mention.letter, how, Status.OK, (mention.start, mention.end))
     several = len({m.letter for m in mentions}) > 1
-    return declined or Extraction(None, "several_options" if several else "no_option", Status.UNPARSABLE)
+    return Extraction(*declined) if declined else _silent("several_options" if several else "no_option")
 
 
 def extract(responses: pd.DataFrame, examples: pd.DataFrame) -> pd.DataFrame:
@@ -102,11 +112,17 @@ def extract(responses: pd.DataFrame, examples: pd.DataFrame) -> pd.DataFrame:
 def _checked(letter: str, how: str, options: Sequence[str]) -> Extraction:
     if letter in LETTERS[: len(options)]:
         return Extraction(letter, how, Status.OK)
-    return Extraction(None, "letter_beyond_options", Status.UNPARSABLE)
+    return _silent("letter_beyond_options")
+
+
+def _silent(how: str) -> Extraction:
+    return Extraction(None, how, Status.UNPARSABLE)
 
 
 def _json_answer(text: str) -> str | None:
     """The answer field of a response that is one JSON object, else None."""
+    if not text.startswith(("{", "```")):
+        return None
     body = text.removeprefix("```json").removeprefix("```").removesuffix("```").strip()
     if not (body.startswith("{") and body.endswith("}")):
         return None
@@ -116,11 +132,3 @@ def _json_answer(text: str) -> str | None:
         return None
     values = {str(key).lower(): value for key, value in fields.items()}
     return next((str(values[key]) for key in _JSON_KEYS if isinstance(values.get(key), str | int)), None)
-
-
-def _declined(lower: str) -> Extraction | None:
-    if _NONE.search(lower):
-        return Extraction(None, "none_of_the_options", Status.UNPARSABLE)
-    if _REFUSAL.search(lower):
-        return Extraction(None, "refusal", Status.REFUSED)
-    return None

@@ -1,0 +1,100 @@
+"""How the rules read the released responses: agreement, coverage and speed, beside a crude reader in the same run.
+
+`python tests/bench/extraction.py [FOLDER]` wants the released files (default: ../shared/real/published_sample) and
+takes about a minute. Agreement is with the original extractor's valid letters, which are no truth; the last tables are
+about labels that people agreed on. The half of the questions that the rules were not developed on is shown apart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from perg_utils.extraction import extract_answer
+from perg_utils.extraction_gold import load_gold, released, with_responses
+from perg_utils.extraction_scores import by_difficulty, estimates, kappa
+
+SAMPLE = Path(__file__).parents[3] / "shared/real/published_sample"
+_STATED = re.compile(r"(?:answer|option|choice)(?: is|:)?\s*\W{0,3}([A-Z])\b")
+_BEGINS = re.compile(r"\W{0,3}([A-Z])[.):]")
+
+
+def crude(response: str, options: Sequence[str]) -> str | None:
+    """The baseline: a letter at the start, else the last one after answer, option or choice, else a unique text."""
+    found = [m[1] for m in (_BEGINS.match(response.strip()),) if m] or _STATED.findall(response)[-1:]
+    texts = [chr(65 + i) for i, option in enumerate(options) if option.strip(" .").lower() in response.lower()]
+    letter = found[0] if found else texts[0] if len(texts) == 1 else None
+    return letter if letter is not None and ord(letter) - 65 < len(options) else None
+
+
+def rules(response: str, options: Sequence[str]) -> str | None:
+    """The rules' letter."""
+    return extract_answer(response, options).letter
+
+
+def agreement(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """Coverage and agreement, in percent, over the responses with a valid original letter."""
+    valid = rows[rows["original"].notna()]
+    columns = {"n": valid["original"].notna()}
+    for reader in ("crude", "rules"):
+        spoke = valid[reader].notna()
+        columns[f"{reader} speaks"] = 100 * spoke
+        columns[f"{reader} agrees"] = (100.0 * (valid[reader] == valid["original"])).where(spoke)
+    table = pd.DataFrame(columns).groupby([valid[name] for name in by])
+    return table.mean().assign(n=table["n"].sum()).round(2)
+
+
+def speeds(rows: pd.DataFrame, rounds: int = 5) -> dict[str, float]:
+    """Responses a CPU second of either reader, the median of alternating rounds over the same 4,000 responses."""
+    some = rows.sample(min(4000, len(rows)), random_state=0)
+    pairs = list(zip(some["response"], some["options"], strict=True))
+    found: dict[str, list[float]] = {"crude": [], "rules": []}
+    for _ in range(rounds):
+        for name, read in (("crude", crude), ("rules", rules)):
+            start = time.process_time()
+            for response, options in pairs:
+                read(response, options)
+            found[name].append(len(pairs) / (time.process_time() - start))
+    return {name: statistics.median(values) for name, values in found.items()}
+
+
+def main(folder: Path) -> None:
+    """Print every table."""
+    rows = released(folder)
+    read = [extract_answer(r, o) for r, o in zip(rows["response"], rows["options"], strict=True)]
+    rows["rules"], rows["how"] = [e.letter for e in read], [e.how for e in read]
+    rows["crude"] = [crude(r, o) for r, o in zip(rows["response"], rows["options"], strict=True)]
+    gold = load_gold()
+    labelled = rows.merge(gold[["file", "row", "profile"]])["question"]
+    odd = rows["question"].map(lambda q: int(hashlib.md5(q.encode(), usedforsecurity=False).hexdigest(), 16) % 2 == 1)
+    rows["half"] = (odd | rows["question"].isin(labelled)).map({True: "held out", False: "developed on"})
+    print(agreement(rows.assign(all="all"), ["all"]).to_string(), "\n")
+    for by in (["half"], ["source"], ["model", "method"], ["how"]):
+        print(agreement(rows, by).to_string(), "\n")
+    invalid = rows[rows["original"].isna()]
+    print(f"{len(invalid):,} have no valid original letter; the rules speak on {invalid['rules'].notna().mean():.1%}\n")
+    print("responses a CPU second:", {name: round(value) for name, value in speeds(rows).items()}, "\n")
+
+    truth = with_responses(gold, rows)
+    readers = ["original", "crude", "rules"]
+    print(f"{len(truth)} labelled; two readers agree on {(gold['label_a'] == gold['label_b']).mean():.1%}, "
+          f"kappa {kappa(gold['label_a'], gold['label_b']):.3f}")  # fmt: skip
+    print(estimates(truth, readers).round(2).to_string(index=False), "\n")
+    print(by_difficulty(truth, readers).round(1).to_string(index=False), "\n")
+    valid = truth[truth["original"].notna()]
+    named = valid["truth"].notna()
+    same = named & (valid["truth"] == valid["original"])
+    weight = valid["weight"]
+    print(f"of responses with a valid original letter {weight[named].sum() / weight.sum():.1%} name an option at all; "
+          f"a reader without error would agree on {weight[same].sum() / weight[named].sum():.2%} of those")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else SAMPLE)
