@@ -249,8 +249,8 @@ def test_planning_writes_nothing_and_estimates_by_its_rule(engine, tmp_path):
     assert planned.prompt_tokens == characters // 4
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in PROFILES.glob("*.yaml")))
-def test_every_profile_validates_and_plans_without_network(engine, name):
+@pytest.mark.parametrize("name", sorted({path.stem for path in PROFILES.glob("*.yaml")} - {"published"}))
+def test_every_profile_that_asks_a_model_plans_without_network(engine, name):
     profile = load_profile(name, ["data.limit=5"])
     planned = inference.plans(profile)
     assert [p.model for p in planned] == [m.name for m in profile.models]

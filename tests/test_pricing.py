@@ -1,3 +1,5 @@
+from typing import ClassVar
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -80,6 +82,29 @@ def test_what_earlier_runs_have_cost_counts_towards_the_limit_but_not_as_spent_n
     assert (meter.earlier, meter.spent) == (pytest.approx(0.75), 0)
     assert not meter.reserve(meter.bound(request))
     assert "has cost 0.7500 USD" in str(meter.exhausted(3)) and "3 requests are left" in str(meter.exhausted(3))
+
+
+def test_what_a_run_has_spent_itself_counts_once_however_often_the_journal_is_read(tmp_path):
+    reply = Reply("x", Status.OK, prompt_tokens=1_000_000, completion_tokens=1_000_000)
+    meter = Meter(config(max_cost_usd=3))
+
+    class Metered:
+        identity: ClassVar = {"model": "gpt-4o-mini"}
+
+        def generate(self, requests):
+            for position, _ in enumerate(requests):
+                meter.settle(0, reply)
+                yield position, reply
+
+    with Journal(tmp_path / "j") as journal:
+        for text in "abc":  # as each method of a study does
+            meter.carry(journal)
+            journal.ask(Metered(), [Request((("user", text),), Decoding(10))])
+        meter.carry(journal)
+        assert (meter.earlier, meter.spent) == (pytest.approx(0), pytest.approx(2.25))
+        again = Meter(config(max_cost_usd=3))
+        again.carry(journal)
+        assert (again.earlier, again.spent) == (pytest.approx(2.25), 0)
 
 
 def test_the_note_is_short_and_without_dollars_where_there_is_no_price():

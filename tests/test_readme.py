@@ -33,7 +33,7 @@ def test_the_yaml_of_the_readme_is_a_valid_list_of_models(tmp_path):
     demo = (PROFILES / "demo.yaml").read_text(encoding="utf-8")
     own = demo[: demo.index("models:")] + models + demo[demo.index("judge:") :]
     (tmp_path / "my.yaml").write_text(own, encoding="utf-8")
-    assert [m.engine for m in load_profile(tmp_path / "my.yaml").models] == ["transformers", "api"]
+    assert [m.engine for m in load_profile(tmp_path / "my.yaml").models] == ["transformers", "api", "api"]
 
 
 def test_the_quoted_breakage_is_that_of_the_committed_tables():

@@ -47,7 +47,10 @@ def find_key(config: ModelConfig) -> str:
     from dotenv import dotenv_values  # noqa: PLC0415 - only where keys are needed
 
     name, remote = config.api_key_env, [url for url in urls(config) if not is_loopback(url)]
-    key = os.environ.get(name) or dotenv_values(ROOT / ".env").get(name)
+    # A file's last line break is no part of a key, and a server that repeats the key does so without it.
+    key = (os.environ.get(name) or dotenv_values(ROOT / ".env").get(name) or "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise EngineError(f"the key in {name} holds a line break or another character that no key has; copy it again")
     if not key and remote:
         raise EngineError(
             f"'{config.name}' needs a key for {remote[0]}: set the environment variable {name}, or put "

@@ -94,10 +94,16 @@ class Meter:
             )
 
     def carry(self, journal: Journal) -> None:
-        """Count towards the limit what the journal's replies of this model have cost, at today's prices."""
+        """Count towards the limit what the journal's replies of this model have cost, at today's prices.
+
+        May be called again at any time: what this meter has seen itself is not counted twice.
+        """
         sums = "coalesce(sum(prompt_tokens), 0), coalesce(sum(completion_tokens), 0)"
         found = journal.execute(f"SELECT {sums} FROM replies WHERE model = ?", [self.config.model])
-        self.earlier = self.price.of(*found[0]) if self.price and found else 0.0
+        if self.price and found:
+            # Never less than before: not all that was seen is in the journal (content that came empty at first).
+            seen = self.price.of(self.prompt_tokens, self.completion_tokens)
+            self.earlier = max(self.earlier, self.price.of(*found[0]) - seen)
 
     def bound(self, request: Request) -> float:
         """Return the most that one attempt at a request can cost: no token is shorter than a byte."""
