@@ -134,19 +134,23 @@ def _journal(arguments: argparse.Namespace) -> None:
     choice = journal_tools.Choice(
         *map(tuple, (arguments.model, arguments.status, arguments.finish_reason, arguments.key))
     )
+    if arguments.action != "export" and arguments.file is not None:
+        raise PergError(f"only export takes a file, got '{arguments.file}'; another run's journal: --profile, --out")
+    if arguments.action == "drop":
+        choice.must_choose()
     if arguments.action == "export":
         if arguments.file is None:
             raise PergError("say where the replies go: journal export FILE.parquet (or .jsonl)")
         total = journal_tools.export(workspace.journal, arguments.file, choice)
         print(f"{total:,} replies: {arguments.file}")
-    elif arguments.action == "drop" and arguments.yes:
+    elif arguments.action == "drop" and arguments.yes and workspace.journal.is_file():
         with locked(workspace.run):  # a run that goes on meanwhile would not ask them again
             total = journal_tools.drop(workspace.journal, choice)
             State(workspace.run / "state.json").redo(["03", "05"])
         print(f"{total:,} replies dropped; to ask them again: {command.resume()}")
     else:
         print(journal_tools.describe(workspace.journal, cost_of(asked), choice))
-        if arguments.action == "drop":
+        if arguments.action == "drop" and journal_tools.counts(workspace.journal, choice):
             print("to drop these, so that the next run asks them again, add --yes")
 
 

@@ -92,13 +92,16 @@ def plan(profile: Profile, model_name: str, workspace: Workspace | None = None) 
 
 
 def plans(profile: Profile, workspace: Workspace | None = None, models: Sequence[str] | None = None) -> list[Plan]:
-    """Return the plan of each model (default: all, in the profile's order).
+    """Return the plan of each model (default: all, in the profile's order; none for a published release).
 
     A request that an earlier model of the list makes too (the same weights under another name) counts there only.
     Models that differ only in name share one computation until they have been begun.
     """
     from .engines.open import open_engine  # noqa: PLC0415 - engines know of torch and aiohttp
 
+    names = models or [model.name for model in profile.models]
+    if not names:  # the responses of a release are asked of nobody
+        return []
     examples, nominal = _known_examples(profile, workspace)
     examples = shards.take(examples, profile.shard)
     material = Material(examples, preferences.load_bank(), load_prompts(profile.prompts))
@@ -106,7 +109,7 @@ def plans(profile: Profile, workspace: Workspace | None = None, models: Sequence
     alike: dict[str, _Planner] = {}
     out = []
     with Journal(workspace.journal if workspace else Path("no-journal"), read_only=True) as journal:
-        for name in models or [model.name for model in profile.models]:
+        for name in names:
             model, aligner = pair(profile, name)
             identities = [dict(open_engine(side, fetch=False).identity) for side in (model, aligner)]
             begun = journal.path.is_file() and _begun(profile, model, identities[0], journal, material)

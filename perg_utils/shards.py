@@ -18,6 +18,12 @@ from .profile import Profile
 from .state import Fingerprints
 from .workspace import Workspace, digest, write_text
 
+#: Settings of a model that say where and how fast it answers, and nothing of what: they are in no reply's key.
+_BY_MACHINE = {
+    *("base_url", "api_key_env", "concurrency", "timeout", "batch", "max_cost_usd"),
+    *("device_map", "batch_size", "batching"),
+}
+
 
 def take(examples: pd.DataFrame, shard: str | None) -> pd.DataFrame:
     """Return the shard's rows of 'examples', e.g. of 2/3 those at 1, 4, 7, ...; all rows without a shard."""
@@ -37,8 +43,11 @@ def seal(profile: Profile, model: str, workspace: Workspace, engines: Sequence[M
 
 
 def made_with(profile: Profile, engines: Sequence[Mapping[str, str]]) -> dict[str, Any]:
-    """Return hashes of the settings (but for the shard) and of the code, and the engines: equal where shards fit."""
-    whole = profile.model_dump(mode="json", exclude={"shard", "name"})
+    """Return hashes of the settings (but for the shard) and of the code, and the engines: equal where shards fit.
+
+    Where and how fast a model answers may differ: each machine may have a server of its own.
+    """
+    whole = profile.model_dump(mode="json", exclude={"shard": True, "name": True, "models": {"__all__": _BY_MACHINE}})
     return {"settings": digest(whole), "code": Fingerprints(profile).common(), "engines": [dict(e) for e in engines]}
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from perg_utils.engines import endpoints, retries
+from perg_utils.engines import endpoints, health, retries
 from perg_utils.engines.api_engine import ApiEngine
 from perg_utils.engines.base import Decoding, EngineError, Request
 from perg_utils.engines.completions import body as body_of
@@ -399,7 +399,7 @@ def test_the_key_is_never_written_anywhere(serve, tmp_path, capfd):
 
 
 def test_a_dead_server_ends_the_run_soon_with_everything_kept(serve, tmp_path, monkeypatch):
-    monkeypatch.setattr(retries, "ERRORS", 2)
+    monkeypatch.setattr(health, "DEAD_SECONDS", 1.0)
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
@@ -427,6 +427,18 @@ def test_a_missing_key_is_an_error_that_names_the_variable(monkeypatch, tmp_path
     assert engine.identity["model"] == "m", "planning needs no key"
     with pytest.raises(EngineError, match="TEST_KEY"):
         ask(engine, "a")
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_a_key_with_a_line_break_is_cut_or_refused_and_never_shown(serve, monkeypatch, batch):
+    monkeypatch.setenv("TEST_KEY", f" {KEY}\n")
+    server = serve(echo)
+    ask(engine_for(server.url), "a")
+    assert server.keys == [f"Bearer {KEY}"]
+    monkeypatch.setenv("TEST_KEY", f"{KEY}\nX-Other: 1")
+    with pytest.raises(EngineError, match="TEST_KEY holds a line break") as caught:
+        ask(engine_for(server.url, batch=batch), "a")
+    assert KEY not in str(caught.value)
 
 
 def test_the_key_may_stand_in_a_dotenv_file_but_the_environment_wins(serve, monkeypatch, tmp_path):

@@ -184,6 +184,22 @@ def test_batches_cost_half_and_stop_at_the_limit(tmp_path, monkeypatch):
         assert [r.text for r in journal.ask(engine(url), asked)] == rights(asked)
 
 
+def test_a_batch_that_an_earlier_run_sent_counts_towards_the_limit_while_it_is_under_way(tmp_path, monkeypatch):
+    path = tmp_path / "prices.csv"
+    path.write_text("model,prompt_usd,completion_usd,batch_share,as_of,source\nm,100,1000,0.5,2026-01-01,invented\n")
+    monkeypatch.setattr(pricing, "PRICES", path)
+    with running(batch_seconds=1.5) as url:
+        with monkeypatch.context() as killed:
+            killed.setattr(batch_api.time, "sleep", lambda _: exec("raise KeyboardInterrupt"))
+            with pytest.raises(KeyboardInterrupt):
+                list(engine(url, max_cost_usd=0.5).generate(requests(100)))
+        assert stats(url)["batches"] == 1
+        with pytest.raises(EngineError, match=r"max_cost_usd 0\.5"):
+            list(engine(url, max_cost_usd=0.5).generate(requests(100)))
+        counts = stats(url)
+        assert 0.45 < (50 * counts["prompt_tokens"] + 500 * counts["completion_tokens"]) / 1e6 <= 0.5
+
+
 def test_several_servers_and_batches_do_not_go_together():
     urls = "[http://localhost:1/v1, http://localhost:2/v1]"
     with pytest.raises(ProfileError, match="batch"):

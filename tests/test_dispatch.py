@@ -147,6 +147,21 @@ def test_a_server_that_only_says_too_many_requests_ends_the_run_after_a_while(mo
         assert stats(url)["sent"] < 200, "and is not hammered meanwhile"
 
 
+def test_with_few_connections_too_a_dead_server_is_known_as_such_soon_and_no_row_is_given_up(monkeypatch):
+    monkeypatch.setattr(health, "DEAD_SECONDS", 1.0)
+    monkeypatch.setattr(retries, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(retries, "LONGEST_WAIT", 0.1)
+    with running(faults={"500": 1.0}) as url:
+        found, start = [], time.monotonic()
+        with running() as first:
+            asking = engine(first, concurrency=1)
+            assert len(list(asking.generate(requests(10)))) == 10
+        with pytest.raises(EngineError, match="see that the server is up"):
+            found += engine(url, concurrency=1).generate(requests(200))
+        assert (found, time.monotonic() - start < 10) == ([], True)
+        assert stats(url)["prompts"] >= health.DEAD_AFTER, "not the same few again and again"
+
+
 def test_a_server_that_comes_back_is_used_again(monkeypatch, tmp_path):
     """Started again on the same port while the engine keeps asking."""
     import socket

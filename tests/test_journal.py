@@ -519,8 +519,12 @@ def test_the_journal_command_counts_exports_and_drops(filled, tmp_path):
     done = perg("journal", "drop", "--status", "api_error", "--yes", *out)
     assert done.stdout.startswith("1 replies dropped; to ask them again: ./run_all.sh --out"), done.stderr
     assert list(json.loads((home / "state.json").read_text())) == ["01_curate_data"], "inference is to run again"
-    nothing = perg("journal", "drop", "--yes", *out)
-    assert (nothing.returncode, nothing.stderr.count("\n")) == (2, 1)
+    assert "add --yes" not in perg("journal", "drop", "--status", "api_error", *out).stdout, "there are none any more"
+    for wrong in (["drop", "--yes"], ["drop"], ["show", "r.jsonl"]):
+        nothing = perg("journal", *wrong, *out)
+        assert (nothing.returncode, nothing.stderr.count("\n")) == (2, 1)
+    assert "no journal yet" in perg("journal", "drop", "--status", "empty", "--yes", "--out", tmp_path / "new").stdout
+    assert not (tmp_path / "new").exists()
 
 
 def test_the_benchmark_runs():

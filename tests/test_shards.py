@@ -151,8 +151,16 @@ def test_other_settings_than_the_shards_had_are_refused(machines, tmp_path):
         merge(command(tmp_path / "joined", "decoding.max_new_tokens=7"), machines)
     with pytest.raises(ShardError, match="leave out --set shard"):
         merge(command(tmp_path / "joined", "shard=1/2"), machines)
-    with pytest.raises(ShardError, match=r"not|no single set"):
+    with pytest.raises(ShardError, match=r"no single set of shards of 'demo' below .*/empty, but none at all"):
         merge(command(tmp_path / "joined"), [tmp_path / "empty"])
+
+
+def test_each_machine_may_have_its_own_server_and_pace(tmp_path):
+    whole = shards.made_with(load_profile("demo", SETTINGS), [])
+    for own in ("models.0.base_url=http://gpu7:8000/v1", "models.1.concurrency=64", "models.0.batch_size=3"):
+        assert shards.made_with(load_profile("demo", [*SETTINGS, own, "shard=1/2"]), []) == whole
+    for other in ("models.0.revision=abc", "models.0.thinking=true", "decoding.seed=1", "data.limit=8"):
+        assert shards.made_with(load_profile("demo", [*SETTINGS, other]), []) != whole
 
 
 def test_the_merge_command_says_what_it_joined_and_how_to_go_on(machines, tmp_path):

@@ -36,14 +36,15 @@ class ApiEngine:
             "extra_body": json.dumps(config.extra_body, sort_keys=True),
         }
         self.usage = Meter(config)  # tokens and cost so far
-        self._folds = False
+        self._folds = self._warned = False
 
     def check(self) -> str:
-        """Return the key; raises `EngineError` for a missing one, and warns where texts would travel unencrypted."""
+        """Return the key; raises `EngineError` for a missing one. Warns once where texts would travel unencrypted."""
         self.usage.check()
         for url in endpoints.urls(self.config):
-            if endpoints.is_plain(url):
+            if endpoints.is_plain(url) and not self._warned:
                 print(f"warning: {url} is not encrypted: key and texts can be read on the way", file=sys.stderr)
+        self._warned = True
         return endpoints.find_key(self.config)
 
     def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:

@@ -69,6 +69,9 @@ class BatchRun:
             if batch["status"] in _UNDER_WAY:
                 lines = self.client.lines(batch["input_file_id"])
                 self.running[batch["id"]] = {line["custom_id"] for line in lines} & set(self.open)
+                for name in self.running[batch["id"]]:
+                    self.bounds[name] = self.meter.bound(self.requests[name])
+                    self.meter.reserve(self.bounds[name], sent=True)
             else:
                 yield from self._collect(batch, earlier=True)
         start = time.monotonic()

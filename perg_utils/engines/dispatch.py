@@ -142,9 +142,14 @@ class Dispatch:
         return best if best.room(now) > 0 else None
 
     def _next(self, now: float) -> int | None:
-        if self._later and self._later[0][0] <= now:
-            return heapq.heappop(self._later)[1]
-        return next(self._fresh, None)
+        """The request to be sent next: one to be tried again, or a new one; None while there is neither."""
+        due = bool(self._later) and self._later[0][0] <= now
+        # Probing a dead server with the same few would use up their attempts, and tell less.
+        if not due or all(endpoint.is_probed for endpoint in self._endpoints):
+            fresh = next(self._fresh, None)
+            if fresh is not None or not due:
+                return fresh
+        return heapq.heappop(self._later)[1]
 
     def _finish(self) -> None:
         if self._open == 0 or (self._drain_until is not None and not self._flights):

@@ -92,11 +92,16 @@ class Endpoint:
         self._seen = self._too_many = 0  # in this window
         self._changed = 0.0
 
+    @property
+    def is_probed(self) -> bool:
+        """Whether the server has failed so often that only single requests are sent, to see whether it answers."""
+        return self._failures >= BREAK_AFTER
+
     def room(self, now: float) -> float:
         """Return the free share of the limit; zero or less while nothing more may be sent."""
         if now < self._paused_until:
             return 0.0
-        limit = 1 if self._failures >= BREAK_AFTER else int(self.limit)
+        limit = 1 if self.is_probed else int(self.limit)
         return (limit - self.in_flight) / limit
 
     def answered(self, now: float) -> None:
@@ -119,7 +124,7 @@ class Endpoint:
         """Note a failure: no connection, no answer in time, or a server error."""
         self._failures += 1
         self.failing_since = now if self.failing_since is None else self.failing_since
-        if self._failures >= BREAK_AFTER and now >= self._paused_until:
+        if self.is_probed and now >= self._paused_until:
             self._trips += 1
             self.limit = max(1.0, self.limit / 2)
             self._paused_until = now + min(8.0, backoff(self._trips))

@@ -66,7 +66,7 @@ class Health:
         return faulty(self._where(), self.config, reason)
 
     def _dead(self) -> EngineError:
-        return self._ended(f"did not answer {len(self._failing)} requests, each tried again and again")
+        return self._ended(f"did not answer any of the last {len(self._failing)} requests")
 
     def _ended(self, what: str) -> EngineError:
         return EngineError(

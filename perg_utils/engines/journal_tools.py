@@ -46,6 +46,11 @@ class Choice:
     finish_reasons: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
 
+    def must_choose(self) -> None:
+        """Raise `PergError` where nothing was chosen, so that all rows are meant."""
+        if self == Choice():
+            raise PergError("say which replies to drop: --model, --status, --finish-reason or --key")
+
     def where(self) -> tuple[str, list[str]]:
         """Return an SQL condition and its values, e.g. `("status IN (?)", ["empty"])`.
 
@@ -106,7 +111,9 @@ def describe(path: Path, cost: Cost | None = None, choice: Choice | None = None)
         "  ".join(c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True)))
         for line in [head, *lines]
     ]
-    return "\n".join([f"{path}: {path.stat().st_size / 1e6:,.1f} MB", *(row.rstrip() for row in rows)])
+    log = path.with_name(f"{path.name}-wal")  # replies that are not in the file yet
+    size = sum(part.stat().st_size for part in (path, log) if part.is_file())
+    return "\n".join([f"{path}: {size / 1e6:,.1f} MB", *(row.rstrip() for row in rows)])
 
 
 def export(path: Path, out: Path, choice: Choice | None = None) -> int:
@@ -137,8 +144,7 @@ def drop(path: Path, choice: Choice) -> int:
     The file keeps its size; new replies use the room. Raises `PergError` where nothing was chosen: to ask everything
     again, move the file away.
     """
-    if choice == Choice():
-        raise PergError("say which replies to drop, by model, status, finish reason or key")
+    choice.must_choose()
     _must_exist(path)
     where, values = choice.where()
     with Journal(path) as journal:

@@ -112,10 +112,13 @@ class Meter:
         prompt = sum(len(content.encode()) + _MESSAGE_TOKENS for _, content in request.messages)
         return self.price.of(prompt + _MESSAGE_TOKENS, request.decoding.max_new_tokens)
 
-    def reserve(self, bound: float) -> bool:
-        """Set `bound` dollars aside for a request about to be sent; false, and nothing done, where that is too much."""
+    def reserve(self, bound: float, *, sent: bool = False) -> bool:
+        """Set `bound` dollars aside for a request about to be sent; false, and nothing done, where that is too much.
+
+        One that was `sent` by an earlier run and is not answered yet will cost whatever the limit says.
+        """
         most = self.config.max_cost_usd
-        if most is not None and self.earlier + self.spent + self._reserved + bound > most:
+        if not sent and most is not None and self.earlier + self.spent + self._reserved + bound > most:
             return False
         self._reserved += bound
         return True
