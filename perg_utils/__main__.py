@@ -21,7 +21,7 @@ from .profile import ROOT, load_profile, profile_path
 from .state import State, locked
 from .workspace import Workspace
 
-_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOTDIR, errno.EEXIST}
 
 
 def parser() -> argparse.ArgumentParser:

@@ -7,6 +7,7 @@ about. Left out: an explanation of anything found.
 from __future__ import annotations
 
 from itertools import chain
+from typing import Any
 
 import pandas as pd
 
@@ -17,12 +18,16 @@ from .profile import Profile
 from .schema import ALL_SOURCES, Method, Metric, Setting
 from .statistics import Arm, against_method, against_setting, compare, net_change, stand_ins
 
+#: Below this count a value is told with it.
+FEW = 60
 #: What a run on the paper's printed figures cannot show, and the cure.
 NEEDS_FILES = (
-    "Intervals, counts, breakage by category (radar), sampled against all preferences (violin), the check of each "
-    "printed figure, the audit and the response browser need the released per-example files. "
+    "Intervals, counts, breakage by category (radar), the check of each printed figure, the audit and the response "
+    "browser need the released per-example files. "
     "With a network, ./run_all.sh --profile published downloads them (verified, resumable); "
-    "--set published_dir=PATH takes a clone of the release, or some of its files."
+    "--set published_dir=PATH takes a clone of the release, or some of its files. "
+    "Sampled against all preferences (violin) needs the files in the wide layout, which earlier commits of the release "
+    "hold: they are not among the downloaded ones and come with published_dir only."
 )
 
 
@@ -235,14 +240,20 @@ def _span(found: pd.DataFrame, column: str, form: str) -> str:
     return ends[0] if len(ordered) == 1 else " to ".join(ends)
 
 
+def _who(model: str, n: Any) -> str:
+    """The model, with its count where that is small."""
+    return model if pd.isna(n) or n >= FEW else f"{model}, {n} questions"
+
+
 def _range(rows: pd.DataFrame, metric: Metric, sentence: str) -> str:
     """`sentence` with "4.1 % [2.0, 7.3] (L) to 9.9 % [...] (S)" put in; empty where there is no value."""
     own = rows[(rows["metric"] == metric) & rows["value"].notna()].sort_values("value", kind="stable")
     if own.empty:
         return ""
     shown = own.iloc[[0, -1]]
+    columns = (shown[name].tolist() for name in ("value", "low", "high", "n", "model"))
     ends = [
-        f"{value:.1f} %{'' if pd.isna(low) else f' [{low:.1f}, {high:.1f}]'} ({model})"
-        for value, low, high, model in zip(shown["value"], shown["low"], shown["high"], shown["model"], strict=True)
+        f"{value:.1f} %{'' if pd.isna(low) else f' [{low:.1f}, {high:.1f}]'} ({_who(model, n)})"
+        for value, low, high, n, model in zip(*columns, strict=True)
     ]
     return sentence.format(ends[0] if len(own) == 1 else " to ".join(ends))

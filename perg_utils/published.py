@@ -57,7 +57,8 @@ class Imported:
         lines += [f"{len(self.unread):,} rows of files could not be placed"]
         lines += [f"  {n:,} x {reason}" for reason, n in self.unread["reason"].value_counts().head(10).items()]
         broken = self.files[~self.files["status"].isin(["read", "missing"])]
-        lines += [f"error: {f}: {s}: {p}" for f, s, p in broken[["file", "status", "problem"]].to_numpy()]
+        named = broken[["file", "status", "problem"]].to_numpy()
+        lines += [f"error: {f}: {s}: {p.removeprefix(f'{f}: ')}" for f, s, p in named]
         return "\n".join(lines)
 
 

@@ -43,7 +43,7 @@ class Item(NamedTuple):
 
 
 def possible_starts(file: PublishedFile | None, layout: Layout, count: int, chunk_size: int) -> list[int]:
-    """Return where a file of `count` rows may begin, most likely first; `chunk_size` is that of its largest sibling."""
+    """Return where a file of `count` rows may begin, most likely first; `chunk_size` is that of most siblings."""
     source = file.source if file is not None and layout is Layout.WIDE else None
     first, total = (0, TOTAL) if source is None else (FIRST[source], EXPECTED[source])
     chunk = None if file is None else file.chunk

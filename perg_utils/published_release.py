@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from pathlib import Path
+from statistics import multimode
 
 import pandas as pd
 
@@ -125,13 +126,16 @@ class Release:
         return self.catalogue.place(rows, starts, trusted=chunk_of_source)
 
     def _chunk_sizes(self) -> dict[tuple[str, str], int]:
-        """Rows of the largest of the chunks that belong together: all but the last have as many."""
-        sizes: dict[tuple[str, str], int] = defaultdict(int)
+        """Rows of most of the chunks that belong together: all but the last have as many.
+
+        Not of the largest: a stray line in one file would move every row of its siblings. Of a tie the larger.
+        """
+        counts: dict[tuple[str, str], list[int]] = defaultdict(list)
         for file in self._files:
             rows = self._questions(file) if file.chunk is not None else None
             if rows is not None:
-                sizes[_siblings(file)] = max(sizes[_siblings(file)], len(rows.frame))
-        return sizes
+                counts[_siblings(file)].append(len(rows.frame))
+        return defaultdict(int, {siblings: max(multimode(sizes)) for siblings, sizes in counts.items()})
 
     def _seed(self) -> None:
         """Make as many places known as can be: by the dataset, by chunks of one source, by what claims an order."""

@@ -20,6 +20,7 @@ from .errors import DataError
 from .findings import asked, caveats, findings
 from .metrics import redrawn
 from .profile import Profile
+from .published_files import COMMIT, REPOSITORY
 from .schema import ROW_ID, Setting, Status
 from .table_forms import Table, as_html
 from .workspace import Workspace, write_text
@@ -36,6 +37,10 @@ SCRIPTS = [
 STYLES = [VENDOR / "slick.grid.css", TEMPLATES / "report.css"]
 TABLES = ("examples", "preferences", "responses", "answers", "judgements", "scores")
 
+NO_AUDIT = (
+    "The audit reads released files, and none is at hand; what was found, above, says how to get them. What the "
+    "printed figures say by themselves stands under Reproduction."
+)
 NOTHING = "There are no responses on this machine to show here; what was found, above, says how to get them."
 
 
@@ -61,15 +66,16 @@ def write(workspace: Workspace, profile: Profile, manifest: dict[str, Any]) -> P
         parts=parts,
         notes=tables.notes(metrics, profile),
         asked=asked(metrics, scores, profile),
-        findings=findings(metrics, scores, profile),
+        findings=[*_bottom_line(workspace), *findings(metrics, scores, profile)],
         caveats=caveats(metrics, profile),
-        checks=_checks(workspace, profile, NOTHING if scores.empty else "Nothing was found."),
+        checks=_checks(workspace, profile, NO_AUDIT if scores.empty else "Nothing was found."),
         confidence="" if redrawn(metrics) else f"{100 * profile.statistics.confidence:g}",
         figures=shown,
         tables=_shown(tables.all_tables(metrics, scores, profile, run["answers"], run["judgements"])),
         counts=_raw(counts(run["responses"], scores).to_html(index=False, border=0)) if len(scores) else "",
+        files=[_raw(frame.to_html(index=False, border=0)) for frame in _unread(workspace)],
         no_rows=NOTHING,
-        facts=_facts(manifest, run["judgements"]),
+        facts=_released(workspace) | _facts(manifest, run["judgements"]),
         manifest=json.dumps(manifest, indent=1, ensure_ascii=False),
     )
     return write_text(workspace.figures / "report.html", page)
@@ -115,6 +121,44 @@ def _verdicts(workspace: Workspace) -> str:
         pd.read_parquet(path, columns=["verdict"])["verdict"].value_counts().reindex(VERDICTS).dropna().astype(int)
     )
     return f"Of {counted.sum():,} figures: {', '.join(f'{n:,} {verdict}' for verdict, n in counted.items())}."
+
+
+def _bottom_line(workspace: Workspace) -> list[str]:
+    """What the check of a published release comes to; nothing for another run, or where notebook 13 was not run."""
+    from .reproduction import bottom_line  # noqa: PLC0415 - see `_checks`
+
+    cells, faults = (workspace.run / f"{name}.parquet" for name in ("reproduction", "audit"))
+    if not (cells.is_file() and faults.is_file()):
+        return []
+    return bottom_line(pd.read_parquet(cells), pd.read_parquet(faults))
+
+
+def _unread(workspace: Workspace) -> list[pd.DataFrame]:
+    """The released files that could not be used, and the rows that have no place (by file and reason); if any."""
+    files, rows = _listed(workspace, "files"), _listed(workspace, "unread")
+    if files.empty:
+        return []
+    broken = files.loc[~files["status"].isin(["read", "missing"]), ["file", "status", "problem"]]
+    lost = rows.groupby(["file", "reason"])["row"].agg(["size", "min"]).reset_index()
+    lost.columns = pd.Index(["file", "reason", "rows", "first row"])
+    return [frame for frame in (broken, lost) if len(frame)]
+
+
+def _released(workspace: Workspace) -> dict[str, str]:
+    """How many released files were read, and how many of them are those of the pinned commit."""
+    files = _listed(workspace, "files")
+    if files.empty or not (files["status"] == "read").any():
+        return {}
+    counted = files["status"].value_counts()
+    others = ", ".join(f"{n:,} {status}" for status, n in counted.drop("read").items())
+    verified = int(files["verified"].sum())
+    said = f"{counted['read']:,} read, {verified:,} of them verified against commit {COMMIT} of {REPOSITORY}"
+    return {"released files": f"{said}; {others}" if others else said}
+
+
+def _listed(workspace: Workspace, name: str) -> pd.DataFrame:
+    path = workspace.run / f"{name}.csv"
+    return pd.read_csv(path) if path.is_file() else pd.DataFrame()
 
 
 def _shown(found: list[Table]) -> list[dict[str, str]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from .audit import MANY
 from .curation import EXPECTED
 from .metrics import redrawn
 from .printed_checks import HALF, KEYS, inner_checks, option_order_prediction, printed
@@ -111,6 +112,40 @@ def summary(cells: pd.DataFrame) -> pd.DataFrame:
     """Return the number of cells of each verdict by configuration: setting, method, model and the verdicts."""
     counts = cells.groupby([*KEYS[:3], "verdict"], sort=False).size().unstack("verdict", fill_value=0)
     return counts.reindex(columns=VERDICTS, fill_value=0).rename_axis(columns=None).reset_index()
+
+
+def bottom_line(cells: pd.DataFrame, findings: pd.DataFrame) -> list[str]:
+    """Return what the check comes to, in sentences: what reproduces, which files are unfit, what not to quote."""
+    counted, here = cells["verdict"].value_counts(), cells["ours"].notna()
+    whole = cells.loc[here & ~cells["reason"].str.contains("rows missing"), "verdict"] == "exact"
+    said = [
+        f"{counted.get('exact', 0)} of the {here.sum()} printed figures with rows at hand reproduce exactly, "
+        f"{counted.get('rounding', 0)} more within rounding; {whole.sum()} of the {len(whole)} whose rows are complete "
+        "reproduce exactly."
+        if here.any()
+        else "No released file is at hand: nothing is reproduced, all figures are redrawn from the paper."
+    ]
+    many = findings[(findings["finding"] == "beyond_options") & (findings["share"] > MANY)]
+    unfit = [" ".join(run) for run in many[["model", "method", "setting"]].drop_duplicates().to_numpy()]
+    if unfit:
+        said.append(
+            f"More than {MANY} % of the letters lie beyond the options in these runs, whose figures should not be "
+            f"used: {', '.join(unfit)}."
+        )
+    prediction = option_order_prediction()
+    like = prediction[prediction["fits"]]
+    said.append(
+        f"Among the printed figures {len(like)} TruthfulQA configurations ({_runs(like)}) have the PV that mixed-up "
+        f"option orders predict ({like['variation'].min():.0f} to {like['variation'].max():.0f} %): likely, not "
+        "proven. BR, RE and PV of these cells, and their part in ALL, should not be quoted."
+    )
+    return said
+
+
+def _runs(rows: pd.DataFrame) -> str:
+    """E.g. `zero_shot mixed: 4 models; self_critic relevant: 3 models`."""
+    models = (rows["method"] + " " + rows["setting"]).value_counts(sort=False)
+    return "; ".join(f"{run}: {n} model{'s' if n > 1 else ''}" for run, n in models.items())
 
 
 def as_tables(workspace: Workspace) -> list[Table]:

@@ -56,6 +56,11 @@ class Arm(NamedTuple):
     setting: str
 
 
+def compared_by(scores: pd.DataFrame) -> Metric:
+    """Return the metric by which methods are compared: robustness error, or breakage where nothing was rated."""
+    return Metric.ROBUSTNESS_ERROR if scores["followed"].notna().any() else Metric.BREAKAGE_RATE
+
+
 def compare(
     scores: pd.DataFrame,
     pairs: Sequence[tuple[Arm, Arm]],

@@ -16,6 +16,7 @@ from .statistics import (
     against_method,
     against_setting,
     compare,
+    compared_by,
     delivery_change,
     net_change,
     stand_ins,
@@ -41,13 +42,18 @@ def aligner_table(metrics: pd.DataFrame, scores: pd.DataFrame, profile: Profile)
 
 
 def method_comparison_table(metrics: pd.DataFrame, scores: pd.DataFrame, profile: Profile) -> Table | None:
-    """Return robustness error of the other methods against zero-shot on the same questions (Pref-Aligner: its own)."""
+    """Return robustness error of the other methods against zero-shot on the same questions (Pref-Aligner: its own).
+
+    Breakage where nothing was rated.
+    """
     others = [pair for pair in against_method(scores, stand_ins(profile)) if pair[1].method != Method.PREF_ALIGNER]
-    found = compare(scores, others, Metric.ROBUSTNESS_ERROR, profile.statistics, profile.seed)
+    by = compared_by(scores)
+    found = compare(scores, others, by, profile.statistics, profile.seed)
+    what = "Robustness error" if by == Metric.ROBUSTNESS_ERROR else "No rating is at hand, so breakage"
     return comparison(
         "method_comparisons",
         "Methods against zero-shot",
-        "Robustness error of each method and of zero_shot on the same questions, in percent.",
+        f"{what} of each method and of zero_shot on the same questions, in percent.",
         (metrics, profile),
         found=found,
         labels=["model", "method", "setting"],

@@ -50,6 +50,10 @@ def notes(metrics: pd.DataFrame, profile: Profile) -> str:
         said.append("Redrawn from the paper's published figures; no intervals, no counts.")
     total = (metrics["n"] + metrics["n_unscored"]).astype(float)
     share = (metrics["n_unscored"] / total.where(total > 0)).astype(float).where(metrics["source"] == ALL_SOURCES)
+    following = metrics["metric"] == Metric.ALIGNMENT_FAILURE
+    if not redrawn(metrics) and following.any() and metrics.loc[following, "n"].sum() == 0:
+        said.append("No rating is at hand: alignment failure and robustness error are empty.")
+        share = share.mask(metrics["metric"].isin(JUDGED) & (metrics["n"] == 0).fillna(False))
     if share.max() > WARN_ABOVE:
         worst = metrics.iloc[int(np.nanargmax(share.to_numpy()))]
         where = f"{worst['model']}, {worst['method']}, {worst['setting']}: {worst['metric']}"

@@ -257,6 +257,10 @@ def test_every_profile_that_asks_a_model_plans_without_network(engine, name):
     assert all(p.questions == 15 and p.rows >= p.requests > 0 for p in planned)
 
 
+def test_a_profile_that_asks_no_model_has_no_plan(engine):
+    assert inference.plans(load_profile("published")) == []
+
+
 def test_the_papers_whole_plan_is_made_in_a_minute_without_its_questions(engine):
     start = time.monotonic()
     planned = inference.plans(load_profile("paper"))

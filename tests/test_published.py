@@ -291,6 +291,22 @@ def test_wide_chunks_give_the_sampled_and_the_full_assignment(data, tmp_path):
     assert scores["category"].notna().all() and scores["correct_without"].all()
 
 
+def test_a_stray_line_or_a_cut_in_one_chunk_moves_no_row_of_another(data, tmp_path):
+    rows = wide(data, "CQA")
+    for chunk in (0, 1, 2, 3):
+        path = put(
+            tmp_path, f"relevant/direct/commonsense_qa/janus-7b_{chunk}.csv", rows.iloc[chunk * 123 : (chunk + 1) * 123]
+        )
+        if chunk == 1:
+            path.write_text(path.read_text(encoding="utf-8") + "x\n", encoding="utf-8")
+    put(tmp_path, "relevant/direct/commonsense_qa/janus-7b_5.csv", rows.iloc[615:625])
+    found, ws = load(tmp_path, tmp_path / "out")
+    questions = ws.read("examples").set_index("example_id")["question"]
+    there = [*range(492), *range(615, 625)]
+    assert questions.to_dict() == {f"CQA-{i:05d}": rows["question"].iloc[i] for i in there}
+    assert found.unread["row"].tolist() == [123] and "janus-7b_1.csv" in found.unread["file"].iloc[0]
+
+
 def test_a_later_file_brings_the_questions_of_a_missing_chunk(data, tmp_path):
     rows = wide(data, "TQA")
     for chunk in (0, 2):

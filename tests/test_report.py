@@ -225,6 +225,25 @@ def test_redrawn_findings_are_the_printed_figures(printed):
     assert f"{change.min():+.1f} ({change.idxmin()}) to {change.max():+.1f} ({change.idxmax()})" in said[-1]
 
 
+def test_a_published_report_names_the_files_and_rows_that_could_not_be_read(printed):
+    workspace, profile = printed
+    files = pd.DataFrame(
+        {
+            "file": ["a.csv", "b<i>.csv", "c.csv"],
+            "status": ["read", "altered", "missing"],
+            "verified": [True, False, False],
+            "problem": [None, "git blob id 1, the manifest has 2", None],
+        }
+    )
+    files.to_csv(workspace.run / "files.csv", index=False)
+    rows = pd.DataFrame({"file": ["a.csv"] * 2, "row": [7, 4], "reason": ["options are no list"] * 2})
+    rows.to_csv(workspace.run / "unread.csv", index=False)
+    page = report.write(workspace, profile, MANIFEST).read_text(encoding="utf-8")
+    assert "b&lt;i&gt;.csv" in page and "git blob id 1, the manifest has 2" in page
+    assert "options are no list" in page and page.count("c.csv") == 0
+    assert "1 read, 1 of them verified against commit" in page and "1 altered, 1 missing" in page
+
+
 def test_a_published_run_has_its_checks_before_the_figures(run, monkeypatch):
     workspace, _, _ = run
     cells = pd.DataFrame({("", "cell"): ["<b>18.2"], ("", "ours"): [18.18]})

@@ -93,7 +93,7 @@ function browse(data) {
     ({ id: name, name: title, field: name, width, sortable: true, formatter: (r, c, v, d, { row }) => text(row) });
   const question = (row) => example("question", row);
   const wide = [
-    cell("outcome", "Outcome", 160, (row) => badge(read, row)),
+    cell("outcome", "Outcome", 185, (row) => badge(read, row)),
     cell("question", "Question", 320, question),
     cell("answer", "Answer", 120, read.letters),
     cell("model", "Model", 110, (row) => word("model", row)),
@@ -104,8 +104,8 @@ function browse(data) {
   ];
   const twoLines = (row) => make("div", { className: "two-lines" },
     make("div", {}, question(row)),
-    make("div", {}, badge(read, row), ` ${word("model", row)} · ${word("method", row)} · ${word("setting", row)}`));
-  const narrow = [cell("question", "Question, outcome, model · method · setting", 300, twoLines)];
+    make("div", {}, `${word("model", row)} · ${word("method", row)} · ${word("setting", row)} `, badge(read, row)));
+  const narrow = [cell("question", "Question, model · method · setting, outcome", 300, twoLines)];
   const options = () => ({ rowHeight: small.matches ? 52 : 32 });
   const grid = new Slick.Grid("#grid", { getLength: () => view.length, getItem: (i) => ({ row: view[i] }) },
     small.matches ? narrow : wide,
