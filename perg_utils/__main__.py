@@ -130,7 +130,7 @@ def _journal(arguments: argparse.Namespace) -> None:
     command = _command(arguments)
     profile = load_profile(command.profile, command.overrides)
     workspace = Workspace.of(command.out, profile.name)
-    asked = [*profile.models, *filter(None, [profile.judge.model])]
+    asked = [*profile.models, *profile.judge_models()]
     choice = journal_tools.Choice(
         *map(tuple, (arguments.model, arguments.status, arguments.finish_reason, arguments.key))
     )

@@ -26,6 +26,7 @@ from .schema import ROW_ID, Status
 from .statistics import Floats
 
 RATINGS = np.arange(1, 6)
+_SQUARED: Floats = np.subtract.outer(RATINGS, RATINGS).astype(np.float64) ** 2
 _CHUNK = 20_000_000  # weights drawn at once: 160 MB
 
 
@@ -34,7 +35,7 @@ def quadratic_kappa(counts: Floats) -> Floats:
 
     Works on the last two axes. NaN where the two give the same single rating throughout.
     """
-    return _kappa(counts, (RATINGS[:, None] - RATINGS[None, :]) ** 2.0)
+    return _kappa(counts, _SQUARED)
 
 
 def followed_kappa(counts: Floats, threshold: int) -> Floats:
@@ -61,7 +62,7 @@ def alpha(coincidences: Floats, metric: str = "ordinal") -> Floats:
         up_to = np.cumsum(totals, -1) - totals / 2
         distance = (up_to[..., :, None] - up_to[..., None, :]) ** 2
     else:
-        distance = np.broadcast_to((RATINGS[:, None] - RATINGS[None, :]) ** 2.0, coincidences.shape)
+        distance = np.broadcast_to(_SQUARED, coincidences.shape)
     seen = (coincidences * distance).sum((-2, -1))
     by_chance = (totals[..., :, None] * totals[..., None, :] * distance).sum((-2, -1))
     with np.errstate(invalid="ignore", divide="ignore"):
