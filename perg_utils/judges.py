@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from .engines.base import Decoding, Engine, EngineError, Reply, Request
@@ -158,6 +158,10 @@ class LLMJudge:
         meter = meter_of(engine, self.journal)
         with Progress(f"judge {self.name}", len(requests), note=lambda: str(meter or "")) as progress:
             return [_rating(reply) for reply in self.journal.ask(engine, requests, progress.advance)]
+
+    def with_rubric(self, rubric: str) -> LLMJudge:
+        """Return the same judge with another template of its prompt set."""
+        return replace(self, rubric=rubric)
 
     def _willing(self, first: Request) -> Engine:
         """The engine with a schema, or the plain one where the server says that it takes none."""

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from .agreement import wide
 from .engines.journal import Journal
 from .judging import judge
 from .profile import Profile
+from .schema import Status
 from .workspace import Workspace
 
 
@@ -53,3 +55,19 @@ def read_panel(profile: Profile, workspace: Workspace) -> dict[str, pd.DataFrame
     """Return the ratings of all judges by name, the main judge's first; `DataError` where one has not rated yet."""
     tables = {profile.judge.label: workspace.read("judgements")}
     return tables | {o.label: workspace.read("judgements", part_of(o.label)) for o in profile.judges}
+
+
+def side_by_side(tables: dict[str, pd.DataFrame], examples: pd.DataFrame, preferences: pd.DataFrame) -> pd.DataFrame:
+    """Return the rated rows with a column of ratings a judge (NaN: not rated), and `category` and `source`."""
+    ratings = wide(pd.concat(tables.values(), ignore_index=True))
+    ratings = ratings.merge(preferences[["preference_id", "category"]], how="left", on="preference_id", validate="m:1")
+    return ratings.merge(examples[["example_id", "source"]], how="left", on="example_id", validate="m:1")
+
+
+def counts(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return a row a judge: how often it gave 1 to 5, and `unrated`, the responses that it could not be had for."""
+    out = {}
+    for name, table in tables.items():
+        given = table["rating"].value_counts().reindex(range(1, 6), fill_value=0).to_dict()
+        out[name] = given | {"unrated": int((~table["status"].isin([Status.OK, Status.NOT_APPLICABLE])).sum())}
+    return pd.DataFrame.from_dict(out, orient="index")

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from perg_utils.engines.base import Decoding, Reply
 from perg_utils.engines.journal import Journal
 from perg_utils.errors import DataError
-from perg_utils.judges import CueJudge, HeuristicJudge, LLMJudge
+from perg_utils.judges import HeuristicJudge, LLMJudge
 from perg_utils.judging import judge, judge_label
-from perg_utils.rubric import Case, read_rating
 from perg_utils.profile import load_profile
 from perg_utils.prompts import load_prompts
+from perg_utils.rubric import Case, read_rating
 from perg_utils.schema import TABLES, Category, Status
 
 STYLED = {
