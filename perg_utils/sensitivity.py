@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from .drawing import INVENTED, MARKERS, PALETTE, STYLE, canvas, footer, names_room, ticks
+from .drawing import INVENTED, MARKERS, PALETTE, STYLE, axis_end, canvas, footer, names_room, ticks
 from .metrics import metrics, score
 from .profile import Profile
 from .schema import ALL_SOURCES, RELEVANT_SHOWN, Method, Metric, Setting
@@ -89,22 +89,24 @@ def draw(found: pd.DataFrame, profile: Profile, method: str = Method.ZERO_SHOT) 
     data = found[keep].reset_index(drop=True)
     judges, models = list(dict.fromkeys(data["judge"])), list(dict.fromkeys(data["model"]))
     with rc_context(STYLE):
-        height = 1.15 + 0.16 * len(models) + 0.14 * len(set(data["threshold"]))
-        fig, axes = canvas(height, columns=max(1, len(judges)), left=0.04 + names_room(models))
+        fig, axes = canvas(1.1 + 0.26 * len(models), columns=max(1, len(judges)), left=0.04 + names_room(models))
         for axis, judge in zip(axes, judges, strict=True):
             for number, (threshold, part) in enumerate(data[data["judge"] == judge].groupby("threshold")):
-                places = [models.index(model) for model in part["model"]]
-                look: dict[str, Any] = {"marker": MARKERS[number], "color": PALETTE[number], "ls": "none", "ms": 3.5}
+                # Side by side within a model's row: equal values would hide each other.
+                places = [models.index(model) + 0.24 * (number - 1) for model in part["model"]]
+                look: dict[str, Any] = {"marker": MARKERS[number], "color": PALETTE[number], "ls": "none", "ms": 3}
                 axis.plot(part["value"], places, label=f"{threshold} or more", **look)
                 axis.hlines(places, part["low"], part["high"], lw=0.7, color=PALETTE[number])
-            axis.set(xlim=(-3, 103), ylim=(len(models) - 0.5, -0.5), title=judge)
+            axis.set(xlim=(0, axis_end(data)), ylim=(len(models) - 0.5, -0.5), title=judge)
             axis.set_yticks(range(len(models)), models)
             axis.grid(axis="x")
-            axis.xaxis.set_major_locator(ticks(4))
-        fig.subplots_adjust(bottom=(0.5 + 0.14 * len(set(data["threshold"]))) / height)
+            axis.xaxis.set_major_locator(ticks(4, prune="upper"))
+        fig.subplots_adjust(bottom=0.62 / fig.get_figheight())
         axes[0].set_xlabel("alignment failure (AF), %", loc="left")
         handles, labels = axes[0].get_legend_handles_labels()
-        fig.legend(handles, labels, title="followed: rated", loc="lower left", fontsize=6, title_fontsize=6)
+        labels = [f"followed: {labels[0]}", *labels[1:]] if labels else []
+        place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 0.12 / fig.get_figheight())}
+        fig.legend(handles, labels, ncols=len(labels) or 1, frameon=False, handletextpad=0, columnspacing=1, **place)
         footer(fig, f"{method}, relevant" + (f" · {INVENTED}" if profile.world == "invented" else ""))
     return fig, data
 
