@@ -1,6 +1,6 @@
 import json
 import re
-from pathlib import Path
+import shutil
 
 import pandas as pd
 import pytest
@@ -134,9 +134,8 @@ def test_items_that_a_person_left_out_are_not_rated_low(run, tmp_path):
 
 def test_a_sheet_as_spreadsheets_save_it_is_read(tmp_path):
     path = tmp_path / "x.csv"
-    path.write_bytes(
-        '\ufeff"item";"note";"rating"\r\n"a";"two\nlines; ""so""";"4"\r\n"b";"";"5,0"\r\n"c";"";""\r\n'.encode()
-    )
+    lines = ['\ufeff"item";"note";"rating"', '"a";"two\nlines; ""so""";"4"', '"b";"";"5,0"', '"c";"";""', ""]
+    path.write_bytes("\r\n".join(lines).encode())
     found = read_sheet(path, {"a", "b", "c"})
     assert found["rating"].fillna(0).tolist() == [4, 5, 0] and found["note"][0] == 'two\nlines; "so"'
 
@@ -181,12 +180,10 @@ def test_the_command_line_samples_and_merges(run, tmp_path, capsys):
 
 
 def chromium(playwright):
-    found = [
-        p for p in ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome") if Path(p).exists()
-    ]
-    if not found:
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
         pytest.skip("no Chromium")
-    return playwright.chromium.launch(executable_path=found[0], args=["--no-sandbox"])
+    return playwright.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu"])
 
 
 def test_the_page_rates_by_keyboard_and_saves_a_file_that_merge_reads(run, tmp_path):
