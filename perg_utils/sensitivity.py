@@ -89,7 +89,7 @@ def draw(found: pd.DataFrame, profile: Profile, method: str = Method.ZERO_SHOT) 
     data = found[keep].reset_index(drop=True)
     judges, models = list(dict.fromkeys(data["judge"])), list(dict.fromkeys(data["model"]))
     with rc_context(STYLE):
-        fig, axes = canvas(1.1 + 0.26 * len(models), columns=max(1, len(judges)), left=0.04 + names_room(models))
+        fig, axes = canvas(1.2 + 0.26 * len(models), columns=max(1, len(judges)), left=0.04 + names_room(models))
         for axis, judge in zip(axes, judges, strict=True):
             for number, (threshold, part) in enumerate(data[data["judge"] == judge].groupby("threshold")):
                 # Side by side within a model's row: equal values would hide each other.
@@ -101,11 +101,11 @@ def draw(found: pd.DataFrame, profile: Profile, method: str = Method.ZERO_SHOT) 
             axis.set_yticks(range(len(models)), models)
             axis.grid(axis="x")
             axis.xaxis.set_major_locator(ticks(4, prune="upper"))
-        fig.subplots_adjust(bottom=0.62 / fig.get_figheight())
+        fig.subplots_adjust(bottom=0.7 / fig.get_figheight())
         axes[0].set_xlabel("alignment failure (AF), %", loc="left")
         handles, labels = axes[0].get_legend_handles_labels()
         labels = [f"followed: {labels[0]}", *labels[1:]] if labels else []
-        place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 0.12 / fig.get_figheight())}
+        place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 0.08 / fig.get_figheight())}
         fig.legend(handles, labels, ncols=len(labels) or 1, frameon=False, handletextpad=0, columnspacing=1, **place)
         footer(fig, f"{method}, relevant" + (f" · {INVENTED}" if profile.world == "invented" else ""))
     return fig, data
