@@ -56,6 +56,13 @@ def parser() -> argparse.ArgumentParser:
     )
     _add_run_options(merge)
 
+    annotate = commands.add_parser("annotate", help="people as judges: a blind sheet of responses, and what it says")
+    annotate.add_argument("action", choices=["sample", "merge"])
+    annotate.add_argument("folder", type=Path, metavar="DIR", help="of the sheet: sheet.csv, sheet.html, key.csv")
+    annotate.add_argument("sheets", nargs="*", type=Path, metavar="SHEET", help="merge: filled sheets, one a person")
+    annotate.add_argument("--rows", type=int, default=100, help="sample: how many responses (default: 100)")
+    _add_run_options(annotate)
+
     commands.add_parser("doctor", help="what this machine can run")
 
     train = commands.add_parser("train-embedded", help="train the embedded models again (under 20 minutes on 2 cores)")
@@ -130,7 +137,7 @@ def _journal(arguments: argparse.Namespace) -> None:
     command = _command(arguments)
     profile = load_profile(command.profile, command.overrides)
     workspace = Workspace.of(command.out, profile.name)
-    asked = [*profile.models, *filter(None, [profile.judge.model])]
+    asked = [*profile.models, *profile.judge_models()]
     choice = journal_tools.Choice(
         *map(tuple, (arguments.model, arguments.status, arguments.finish_reason, arguments.key))
     )
@@ -161,6 +168,20 @@ def _merge(arguments: argparse.Namespace) -> None:
     folders = [folder.resolve() for folder in arguments.folders] or [command.out]
     os.chdir(ROOT)
     print(merging.merge(command, folders))
+
+
+def _annotate(arguments: argparse.Namespace) -> None:
+    from . import annotation  # noqa: PLC0415 - needed by this command alone
+
+    command = _command(arguments)
+    profile = load_profile(command.profile, command.overrides)
+    workspace = Workspace.of(command.out, profile.name)
+    if arguments.action == "merge":
+        print(annotation.describe(*annotation.merge(profile, workspace, arguments.folder, arguments.sheets)))
+        return
+    for path in annotation.sample(profile, workspace, arguments.folder, arguments.rows):
+        print(path)
+    print("give the sheet to the people who rate, and keep the key from them")
 
 
 def _doctor(_: argparse.Namespace) -> None:
@@ -195,6 +216,7 @@ _COMMANDS = {
     "run": _run,
     "journal": _journal,
     "merge": _merge,
+    "annotate": _annotate,
     "doctor": _doctor,
     "train-embedded": _train,
     "import-published": _import_published,

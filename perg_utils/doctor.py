@@ -204,7 +204,7 @@ def _profiles() -> dict[str, Profile | ProfileError]:
 
 
 def _all_models(profile: Profile) -> list[ModelConfig]:
-    return [*profile.models, *([profile.judge.model] if profile.judge.model is not None else [])]
+    return [*profile.models, *profile.judge_models()]
 
 
 def _servers(model: ModelConfig) -> list[str]:

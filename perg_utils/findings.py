@@ -95,6 +95,7 @@ def caveats(metrics: pd.DataFrame, profile: Profile) -> list[str]:
     """Return what a reader must keep in mind about this run."""
     kind = {
         "heuristic": "rules that know the styles of the embedded models and nothing else",
+        "cues": "rules that count cues of ordinary English and understand nothing",
         "llm": "a language model",
         "published": "a language model, whose ratings are those of the release",
     }[profile.judge.kind]

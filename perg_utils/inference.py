@@ -19,9 +19,9 @@ from .engines.base import Engine, Messages, Reply
 from .engines.journal import Journal
 from .engines.pricing import meter_of, price_of
 from .methods import METHODS, Answered, Generate, Outcome
-from .profile import DecodingConfig, ModelConfig, Profile
+from .profile import DecodingConfig, JudgeConfig, ModelConfig, Profile
 from .progress import Progress
-from .prompts import JUDGE, load_prompts
+from .prompts import load_prompts
 from .schema import LETTERS, Method, Setting, Source, conform
 from .tasks import Material, Row, limit, pair, request, rows, settings
 from .workspace import Workspace, digest
@@ -160,14 +160,16 @@ def _cost(model: ModelConfig, asks: Sequence[_Ask]) -> float | None:
     return price.of(sum(ask.characters for ask in asks) / _CHARACTERS, sum(ask.limit for ask in asks) / 2)
 
 
-def judge_cost(profile: Profile, ratings: int) -> float | None:
-    """Return the dollars of so many ratings by the profile's judge, by the same rules; None without a price."""
-    model = profile.judge.model
+def judge_cost(profile: Profile, ratings: int, judge: JudgeConfig | None = None) -> float | None:
+    """Return the dollars of so many ratings by a judge (the profile's main one), by the same rules; None: no price."""
+    judge = judge or profile.judge
+    model = judge.model
     price = price_of(model) if model is not None else None
     if model is None or price is None:
         return None
     blank = {"question": "", "options": ("", ""), "preferences": [""], "response_without": "", "response_with": ""}
-    rubric = sum(len(text) for _, text in load_prompts(profile.prompts).messages(JUDGE, **blank))
+    prompts = load_prompts(judge.prompts or profile.prompts)
+    rubric = sum(len(text) for _, text in prompts.messages(judge.rubric, **blank))
     question, count, option = _NOMINAL[Source.MMLU]
     reply = limit(model, profile.decoding, 1, Method.ZERO_SHOT) / 2
     return ratings * price.of((rubric + question + count * option) / _CHARACTERS + 2 * reply, reply)

@@ -23,6 +23,8 @@ from . import inference, unanswered
 from .engines.open import check_engine
 from .errors import PergError
 from .execution import StepFailed, execute
+from .judging import check_rubrics
+from .panel import panel_paths
 from .profile import PROFILES, ROOT, Profile, load_profile, profile_path
 from .progress import LINE, clock
 from .prompts import load_prompts
@@ -79,15 +81,19 @@ def steps(profile: Profile, workspace: Workspace) -> list[Step]:
             step("01_curate_data", (), tables("examples", "preferences")),
             *(inference(m.name) for m in profile.models),
         ]
+    panel = tuple(glob.escape(str(path)) for path in panel_paths(profile, workspace))
+    judges = tuple(f"{pages}/judges.{form}" for form in ("pdf", "png", "csv"))
+    compared = [step("11_check_judges", everything[:5] + panel, judges)]
     why = [step("12_explain_breakage", tables("examples", "responses", "answers", "scores"), practice)]
     return [
         step("01_curate_data", (), tables("examples", "preferences")),
         *(inference(model.name) for model in profile.models),
         step("04_extract_answers", tables("examples", "responses"), tables("answers")),
-        step("05_judge_alignment", tables("examples", "preferences", "responses"), tables("judgements")),
+        step("05_judge_alignment", tables("examples", "preferences", "responses"), tables("judgements") + panel),
         step("06_score_metrics", everything[:5], tables("scores", "metrics")),
         step("07_render_tables", everything[3:], printed),
         step("08_render_figures", everything[5:], drawn),
+        *(compared if profile.judges else []),
         *(why if profile.data.origin == "embedded" and trained_here else []),
         step("09_write_report", everything + printed + drawn, report, texts),
     ]
@@ -212,10 +218,10 @@ def dry_run(command: Command) -> str:
         lines += [f"  ({inference.TOKEN_RULE})"]
         lines += [f"  ({inference.NOMINAL_RULE})"] if any(p.nominal for p in found) else []
         rated = sum(p.questions * len(p.methods.get(setting, [])) for p in found for setting in RELEVANT_SHOWN)
-        who = "heuristic rules" if profile.judge.model is None else profile.judge.model.model
-        rating = inference.judge_cost(profile, rated)
-        lines += ["", f"judge: at most {rated:,} responses to be rated by {who}{inference.dollars(rating)}"]
-        if costs or rating is not None:
+        ratings = [(judge.label, inference.judge_cost(profile, rated, judge)) for judge in profile.all_judges()]
+        head = f"judge: at most {rated:,} responses to be rated by"
+        lines += ["", *(f"{head} {who}{inference.dollars(cost)}" for who, cost in ratings)]
+        if costs or any(cost is not None for _, cost in ratings):
             lines += ["", "prices: data/prices.csv, list prices as of the dates there; check them"]
     return "\n".join(lines)
 
@@ -273,8 +279,9 @@ def _check_ready(profile: Profile, chosen: list[Step]) -> None:
     load_prompts(profile.prompts)
     models = [profile.model(step.model) for step in chosen if step.model is not None]
     models += [profile.model(model.aligner) for model in models if model.aligner is not None]
-    if profile.judge.model is not None and any(step.id == "05_judge_alignment" for step in chosen):
-        models.append(profile.judge.model)
+    if any(step.id in {"05_judge_alignment", "11_check_judges"} for step in chosen):
+        check_rubrics(profile)
+        models += profile.judge_models()
     for model in models:
         check_engine(model)
 

@@ -110,12 +110,33 @@ class ModelConfig(_Strict):
         return self
 
 
-class JudgeConfig(_Strict):
-    """Who rates whether a preference was followed; `published`: the ratings in the paper's released files."""
+#: What judges are called that are no model of the profile. The paper's ratings are gpt-4o-mini's.
+RULES = {"heuristic": "heuristic (embedded styles)", "cues": "heuristic (cues)", "published": "gpt-4o-mini"}
 
-    kind: Literal["heuristic", "llm", "published"]
+
+class JudgeConfig(_Strict):
+    """Who rates whether a preference was followed.
+
+    `heuristic`: rules for the embedded styles; `cues`: rules for cues of ordinary English; `published`: the ratings in
+    the paper's released files; `llm`: a model with the rubric of a prompt set.
+    """
+
+    kind: Literal["heuristic", "cues", "llm", "published"]
+    name: str | None = Field(None, pattern=r"^[A-Za-z0-9][\w.+-]*$", description="null: the model's, or the rules'")
     model: ModelConfig | None = None
+    prompts: str | None = Field(None, description="the prompt set whose rubric is used; null: the profile's")
+    rubric: Literal["judge", "judge_paraphrased", "judge_swapped"] = Field(
+        "judge", description="the rubric's template in the prompt set"
+    )
+    structured: bool | None = Field(
+        None, description="ask the server for JSON by a schema; null: if it takes one, tried with one request"
+    )
     threshold: int = Field(3, ge=2, le=5, description="followed = rating >= threshold")
+
+    @property
+    def label(self) -> str:
+        """The judge's name beside its ratings, e.g. `heuristic (embedded styles)`, or that of its model."""
+        return self.name or (RULES[self.kind] if self.model is None else self.model.name)
 
     @model_validator(mode="after")
     def _llm_has_model(self) -> JudgeConfig:
@@ -144,7 +165,8 @@ class Profile(_Strict):
     grid: dict[Setting, list[Method]]
     baseline: Literal["no_preference", "own"] = "no_preference"
     models: list[ModelConfig]
-    judge: JudgeConfig
+    judge: JudgeConfig = Field(description="the main judge: the metrics rest on its ratings")
+    judges: list[JudgeConfig] = Field([], description="further judges, read at the main threshold")
     statistics: StatisticsConfig = StatisticsConfig()
     published_dir: Path | None = Field(
         None, description="folder of the paper's released files (a clone, or part of one); null: they are downloaded"
@@ -183,10 +205,29 @@ class Profile(_Strict):
                 raise ValueError(f"grid.{setting}: 'no_preference' is the baseline and always run; leave it out")
         return self
 
+    @model_validator(mode="after")
+    def _panel(self) -> Profile:
+        if self.data.origin == "published" and self.judges:
+            raise ValueError("judges: the release has the ratings of one judge only; leave the panel out")
+        if any(other.kind == "published" or "threshold" in other.model_fields_set for other in self.judges):
+            raise ValueError("judges: no kind 'published', and no threshold but the main judge's: judge.threshold")
+        labels = [judge.label for judge in self.all_judges()]
+        if len(set(labels)) < len(labels):
+            raise ValueError(f"judges: names must differ (give each a `name`), got {labels}")
+        return self
+
     def methods_for(self, model: ModelConfig, setting: Setting) -> list[Method]:
         """Return the methods that `model` runs in `setting`, in the grid's order, e.g. `[Method.ZERO_SHOT]`."""
         allowed = model.methods
         return [m for m in self.grid.get(setting, []) if allowed is None or m in allowed]
+
+    def all_judges(self) -> list[JudgeConfig]:
+        """Return the main judge and then the further ones."""
+        return [self.judge, *self.judges]
+
+    def judge_models(self) -> list[ModelConfig]:
+        """Return the models of all judges that are models, the main judge's first."""
+        return [judge.model for judge in self.all_judges() if judge.model is not None]
 
     def model(self, name: str) -> ModelConfig:
         """Return the model called `name`; raises `ProfileError` naming the known ones."""
@@ -284,6 +325,7 @@ def _fields_at(location: tuple[int | str, ...]) -> list[str]:
         "models": ModelConfig,
         "model": ModelConfig,
         "judge": JudgeConfig,
+        "judges": JudgeConfig,
         "statistics": StatisticsConfig,
     }
     names = [part for part in location if isinstance(part, str)]

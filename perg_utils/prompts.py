@@ -28,6 +28,8 @@ from .workspace import digest
 
 FOLDER = ROOT / "data" / "prompts"
 JUDGE = "judge"
+#: Variants of the rubric that a set may have, for probing a judge: other words, and the two responses in other order.
+JUDGE_VARIANTS = ("judge_paraphrased", "judge_swapped")
 #: Variables that hold what a model wrote. Templates put them between <<< and >>>.
 _WRITTEN = ("response", "response_without", "response_with")
 _ASKED = {"question", "options", "preferences", "count"}
@@ -40,7 +42,7 @@ VARIABLES: dict[str, set[str]] = {
     Method.FEW_SHOT: _ASKED | {"examples"},
     Method.SELF_CRITIC: _SECOND,
     Method.PREF_ALIGNER: _SECOND,
-    JUDGE: _ASKED | {"response_without", "response_with"},
+    **dict.fromkeys((JUDGE, *JUDGE_VARIANTS), _ASKED | {"response_without", "response_with"}),
 }
 
 
@@ -133,6 +135,8 @@ class PromptSet:
         variables |= {name: _fenced(variables[name]) for name in _WRITTEN if name in variables}
         if template in self._content.reply:
             variables["reply"] = self._content.reply[template]
+        if template not in self._turns:
+            raise PromptError(f"prompt set '{self.name}' has no template '{template}'; it has {', '.join(self._turns)}")
         try:
             system, user = (turn.render(variables).strip() for turn in self._turns[template])
         except TemplateError as error:
@@ -208,7 +212,7 @@ def _render(template: Template, **variables: Any) -> str:
 
 
 def _check(path: Path, content: _SetFile) -> None:
-    lacking = [str(name) for name in VARIABLES if name not in content.templates]
+    lacking = [str(name) for name in VARIABLES if name not in content.templates and name not in JUDGE_VARIANTS]
     unknown = [name for name in content.templates if name not in VARIABLES]
     if lacking or unknown:
         raise PromptError(

@@ -75,7 +75,9 @@ def _ingredients(profile: Profile) -> list[Path]:
     """The package's code, the committed data, and the user's own files that the profile names."""
     found = [path for path in (ROOT / "perg_utils").rglob("*") if "__pycache__" not in path.parts]
     found += [*(ROOT / "data").glob("*.csv"), ROOT / "constraints.txt"]
-    for folder in (ROOT / "data" / "prompts", ROOT / "data" / "embedded", profile.data.path, Path(profile.prompts)):
+    rubrics = [Path(judge.prompts) for judge in profile.all_judges() if judge.prompts is not None]
+    own = (profile.data.path, Path(profile.prompts), *rubrics)
+    for folder in (ROOT / "data" / "prompts", ROOT / "data" / "embedded", *own):
         if folder is not None and folder.suffix in {".yaml", ".yml"}:
             found.append(folder)
         elif folder is not None and folder.parts and folder.is_dir():
@@ -85,9 +87,8 @@ def _ingredients(profile: Profile) -> list[Path]:
 
 def _local_weights(profile: Profile) -> dict[str, Any]:
     """Size and date of the files of models that are local folders; too large to be read at every call."""
-    judge = profile.judge.model
     found: set[Path] = set()
-    for model in [*profile.models, *([judge] if judge else [])]:
+    for model in [*profile.models, *profile.judge_models()]:
         # Where the engine looks, and in its order.
         folder = next((f for f in (ROOT / model.model, Path(model.model)) if f.is_dir()), None)
         # The content of the embedded models' files is read, see `_ingredients`.

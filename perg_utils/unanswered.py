@@ -14,6 +14,7 @@ import pandas as pd
 
 from .engines.journal import Journal
 from .errors import DataError, PergError
+from .panel import panel_parts
 from .schema import ROW_ID, Status
 from .workspace import Workspace
 
@@ -44,7 +45,8 @@ def find(workspace: Workspace, models: Iterable[str], *, judge: bool) -> pd.Data
     found.append(pd.DataFrame({"asked": lost["model"], "status": lost["status"], "reason": reasons}))
     if judge and workspace.table_path("judgements").is_file():
         answered = responses.loc[responses["status"] == Status.OK, ROW_ID]
-        rated = workspace.read("judgements").merge(answered, on=ROW_ID)
+        ratings = [workspace.read("judgements", part) for part in (None, *panel_parts(workspace))]
+        rated = pd.concat(ratings, ignore_index=True).merge(answered, on=ROW_ID)
         lost = rated[rated["status"].isin(_LOST)]
         asked = "judge " + lost["judge"]
         found.append(pd.DataFrame({"asked": asked, "status": lost["status"], "reason": lost["explanation"]}))

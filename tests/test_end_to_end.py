@@ -73,6 +73,7 @@ def test_every_notebook_was_executed_without_an_error_and_is_kept(finished):
         "07_render_tables",
         "08_render_figures",
         "09_write_report",
+        "11_check_judges",
         "12_explain_breakage",
     }
     for path in executed:
@@ -85,8 +86,8 @@ def test_a_second_call_runs_nothing_and_ends_within_seconds(finished):
     began = time.monotonic()
     out = run(*REDUCED, "--out", finished)
     assert time.monotonic() - began < 30
-    assert out.count(": up to date") == 12
-    assert "0 of 12 steps run" in out
+    assert out.count(": up to date") == 13
+    assert "0 of 13 steps run" in out
 
 
 def test_a_forced_inference_asks_nothing_and_gives_the_same_table(finished):
@@ -98,7 +99,7 @@ def test_a_forced_inference_asks_nothing_and_gives_the_same_table(finished):
 
 def test_the_plan_of_a_finished_run_has_nothing_left_to_ask(finished):
     out = run(*REDUCED, "--out", finished, "--dry-run")
-    assert out.count(": up to date") == 12
+    assert out.count(": up to date") == 13
     assert "to be asked: about 0 prompt and 0 reply tokens" in out
 
 

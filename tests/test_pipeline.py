@@ -40,8 +40,20 @@ def test_inference_runs_once_for_every_model_and_all_steps_are_in_order(tmp_path
         "06_score_metrics",
         "07_render_tables",
         "08_render_figures",
+        "11_check_judges",
         "12_explain_breakage",
         "09_write_report",
+    ]
+
+
+def test_judges_are_compared_only_where_there_are_several(tmp_path):
+    profile = load_profile("demo", ["judges=[]"])
+    plan = pipeline.steps(profile, Workspace.of(tmp_path, profile.name))
+    assert "11_check_judges" not in [step.id for step in plan]
+    [judging] = [step for step in demo_steps(tmp_path) if step.id == "05_judge_alignment"]
+    assert [path.split("/tables/")[1] for path in judging.writes] == [
+        "judgements.parquet",
+        "judgements/heuristic-cues.parquet",
     ]
 
 

@@ -1,0 +1,159 @@
+"""Known biases of judges, probed: length, position of the two responses, wording of the rubric, self-preference.
+
+The first three are experiments: the same responses are rated again with one thing changed that should not matter, and
+the change of the rating is what the bias does. Length: neutral sentences are added that answer nothing and have no
+manner (for the category Clarity they do matter, so it is told apart). Position and wording: the rubric's variants
+`judge_swapped` and `judge_paraphrased`; rules have neither. Self-preference is observed, not made: how much better a
+judge rates its own model's responses than the other judges do, against the same for the other models' responses.
+
+Left out: sentiment, formatting and authority cues, and a judge's agreement with itself at a temperature above 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from .judges import Judge, LLMJudge
+from .profile import JudgeConfig, Profile, StatisticsConfig
+from .prompts import JUDGE_VARIANTS
+from .rubric import Case, Rating
+from .schema import RELEVANT_SHOWN, Category, Status
+from .statistics import exact_interval
+
+#: Says nothing, whatever was asked.
+PADDING = " That is what there is to say about this question. The options were all read. No more is to be added."
+
+
+def sample(responses: pd.DataFrame, preferences: pd.DataFrame, n: int, seed: int = 42) -> list[int]:
+    """Return positions of up to `n` rateable responses, as equally many of each category as there are."""
+    rows = responses.reset_index(drop=True)
+    rows = rows[rows["setting"].isin(RELEVANT_SHOWN) & (rows["status"] == Status.OK)].sample(frac=1, random_state=seed)
+    category = rows["preference_id"].map(preferences.set_index("preference_id")["category"])
+    turn = category.groupby(category, sort=True).cumcount()
+    return sorted(turn.sort_values(kind="stable").index[:n].tolist())
+
+
+def padded(case: Case) -> Case:
+    """Return the case with neutral sentences behind the response to rate."""
+    return case._replace(response_with=case.response_with.rstrip() + PADDING)
+
+
+def length_probe(judge: Judge, cases: Sequence[Case], **how: object) -> pd.DataFrame:
+    """Return how ratings change when responses are padded: Clarity, and the other categories, apart.
+
+    Columns: judge, probe, group, n, n_unscored, mean (rating before), change (mean, with bounds change_low and
+    change_high), up and down (percent that cross the threshold, with exact bounds).
+    """
+    before, after = judge.rate(cases), judge.rate([padded(case) for case in cases])
+    groups = {"Clarity": True, "other categories": False}
+    parts = []
+    for name, clarity in groups.items():
+        chosen = [i for i, case in enumerate(cases) if (case.category == Category.CLARITY) == clarity]
+        if chosen:
+            line = compare([before[i] for i in chosen], [after[i] for i in chosen], **how)  # type: ignore[arg-type]
+            parts.append({"judge": judge.name, "probe": "length", "group": name} | line)
+    return pd.DataFrame(parts)
+
+
+def rubric_probes(judge: Judge, cases: Sequence[Case], **how: object) -> pd.DataFrame:
+    """Return how a language model's ratings change with the rubric's variants; no rows for rules, which have none.
+
+    Columns as those of `length_probe`; `probe` is `swapped` or `paraphrased`.
+    """
+    if not isinstance(judge, LLMJudge):
+        return pd.DataFrame()
+    before, parts = judge.rate(cases), []
+    for variant in JUDGE_VARIANTS:
+        after = judge.with_rubric(variant).rate(cases)
+        line = compare(before, after, **how)  # type: ignore[arg-type]
+        parts.append({"judge": judge.name, "probe": variant.removeprefix("judge_"), "group": "all"} | line)
+    return pd.DataFrame(parts)
+
+
+def compare(
+    before: Sequence[Rating],
+    after: Sequence[Rating],
+    *,
+    threshold: int = 3,
+    config: StatisticsConfig | None = None,
+    seed: int = 42,
+) -> dict[str, float]:
+    """Return the change from `before` to `after` of the same cases, rated both times; see `length_probe`."""
+    config = config or StatisticsConfig()
+    old, new = (np.array([np.nan if r.rating is None else r.rating for r in side], float) for side in (before, after))
+    both = ~(np.isnan(old) | np.isnan(new))
+    old, new = old[both], new[both]
+    n = len(old)
+    out: dict[str, float] = {"n": n, "n_unscored": len(both) - n, "mean": float(old.mean()) if n else np.nan}
+    out |= _mean_change(new - old, config, seed)
+    moves = {"up": (old < threshold) & (new >= threshold), "down": (old >= threshold) & (new < threshold)}
+    for name, moved in moves.items():
+        low, high = exact_interval(moved.sum(), n, config.confidence)
+        out[name] = 100 * float(moved.mean()) if n else np.nan
+        out |= {f"{name}_low": 100 * float(low), f"{name}_high": 100 * float(high)}
+    return out
+
+
+def own_models(profile: Profile) -> dict[str, list[str]]:
+    """Return, for judges that also answer in this study, the models with the same weights, e.g. `{"J": ["L"]}`."""
+
+    def same(judge: JudgeConfig) -> list[str]:
+        weights = judge.model and (judge.model.engine, judge.model.model, judge.model.revision)
+        return [m.name for m in profile.models if (m.engine, m.model, m.revision) == weights]
+
+    return {judge.label: names for judge in profile.all_judges() if (names := same(judge))}
+
+
+def self_preference(
+    ratings: pd.DataFrame,
+    judges: Sequence[str],
+    own: Mapping[str, Sequence[str]],
+    config: StatisticsConfig | None = None,
+    seed: int = 42,
+) -> pd.DataFrame:
+    """Return by how much judges favour their own model, in rating points, a row a judge that has one and is not alone.
+
+    `ratings` has a column a judge (see `panel.side_by_side`). `own_lead` is the judge's rating less the other judges'
+    mean on its own model's rows, `other_lead` the same on all other models' rows, `change` the difference of the two
+    with bootstrap bounds over questions. Above 0: it favours itself.
+    """
+    config = config or StatisticsConfig()
+    out = []
+    for judge, models in own.items():
+        others = [name for name in judges if name != judge]
+        lead = ratings[judge] - ratings[others].mean(axis=1) if others else pd.Series(np.nan, ratings.index)
+        rows = pd.DataFrame({"question": ratings["example_id"], "lead": lead, "own": ratings["model"].isin(models)})
+        rows = rows.dropna()
+        if rows["own"].nunique() < 2:
+            continue
+        sums = rows.pivot_table(index="question", columns="own", values="lead", aggfunc=["sum", "count"], fill_value=0)
+        mine, theirs = (sums[[("sum", flag), ("count", flag)]].to_numpy(dtype=float) for flag in (True, False))
+        rng = np.random.default_rng(seed)
+        drawn = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), config.resamples)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            a, b = drawn @ mine, drawn @ theirs
+            low, high = _bounds(a[:, 0] / a[:, 1] - b[:, 0] / b[:, 1], config.confidence)
+        leads = rows.groupby("own")["lead"].mean()
+        line = {"judge": judge, "own": ", ".join(models), "n_own": int(rows["own"].sum()), "n": len(rows)}
+        line |= {"own_lead": leads[True], "other_lead": leads[False], "change": leads[True] - leads[False]}
+        out.append(line | {"change_low": low, "change_high": high})
+    return pd.DataFrame(out)
+
+
+def _mean_change(change: np.ndarray, config: StatisticsConfig, seed: int) -> dict[str, float]:
+    if not len(change):
+        return dict.fromkeys(("change", "change_low", "change_high"), np.nan)
+    # A change is a whole number from -4 to 4: a resample is one multinomial draw.
+    values, counts = np.unique(change, return_counts=True)
+    drawn = np.random.default_rng(seed).multinomial(len(change), counts / len(change), config.resamples)
+    low, high = _bounds(drawn @ values / len(change), config.confidence)
+    return {"change": float(change.mean()), "change_low": low, "change_high": high}
+
+
+def _bounds(resampled: np.ndarray, confidence: float) -> tuple[float, float]:
+    known = resampled[~np.isnan(resampled)]
+    low, high = np.quantile(known, [(1 - confidence) / 2, (1 + confidence) / 2]) if len(known) else (np.nan, np.nan)
+    return float(low), float(high)

@@ -1,0 +1,103 @@
+"""What a language model is asked as a judge, and how its reply is read (paper, section 3.3).
+
+The wording is the prompt set's template `judge`, or a variant of it. A judge is shown the question, its options, the
+relevant preference and the responses without and with it: never the right answer, a model's name or a method.
+Where the server takes a JSON schema, replies are bound to `RESPONSE_FORMAT`; where not, `read_rating` bears with much,
+but guesses nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, NamedTuple
+
+from .schema import Category, Status
+
+_RATING = re.compile(r"\brating\b[\"'*\s]*[:=][\"'*\s]*(-?\d+(?:\.\d+)?)", re.IGNORECASE)
+
+#: The reply by JSON schema, for servers of OpenAI's protocol. The explanation comes first: reasons before the verdict.
+RESPONSE_FORMAT: dict[str, Any] = {
+    "type": "json_schema",
+    "json_schema": {
+        "name": "rating",
+        "strict": True,
+        "schema": {
+            "type": "object",
+            "properties": {
+                "explanation": {"type": "string"},
+                "rating": {"type": "integer", "enum": [1, 2, 3, 4, 5]},
+            },
+            "required": ["explanation", "rating"],
+            "additionalProperties": False,
+        },
+    },
+}
+
+
+class Case(NamedTuple):
+    """One response to rate, beside the same model's response without the preference. Holds no right answer."""
+
+    question: str
+    options: tuple[str, ...]
+    preference: str
+    category: Category | None
+    response_without: str
+    response_with: str
+
+    def variables(self) -> dict[str, object]:
+        """Return what a rubric's template is filled with."""
+        return {
+            "question": self.question,
+            "options": self.options,
+            "preferences": [self.preference],
+            "response_without": self.response_without,
+            "response_with": self.response_with,
+        }
+
+
+class Rating(NamedTuple):
+    """A rating from 1 to 5 with its reason, or None and the status that says why there is none."""
+
+    rating: int | None
+    explanation: str | None
+    status: Status = Status.OK
+
+
+def read_rating(text: str) -> Rating:
+    """Return the rating in a judge's reply, e.g. `Rating(4, "short")` of `{"explanation": "short", "rating": 4}`.
+
+    Borne with: text and code fences around the JSON, the rating as text, `Rating: 4` without JSON. Several different
+    ratings, none, or one that is no whole number from 1 to 5 leave the case unrated.
+    """
+    objects, rest = _split_objects(text)
+    values = {str(found["rating"]).strip() for found in objects if "rating" in found} | set(_RATING.findall(rest))
+    explanation = next((str(found["explanation"]) for found in objects if found.get("explanation")), rest).strip()
+    if len(values) == 1 and (value := values.pop().removesuffix(".0")) in {"1", "2", "3", "4", "5"}:
+        return Rating(int(value), explanation or None)
+    return Rating(None, text.strip(), Status.UNPARSABLE)
+
+
+def _split_objects(text: str) -> tuple[list[dict[str, object]], str]:
+    """The JSON objects in a text and the text around them; no objects and all the text where one is broken.
+
+    Nothing is read from inside a broken object: what a response says about its own rating may be quoted there.
+    """
+    objects, rest, at = [], "", 0
+    while (start := text.find("{", at)) >= 0:
+        try:
+            found, end = _DECODER.raw_decode(text, start)
+        except (json.JSONDecodeError, RecursionError):
+            return [], text
+        objects.append(found)
+        rest += text[at:start]
+        at = end
+    return objects, rest + text[at:]
+
+
+def _unambiguous(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    ratings = {str(value) for key, value in pairs if key == "rating"}
+    return dict(pairs) | ({"rating": "contradictory"} if len(ratings) > 1 else {})
+
+
+_DECODER = json.JSONDecoder(strict=False, object_pairs_hook=_unambiguous)
