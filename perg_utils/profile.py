@@ -209,7 +209,8 @@ class Profile(_Strict):
     def _panel(self) -> Profile:
         if self.data.origin == "published" and self.judges:
             raise ValueError("judges: the release has the ratings of one judge only; leave the panel out")
-        if any(other.kind == "published" or "threshold" in other.model_fields_set for other in self.judges):
+        read_at = {self.judge.threshold, JudgeConfig.model_fields["threshold"].default}
+        if any(other.kind == "published" or other.threshold not in read_at for other in self.judges):
             raise ValueError("judges: no kind 'published', and no threshold but the main judge's: judge.threshold")
         labels = [judge.label for judge in self.all_judges()]
         if len(set(labels)) < len(labels):
