@@ -218,9 +218,10 @@ def dry_run(command: Command) -> str:
         lines += [f"  ({inference.TOKEN_RULE})"]
         lines += [f"  ({inference.NOMINAL_RULE})"] if any(p.nominal for p in found) else []
         rated = sum(p.questions * len(p.methods.get(setting, [])) for p in found for setting in RELEVANT_SHOWN)
-        ratings = [(judge.label, inference.judge_cost(profile, rated, judge)) for judge in profile.all_judges()]
+        judges = profile.all_judges() if profile.shard is None else []  # a shard's answers are judged once merged
+        ratings = [(judge.label, inference.judge_cost(profile, rated, judge)) for judge in judges]
         head = f"judge: at most {rated:,} responses to be rated by"
-        lines += ["", *(f"{head} {who}{inference.dollars(cost)}" for who, cost in ratings)]
+        lines += ["", *(f"{head} {who}{inference.dollars(cost)}" for who, cost in ratings)] if ratings else []
         if costs or any(cost is not None for _, cost in ratings):
             lines += ["", "prices: data/prices.csv, list prices as of the dates there; check them"]
     return "\n".join(lines)

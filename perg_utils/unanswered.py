@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from .engines.journal import Journal
+from .engines.journal import Journal, in_lists
 from .errors import DataError, PergError
 from .panel import panel_parts
 from .schema import ROW_ID, Status
@@ -21,7 +21,6 @@ from .workspace import Workspace
 _LOST = [str(status) for status in (Status.API_ERROR, Status.EMPTY, Status.REJECTED)]
 _AGAIN = [str(status) for status in (Status.API_ERROR, Status.EMPTY)]
 _COLUMNS = ["asked", "status", "reason"]
-_VARIABLES = 900  # SQLite's oldest limit on `?` in one statement is 999
 
 
 class RowsUnanswered(PergError):
@@ -75,9 +74,7 @@ def describe(found: pd.DataFrame, again: str, drop: str) -> str:
 def _reasons(journal: Journal, keys: Iterable[str]) -> dict[str, str]:
     wanted = list(dict.fromkeys(keys))
     out: dict[str, str] = {}
-    for start in range(0, len(wanted), _VARIABLES):
-        some = wanted[start : start + _VARIABLES]
-        marks = ", ".join("?" * len(some))
+    for some, marks in in_lists(wanted):
         out.update(journal.execute(f"SELECT key, error FROM replies WHERE key IN ({marks})", some))
     return out
 

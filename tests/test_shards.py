@@ -70,6 +70,11 @@ def test_a_shard_is_a_run_of_its_own_name():
     assert ids == ["01_curate_data", *(f"03_run_inference:{m.name}" for m in profile.models)]
 
 
+def test_the_plan_of_a_shard_counts_no_ratings_since_it_makes_none():
+    assert "judge: at most" in pipeline.dry_run(pipeline.Command(overrides=("data.limit=3",)))
+    assert "judge: at most" not in pipeline.dry_run(pipeline.Command(overrides=("data.limit=3", "shard=1/2")))
+
+
 def test_the_plans_of_shards_add_up_to_the_plan_of_the_whole():
     whole = inference.plan(load_profile("demo", ["data.limit=10"]), "S")
     parts = [inference.plan(load_profile("demo", ["data.limit=10", f"shard={i}/4"]), "S") for i in (1, 2, 3, 4)]

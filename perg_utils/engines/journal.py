@@ -49,6 +49,13 @@ _LOG_PAGES = 4000  # the log is moved into the file, which is flushed, every 16 
 _STATUSES = frozenset(Status)
 
 
+def in_lists(keys: Sequence[str]) -> Iterator[tuple[Sequence[str], str]]:
+    """Yield keys in portions that one statement can take, each with its question marks for `IN (...)`."""
+    for start in range(0, len(keys), _VARIABLES):
+        some = keys[start : start + _VARIABLES]
+        yield some, ", ".join("?" * len(some))
+
+
 class JournalError(PergError):
     """The journal cannot be used; the message says how to recover what is in it."""
 
@@ -81,9 +88,7 @@ class Journal:
         if self._db is None:
             return found
         with self._explained():
-            for start in range(0, len(wanted), _VARIABLES):
-                some = wanted[start : start + _VARIABLES]
-                marks = ", ".join("?" * len(some))
+            for some, marks in in_lists(wanted):
                 query = f"SELECT key, {', '.join(_REPLY)} FROM replies WHERE key IN ({marks})"
                 for key, text, status, *rest in self._db.execute(query, some):
                     if status not in _STATUSES:
