@@ -34,36 +34,45 @@ _STOP_SECONDS = 60.0
 _CPU_CACHE = 256, 1024  # blocks of 256 tokens, tokens a step
 
 
+def load(config: ModelConfig, source: str) -> tuple[Any, Any]:
+    """Return tokenizer (padding on the left) and weights of `source`, a folder or hub id, ready to be run.
+
+    Raises `EngineError` where they cannot be loaded.
+    """
+    settings: dict[str, Any] = {"revision": config.revision, "dtype": config.dtype}
+    if config.quantization == "nf4":
+        settings["quantization_config"] = _nf4(config.name)
+    if config.device_map or config.quantization:
+        settings["device_map"] = config.device_map or "auto"
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(source, revision=config.revision, padding_side="left")
+        model: Any = AutoModelForCausalLM.from_pretrained(source, **settings)
+    except (OSError, ValueError, ImportError) as error:
+        raise EngineError(
+            f"model '{config.model}' of '{config.name}' cannot be loaded: {error}\nCheck the name, that the hub "
+            "can be reached, and for gated models that you are logged in (hf auth login)"
+        ) from error
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if torch.cuda.is_available() and "device_map" not in settings:
+        model = model.to("cuda")
+    elif not torch.cuda.is_available():
+        memory.set_threads(model)
+    return tokenizer, model.eval()
+
+
 class Checkpoint:
     """The model of `config`, loaded from `source` (a folder or hub id). Raises `EngineError` where it cannot be."""
 
     def __init__(self, config: ModelConfig, source: str) -> None:
         self.name = config.name
-        settings: dict[str, Any] = {"revision": config.revision, "dtype": config.dtype}
-        if config.quantization == "nf4":
-            settings["quantization_config"] = _nf4(config.name)
-        if config.device_map or config.quantization:
-            settings["device_map"] = config.device_map or "auto"
-        try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(source, revision=config.revision, padding_side="left")
-            model: Any = AutoModelForCausalLM.from_pretrained(source, **settings)
-        except (OSError, ValueError, ImportError) as error:
-            raise EngineError(
-                f"model '{config.model}' of '{config.name}' cannot be loaded: {error}\nCheck the name, that the hub "
-                "can be reached, and for gated models that you are logged in (hf auth login)"
-            ) from error
+        self._tokenizer, model = load(config, source)
         if self._tokenizer.chat_template is None:
             raise EngineError(f"model '{config.model}' has no chat template; choose the chat (instruct) version")
-        if self._tokenizer.pad_token_id is None:
-            self._tokenizer.pad_token = self._tokenizer.eos_token
-        if torch.cuda.is_available() and "device_map" not in settings:
-            model = model.to("cuda")
-        elif not torch.cuda.is_available():
-            memory.set_threads(model)
         self.stop = _stop_tokens(model.generation_config.eos_token_id, self._tokenizer.eos_token_id)
         # generate() fills what a call leaves open from here: keep nothing of the checkpoint's sampling.
         model.generation_config = GenerationConfig()
-        self._model = model.eval()
+        self._model = model
         self._switch = {} if config.thinking is None else {"enable_thinking": config.thinking}
         self._system_role = self._has_system_role()
         self.on_gpu = self._model.device.type == "cuda"

@@ -37,7 +37,7 @@ class TransformersEngine:
 
     def __init__(self, config: ModelConfig, *, fetch: bool = True) -> None:
         self.config = config
-        self.source, revision, self._commit = _find(config, fetch)
+        self.source, revision, self._commit = find_model(config, fetch)
         self.identity: Mapping[str, str] = {
             "kind": "transformers",
             "model": config.model,
@@ -112,8 +112,8 @@ def hub_commit(model: str, *, fetch: bool = False) -> str | None:
     return Path(found).parent.name if isinstance(found, str) else None  # .../snapshots/<commit>/config.json
 
 
-def _find(config: ModelConfig, fetch: bool) -> tuple[str, str, str | None]:
-    """What to load (a folder below the repository, or here, or a hub id), its revision, and the hub's name for it."""
+def find_model(config: ModelConfig, fetch: bool) -> tuple[str, str, str | None]:
+    """Return what to load (a folder below the repository, or here, or a hub id), its revision, and the hub's for it."""
     for folder in (ROOT / config.model, Path(config.model)):
         if folder.is_dir():
             return str(folder), _folder_digest(folder), config.revision

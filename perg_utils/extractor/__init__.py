@@ -1,0 +1,1 @@
+"""The fine-tuned reader of answers: its labelled training responses, its training, and its reading."""

@@ -1,0 +1,89 @@
+"""How well the fine-tuned reader reads labelled responses: by kind of wording, as a confusion, and how honest it is.
+
+Left out: responses of real models (`extraction_gold`), on which the reader of the embedded world has nothing to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from ..extraction import extract_answer
+from ..statistics import exact_interval
+from .corpus import Sample
+from .reader import FineTunedReader
+from .wordings import KINDS, NONE, REFUSED, UNDECIDED
+
+#: What a label or a reading comes to, in the order of the confusion.
+OUTCOMES = {NONE: "none is right", REFUSED: "refusal", UNDECIDED: "undecided"}
+
+
+def check(reader: FineTunedReader, samples: Sequence[Sample], min_confidence: float) -> pd.DataFrame:
+    """Return a row a sample: kind, label, read, confidence, sure, right, and what the rules say (rules, rules_right).
+
+    `sure`: the reader speaks, which takes a confidence of `min_confidence` and a choice that is not *undecided*. The
+    rules are right where they give the letter, or where there is none and they give none.
+    """
+    read = reader.choices([(s.response, s.options) for s in samples])
+    rules = [extract_answer(s.response, s.options).letter for s in samples]
+    out = pd.DataFrame(
+        {
+            "kind": [s.kind for s in samples],
+            "label": [s.label for s in samples],
+            "read": [label for label, _ in read],
+            "confidence": [sure for _, sure in read],
+            "rules": pd.Series(rules, dtype=object),
+        }
+    )
+    out["sure"] = (out["confidence"] >= min_confidence) & (out["read"] != UNDECIDED)
+    out["right"] = out["read"] == out["label"]
+    named = ~out["label"].isin(list(OUTCOMES))
+    out["rules_right"] = np.where(named, out["rules"] == out["label"], out["rules"].isna())
+    return out
+
+
+def by_kind(checked: pd.DataFrame) -> pd.DataFrame:
+    """Return a row a kind of wording, and one for all, in percent.
+
+    Columns: kind, n, right (of all, its most probable choice), speaks, right_where_sure with low and high (exact
+    95 % interval; NaN where it never speaks), rules_speak.
+    """
+    kinds = [kind.name for kind in KINDS if (checked["kind"] == kind.name).any()]
+    lines = []
+    for kind in [*kinds, "all"]:
+        rows = checked if kind == "all" else checked[checked["kind"] == kind]
+        sure = rows[rows["sure"]]
+        low, high = exact_interval(int(sure["right"].sum()), len(sure)) if len(sure) else (np.nan, np.nan)
+        lines.append(
+            {
+                "kind": kind,
+                "n": len(rows),
+                "right": 100 * rows["right"].mean(),
+                "speaks": 100 * rows["sure"].mean(),
+                "right_where_sure": 100 * sure["right"].mean() if len(sure) else np.nan,
+                "low": 100 * float(low),
+                "high": 100 * float(high),
+                "rules_speak": 100 * rows["rules"].notna().mean(),
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def confusion(checked: pd.DataFrame) -> pd.DataFrame:
+    """Return how often each label (rows) was read as what (columns), in numbers; `unsure` is what is not said."""
+    wanted = checked["label"].map(OUTCOMES).fillna("an option")
+    letters = np.where(checked["right"], "the right option", "a wrong option")
+    read = checked["read"].map(OUTCOMES).fillna(pd.Series(letters, index=checked.index))
+    read = read.where(checked["sure"] | (checked["read"] == UNDECIDED), "unsure")
+    rows = ["an option", *OUTCOMES.values()]
+    columns = ["the right option", "a wrong option", *OUTCOMES.values(), "unsure"]
+    return pd.crosstab(wanted, read).reindex(index=rows, columns=columns, fill_value=0)
+
+
+def reliability(checked: pd.DataFrame, bins: int = 10) -> pd.DataFrame:
+    """Return confidence against truth in `bins` equal parts: confidence (mean), right (share), n; empty ones left out."""
+    part = np.minimum((checked["confidence"] * bins).astype(int), bins - 1)
+    grouped = checked.groupby(part)
+    return grouped.agg(confidence=("confidence", "mean"), right=("right", "mean"), n=("right", "size"))

@@ -1,0 +1,102 @@
+"""The fine-tuned layer of the extractor: what the rules leave undecided is scored by a model (paper, section 3.3).
+
+It speaks only where it is sure: below the profile's `min_confidence`, and where its choice is *undecided*, the case
+stays undecided for the next layer. Only letters of the case's options can be chosen, whatever a response says.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..extraction import Extraction
+from ..profile import ROOT, ExtractorConfig
+from ..schema import Status
+from .wordings import NONE, REFUSED, UNDECIDED
+
+if TYPE_CHECKING:
+    from .scoring import Case, Scorer
+
+LAYER = "finetuned"
+
+
+class FineTunedReader:
+    """A base model with an adapter that reads cases; the weights are loaded at the first case."""
+
+    layer = LAYER
+
+    def __init__(self, config: ExtractorConfig, adapter: str | Path) -> None:
+        self._config, self._adapter = config, adapter
+        self._temperature = 1.0
+        self._scorer: Scorer | None = None
+
+    def read(self, cases: Sequence[Case]) -> list[Extraction]:
+        """Return what each case names, e.g. `Extraction("B", "scored", Status.OK, confidence=0.98, layer="finetuned")`.
+
+        Raises `ExtractorError` where base or adapter cannot be loaded.
+        """
+        return [self._decide(label, sure) for label, sure in self.choices(cases)]
+
+    def choices(self, cases: Sequence[Case]) -> list[tuple[str | None, float]]:
+        """Return the most probable label of each case (letter, X, Y, Z) and its probability; None if too long."""
+        if not cases:
+            return []
+        from .scoring import LABELS  # noqa: PLC0415 - imports torch
+
+        scorer = self._load()
+        out: list[tuple[str | None, float]] = []
+        for scores in scorer.read(cases):
+            shares = None if scores is None else (scores / self._temperature).softmax(-1)
+            out.append((None, 0.0) if shares is None else (LABELS[int(shares.argmax())], float(shares.max())))
+        return out
+
+    def _decide(self, label: str | None, sure: float) -> Extraction:
+        if label is None:
+            return Extraction(None, "too_long", Status.UNPARSABLE, layer=LAYER)
+        if label == UNDECIDED or sure < self._config.min_confidence:
+            return Extraction(None, "unsure", Status.UNPARSABLE, confidence=sure, layer=LAYER)
+        if label == NONE:
+            return Extraction(None, "none_of_the_options", Status.UNPARSABLE, confidence=sure, layer=LAYER)
+        if label == REFUSED:
+            return Extraction(None, "refusal", Status.REFUSED, confidence=sure, layer=LAYER)
+        return Extraction(label, "scored", Status.OK, confidence=sure, layer=LAYER)
+
+    def _load(self) -> Scorer:
+        if self._scorer is None:
+            from .scoring import Scorer  # noqa: PLC0415 - imports torch
+
+            self._scorer = Scorer(self._config, self._adapter)
+            about = trained_as(self._adapter)
+            if about is not None:
+                self._check(about, self._scorer)
+                self._temperature = about["temperature"]
+        return self._scorer
+
+    def _check(self, about: dict[str, Any], scorer: Scorer) -> None:
+        """Raise `ExtractorError` where an adapter trained here is used on other weights, or asked in another form."""
+        from .scoring import ExtractorError  # noqa: PLC0415 - imports torch
+
+        trained = {"base": about["base"]["revision"], "form": about["form"]}
+        now = {"base": scorer.revision, "form": {"template": self._config.template, "option": self._config.option}}
+        wrong = [key for key in now if trained[key] != now[key]]
+        if wrong:
+            raise ExtractorError(
+                f"the adapter {self._adapter} was trained with another {' and '.join(wrong)} "
+                f"({', '.join(str(trained[key]) for key in wrong)}); run 02_train_extractor again"
+            )
+
+
+def open_reader(config: ExtractorConfig, adapter: Path) -> FineTunedReader:
+    """Return the reader of a profile: with the adapter that it names, a folder or hub id, or else with `adapter`."""
+    if config.adapter is None:
+        return FineTunedReader(config, adapter)
+    folders = (ROOT / config.adapter, Path(config.adapter))
+    return FineTunedReader(config, next((folder for folder in folders if folder.is_dir()), config.adapter))
+
+
+def trained_as(adapter: str | Path) -> dict[str, Any] | None:
+    """Return what `training.json` beside an adapter says; None for adapters that others trained."""
+    path = Path(adapter) / "training.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
