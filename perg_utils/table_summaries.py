@@ -42,7 +42,7 @@ def extraction_table(metrics: pd.DataFrame, answers: pd.DataFrame, profile: Prof
     """Return, for each configuration, how many letters each rule found, and how many responses gave none and why."""
     if answers.empty:
         return None
-    raw = _counted(answers.assign(how=answers["how"].fillna("")), [*Arm._fields, "status", "how"])
+    raw = _counted(answers.assign(how=answers["how"].fillna("")), [*Arm._fields, "status", "how", "layer"])
     found = raw[raw["status"] == Status.OK]
     ways = found.groupby("how")["rows"].sum().sort_values(ascending=False, kind="stable").index.tolist()
     columns = {way: (raw["status"] == Status.OK) & (raw["how"] == way) for way in ways[:MOST_WAYS]}
