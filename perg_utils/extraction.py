@@ -72,11 +72,11 @@ class Extraction:
     @property
     def decided(self) -> bool:
         """Whether the response is read: it names an option, says that none is right, or refuses."""
-        named_none = self.how.removeprefix("json:") in _NAMES_NONE
+        named_none = self.status == Status.UNPARSABLE and self.how.removeprefix("json:") in _NAMES_NONE
         return self.letter is not None or self.status == Status.REFUSED or named_none
 
     def words(self, response: str) -> str | None:
-        """Return the words of the response that the letter rests on, e.g. `B` of `The answer is B.`."""
+        """Return the words of the response that the letter rests on, e.g. `B.` of `The answer is B.`"""
         return None if self.evidence is None else response.strip()[slice(*self.evidence)]
 
 
@@ -94,7 +94,7 @@ class Reader(Protocol):
 
 
 def extract_answer(response: str, options: Sequence[str], readers: Sequence[Reader] = ()) -> Extraction:
-    """Return the option that `response` chose, e.g. `Extraction("B", "answer_statement", Status.OK, (14, 15))`.
+    """Return the option that `response` chose, e.g. letter `B` and how `answer_statement` for `The answer is B.`
 
     `options` are in the order in which they were lettered. The rules never guess: where none speaks, or the response
     names several options, the letter is None and the status `unparsable`, or `refused` where the model declined; what

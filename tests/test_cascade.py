@@ -1,5 +1,6 @@
 """The layers of the extractor one after the other: who is asked what, what rows say of it, what failures become."""
 
+import json
 import sys
 import types
 from pathlib import Path
@@ -17,7 +18,7 @@ from perg_utils.errors import DataError, PergError
 from perg_utils.extraction import CONCLUDED_RIGHT, STATED_RIGHT, Extraction, extract, extract_answer, read_all
 from perg_utils.extraction_gold import load_gold, released, with_responses
 from perg_utils.metrics import metrics, score
-from perg_utils.profile import ProfileError, load_profile
+from perg_utils.profile import Profile, ProfileError, load_profile
 from perg_utils.schema import LETTERS, ROW_ID, TABLES, Status, conform
 from perg_utils.workspace import Workspace
 
@@ -35,6 +36,7 @@ class Fake:
         self.otherwise = otherwise or Extraction(None, "unsure", Status.UNPARSABLE, confidence=0.4, layer=layer)
 
     def read(self, cases):
+        assert all(type(case) is tuple and len(case) == 2 for case in cases), "response and options, nothing else"
         self.asked.append([response for response, _ in cases])
         return [self.known.get(response, self.otherwise) for response, _ in cases]
 
@@ -125,7 +127,7 @@ def test_no_reader_is_called_for_nothing():
     st.one_of(st.none(), st.text(max_size=3), st.sampled_from(LETTERS), st.integers(), st.just(float("nan"))),
     st.integers(2, 30),
     st.sampled_from(list(Status)),
-    st.sampled_from(["scored", "letter_beyond_options", "none_of_the_options"]),
+    st.sampled_from(["scored", "letter_beyond_options", "none_of_the_options", "json:none_of_the_options"]),
     st.sampled_from([SILENT, "F", "Option Z, no, Y.", "B or C"]),
 )
 def test_no_layer_returns_a_letter_beyond_the_options(letter, count, status, how, response):
@@ -299,6 +301,18 @@ def test_rules_alone_are_the_default_and_the_shipped_profiles_say_what_they_add(
     assert [m.name for m in load_profile("demo").extractor.models()] == ["extractor"]
     assert [m.name for m in load_profile("paper").extractor.models()] == ["extractor", "gpt-4o-mini"]
     assert [m.name for m in load_profile("paper_small").extractor.models()] == ["gpt-4o-mini"]
+
+
+@pytest.mark.parametrize("name", ["demo", "paper", "paper_small", "laptop"])
+def test_a_dumped_profile_with_an_extractor_reads_back(name):
+    profile = load_profile(name)
+    assert Profile.model_validate(json.loads(profile.model_dump_json())) == profile
+
+
+def test_the_released_readers_form_of_input_is_allowed():
+    template = r"[INST] Classify the response.{response}\nReferences: \n{options}\nAnswer: [/INST]"
+    config = load_profile("demo", [f'extractor.template="{template}"']).extractor
+    assert config.template.format(response="r", options="o").endswith("r\nReferences: \no\nAnswer: [/INST]")
 
 
 def test_answers_of_an_earlier_version_are_an_error_that_says_how_to_make_them_again(tmp_path):
