@@ -137,7 +137,6 @@ def _journal(arguments: argparse.Namespace) -> None:
     command = _command(arguments)
     profile = load_profile(command.profile, command.overrides)
     workspace = Workspace.of(command.out, profile.name)
-    asked = [*profile.models, *profile.judge_models()]
     choice = journal_tools.Choice(
         *map(tuple, (arguments.model, arguments.status, arguments.finish_reason, arguments.key))
     )
@@ -153,10 +152,10 @@ def _journal(arguments: argparse.Namespace) -> None:
     elif arguments.action == "drop" and arguments.yes and workspace.journal.is_file():
         with locked(workspace.run):  # a run that goes on meanwhile would not ask them again
             total = journal_tools.drop(workspace.journal, choice)
-            State(workspace.run / "state.json").redo(["03", "05"])
+            State(workspace.run / "state.json").redo(["03", "04", "05"])
         print(f"{total:,} replies dropped; to ask them again: {command.resume()}")
     else:
-        print(journal_tools.describe(workspace.journal, cost_of(asked), choice))
+        print(journal_tools.describe(workspace.journal, cost_of(profile.all_models()), choice))
         if arguments.action == "drop" and journal_tools.counts(workspace.journal, choice):
             print("to drop these, so that the next run asks them again, add --yes")
 

@@ -121,10 +121,13 @@ def _rows(tables: Tables, baseline: str) -> tuple[Codes, dict[str, Codes], dict[
         "setting": list(Setting),
     }
     answers, judgements, scored = (_beside(tables[n], responses) for n in ("answers", "judgements", "scores"))
+    # That rules, or the release, read a letter is the ordinary case and goes without saying.
+    layer = answers["layer"].where(~answers["layer"].isin(["rules", "original"]))
     values = {
         **{"example": responses["example_id"], "preference": responses["preference_id"]},
         **{name: responses[name] for name in ("model", "method", "setting", "status", "finish_reason", "fallback")},
         **{"answer": answers["answer"], "how": answers["how"], "answer_status": answers["status"]},
+        "layer": layer,
         **{name: judgements[name] for name in ("judge", "rating")},
         **{"judgement_status": judgements["status"], "score_status": scored["status"]},
     }

@@ -21,6 +21,8 @@ from urllib.parse import urlsplit
 
 import psutil
 
+from .cascade import check_extractor
+from .errors import PergError
 from .profile import PROFILES, ROOT, ModelConfig, Profile, ProfileError, load_profile
 
 PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "aiohttp", "pandas", "pyarrow", "papermill")
@@ -79,8 +81,9 @@ def obstacles(profile: Profile, machine: Machine) -> list[str]:
         found.append("questions come from the hub, which is not reachable (data already in its cache will do)")
     if profile.data.origin == "local" and profile.data.path is not None and not (ROOT / profile.data.path).is_dir():
         found.append(f"data.path {profile.data.path} does not exist")
+    found += _adapter_obstacles(profile)
     missing = {}
-    for model in _all_models(profile):
+    for model in profile.all_models():
         found += _model_obstacles(model, machine)
         if model.engine == "transformers" and not looks_local(model) and not machine.cached(model):
             missing[model.model] = (parameters(model) or 0) * _BYTES["bfloat16"]  # also what will be 4-bit
@@ -90,6 +93,14 @@ def obstacles(profile: Profile, machine: Machine) -> list[str]:
     if download > machine.disk:
         found.append(f"weights need about {download:.0f} GB of disk, {machine.disk:.0f} GB are free")
     return list(dict.fromkeys(found))
+
+
+def _adapter_obstacles(profile: Profile) -> list[str]:
+    try:
+        check_extractor(profile.extractor, profile)
+    except PergError as error:
+        return [str(error)]
+    return []
 
 
 def _model_obstacles(model: ModelConfig, machine: Machine) -> list[str]:
@@ -151,7 +162,7 @@ def is_local(url: str | None) -> bool:
 
 def look(profiles: dict[str, Profile | ProfileError]) -> Machine:
     """Return what this machine has, as far as the given profiles ask; waits some seconds for hub and servers."""
-    models = [model for profile in profiles.values() if isinstance(profile, Profile) for model in _all_models(profile)]
+    models = [model for profile in profiles.values() if isinstance(profile, Profile) for model in profile.all_models()]
     urls = sorted({url for model in models for url in _servers(model)})
     return Machine(
         memory=psutil.virtual_memory().total / 1e9,
@@ -203,16 +214,12 @@ def _profiles() -> dict[str, Profile | ProfileError]:
     return found
 
 
-def _all_models(profile: Profile) -> list[ModelConfig]:
-    return [*profile.models, *profile.judge_models()]
-
-
 def _servers(model: ModelConfig) -> list[str]:
     return [model.base_url] if isinstance(model.base_url, str) else model.base_url or []
 
 
 def _key_names(profiles: dict[str, Profile | ProfileError]) -> list[str]:
-    models = [model for profile in profiles.values() if isinstance(profile, Profile) for model in _all_models(profile)]
+    models = [model for profile in profiles.values() if isinstance(profile, Profile) for model in profile.all_models()]
     return [*sorted({model.api_key_env for model in models if model.engine == "api"}), "HF_TOKEN"]
 
 

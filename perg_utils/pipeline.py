@@ -1,7 +1,6 @@
 """Which notebooks a profile runs, in which order, and the loop that runs those not up to date (`state`).
 
 An inference step that runs again takes its replies from the journal, so nothing is ever paid for twice.
-Leaves out: `02_train_extractor`, which a later stage of the project adds.
 """
 
 from __future__ import annotations
@@ -20,9 +19,11 @@ from pathlib import Path
 import pandas as pd
 
 from . import inference, unanswered
+from .cascade import check_extractor
 from .engines.open import check_engine
 from .errors import PergError
 from .execution import StepFailed, execute
+from .fallback import reading_cost
 from .judging import check_rubrics
 from .panel import panel_paths
 from .profile import PROFILES, ROOT, Profile, load_profile, profile_path
@@ -81,14 +82,21 @@ def steps(profile: Profile, workspace: Workspace) -> list[Step]:
             step("01_curate_data", (), tables("examples", "preferences")),
             *(inference(m.name) for m in profile.models),
         ]
+    # Trained on made-up responses: it waits for no model. An adapter that the profile names is only read.
+    trains = profile.extractor.base is not None and profile.extractor.adapter is None
+    names = ("adapter_model.safetensors", "adapter_config.json", "training.json")
+    adapter = tuple(f"{glob.escape(str(workspace.extractor))}/{name}" for name in names) if trains else ()
+    curve = tuple(f"{pages}/extractor.{form}" for form in ("pdf", "png", "csv"))
+    training = [step("02_train_extractor", (), adapter + curve)] if trains else []
     panel = tuple(glob.escape(str(path)) for path in panel_paths(profile, workspace))
     judges = tuple(f"{pages}/judges.{form}" for form in ("pdf", "png", "csv"))
     compared = [step("11_check_judges", everything[:5] + panel, judges)]
     why = [step("12_explain_breakage", tables("examples", "responses", "answers", "scores"), practice)]
     return [
         step("01_curate_data", (), tables("examples", "preferences")),
+        *training,
         *(inference(model.name) for model in profile.models),
-        step("04_extract_answers", tables("examples", "responses"), tables("answers")),
+        step("04_extract_answers", tables("examples", "responses") + adapter, tables("answers")),
         step("05_judge_alignment", tables("examples", "preferences", "responses"), tables("judgements") + panel),
         step("06_score_metrics", everything[:5], tables("scores", "metrics")),
         step("07_render_tables", everything[3:], printed),
@@ -177,7 +185,7 @@ def run(command: Command, make_steps: Callable[[Profile, Workspace], list[Step]]
                 continue
             started = time.time()
             _run_step(step, head, command, workspace)
-            if not unanswered.to_be_asked(_unanswered(workspace, [step])):
+            if not unanswered.to_be_asked(_unanswered(profile, workspace, [step])):
                 state.record(step, fingerprint, started)
             ran += 1
             print(f"{head}: done in {clock(time.time() - started)}", flush=True)
@@ -186,7 +194,7 @@ def run(command: Command, make_steps: Callable[[Profile, Workspace], list[Step]]
         print(f"results: {workspace.figures}", flush=True)
     else:
         print(f"shard {profile.shard}: {workspace.run}; `python -m perg_utils merge` joins all shards", flush=True)
-    lost = _unanswered(workspace, chosen)
+    lost = _unanswered(profile, workspace, chosen)
     if len(lost):
         raise unanswered.RowsUnanswered(unanswered.describe(lost, command.resume(), command.drop("rejected")))
 
@@ -218,11 +226,17 @@ def dry_run(command: Command) -> str:
         lines += [f"  ({inference.TOKEN_RULE})"]
         lines += [f"  ({inference.NOMINAL_RULE})"] if any(p.nominal for p in found) else []
         rated = sum(p.questions * len(p.methods.get(setting, [])) for p in found for setting in RELEVANT_SHOWN)
-        judges = profile.all_judges() if profile.shard is None else []  # a shard's answers are judged once merged
+        whole = profile.shard is None  # a shard's answers are read and judged once merged
+        fallback, responses = profile.extractor.fallback if whole else None, sum(p.rows for p in found)
+        reading = reading_cost(profile, responses) if fallback else None
+        if fallback:
+            head = f"extractor: at most {responses:,} responses, those that no rule can read, to be read by"
+            lines += ["", f"{head} {fallback.name}{inference.dollars(reading)}"]
+        judges = profile.all_judges() if whole else []
         ratings = [(judge.label, inference.judge_cost(profile, rated, judge)) for judge in judges]
         head = f"judge: at most {rated:,} responses to be rated by"
         lines += ["", *(f"{head} {who}{inference.dollars(cost)}" for who, cost in ratings)] if ratings else []
-        if costs or any(cost is not None for _, cost in ratings):
+        if costs or any(cost is not None for cost in (reading, *(cost for _, cost in ratings))):
             lines += ["", "prices: data/prices.csv, list prices as of the dates there; check them"]
     return "\n".join(lines)
 
@@ -250,10 +264,11 @@ def _run_step(step: Step, head: str, command: Command, workspace: Workspace) -> 
         raise
 
 
-def _unanswered(workspace: Workspace, chosen: list[Step]) -> pd.DataFrame:
+def _unanswered(profile: Profile, workspace: Workspace, chosen: list[Step]) -> pd.DataFrame:
     """The rows without an answer that these steps have left."""
-    judged = any(step.id == "05_judge_alignment" for step in chosen)
-    return unanswered.find(workspace, [step.model for step in chosen if step.model is not None], judge=judged)
+    models, ids = [step.model for step in chosen if step.model is not None], {step.id for step in chosen}
+    read = profile if "04_extract_answers" in ids else None
+    return unanswered.find(workspace, models, judge="05_judge_alignment" in ids, extractor=read)
 
 
 def _check_place(command: Command, profile: Profile) -> None:
@@ -283,6 +298,11 @@ def _check_ready(profile: Profile, chosen: list[Step]) -> None:
     if any(step.id in {"05_judge_alignment", "11_check_judges"} for step in chosen):
         check_rubrics(profile)
         models += profile.judge_models()
+    if any(step.id == "04_extract_answers" for step in chosen):
+        check_extractor(profile.extractor, profile)
+        models += profile.extractor.models()
+    elif any(step.id == "02_train_extractor" for step in chosen):
+        models += profile.extractor.models()[:1]
     for model in models:
         check_engine(model)
 

@@ -145,6 +145,43 @@ class JudgeConfig(_Strict):
         return self
 
 
+class ExtractorConfig(_Strict):
+    """Who reads which option a response names: rules, then (`base`) a fine-tuned model, then (`fallback`) any model.
+
+    Each is asked only what those before it leave undecided. Null layers are left out: the default is rules alone.
+    """
+
+    base: ModelConfig | None = Field(None, description="the base model of the fine-tuned reader, run in process")
+    adapter: str | None = Field(
+        None, description="its LoRA adapter, a folder or hub id; null: 02_train_extractor trains one"
+    )
+    template: str = Field(
+        "{response}\nOptions:\n{options}\nAnswer:", description="how response and options are put to the base model"
+    )
+    min_confidence: float = Field(0.9, ge=0, le=1, description="below it the fine-tuned reader decides nothing")
+    fallback: ModelConfig | None = Field(None, description="asked last, one short request a response")
+
+    def models(self) -> list[ModelConfig]:
+        """Return the models of the layers that are there, the base model first."""
+        return [model for model in (self.base, self.fallback) if model is not None]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ExtractorConfig:
+        if self.base is not None and self.base.engine != "transformers":
+            raise ValueError(f"extractor.base is run in process: engine 'transformers', not '{self.base.engine}'")
+        if self.adapter is not None and self.base is None:
+            raise ValueError("extractor.adapter needs extractor.base, the model that it was trained on")
+        try:
+            empty, filled = (self.template.format(response=text, options=text) for text in ("", "?"))
+        except (LookupError, ValueError, AttributeError) as error:
+            raise ValueError(
+                f"extractor.template may hold {{response}} and {{options}} and no other braces ({error!r})"
+            ) from error
+        if len(filled) != len(empty) + 2:
+            raise ValueError("extractor.template must hold {response} and {options}, each once")
+        return self
+
+
 class StatisticsConfig(_Strict):
     """Intervals: percentile bootstrap over questions where no exact form exists."""
 
@@ -165,6 +202,7 @@ class Profile(_Strict):
     grid: dict[Setting, list[Method]]
     baseline: Literal["no_preference", "own"] = "no_preference"
     models: list[ModelConfig]
+    extractor: ExtractorConfig = ExtractorConfig()
     judge: JudgeConfig = Field(description="the main judge: the metrics rest on its ratings")
     judges: list[JudgeConfig] = Field([], description="further judges, read at the main threshold")
     statistics: StatisticsConfig = StatisticsConfig()
@@ -189,6 +227,8 @@ class Profile(_Strict):
             raise ValueError("data.origin 'published' and judge.kind 'published' go together")
         if published and names:
             raise ValueError(f"models: with data.origin 'published' the release has the responses; got {names}")
+        if published and self.extractor.models():
+            raise ValueError("extractor: with data.origin 'published' the letters are the release's; leave it out")
         if not published and not names:
             raise ValueError("models: name at least one")
         if self.published_dir is not None and not published:
@@ -229,6 +269,10 @@ class Profile(_Strict):
     def judge_models(self) -> list[ModelConfig]:
         """Return the models of all judges that are models, the main judge's first."""
         return [judge.model for judge in self.all_judges() if judge.model is not None]
+
+    def all_models(self) -> list[ModelConfig]:
+        """Return every model that a run may load or ask: those that answer, the judges' and the extractor's."""
+        return [*self.models, *self.judge_models(), *self.extractor.models()]
 
     def model(self, name: str) -> ModelConfig:
         """Return the model called `name`; raises `ProfileError` naming the known ones."""
@@ -327,6 +371,9 @@ def _fields_at(location: tuple[int | str, ...]) -> list[str]:
         "model": ModelConfig,
         "judge": JudgeConfig,
         "judges": JudgeConfig,
+        "extractor": ExtractorConfig,
+        "base": ModelConfig,
+        "fallback": ModelConfig,
         "statistics": StatisticsConfig,
     }
     names = [part for part in location if isinstance(part, str)]

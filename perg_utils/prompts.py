@@ -28,6 +28,8 @@ from .workspace import digest
 
 FOLDER = ROOT / "data" / "prompts"
 JUDGE = "judge"
+#: What the extractor's last layer is asked. A set may do without it.
+EXTRACT = "extract"
 #: Variants of the rubric that a set may have, for probing a judge: other words, and the two responses in other order.
 JUDGE_VARIANTS = ("judge_paraphrased", "judge_swapped")
 #: Variables that hold what a model wrote. Templates put them between <<< and >>>.
@@ -43,6 +45,8 @@ VARIABLES: dict[str, set[str]] = {
     Method.SELF_CRITIC: _SECOND,
     Method.PREF_ALIGNER: _SECOND,
     **dict.fromkeys((JUDGE, *JUDGE_VARIANTS), _ASKED | {"response_without", "response_with"}),
+    # Who reads a response knows neither the question nor the preference.
+    EXTRACT: {"response", "options"},
 }
 
 
@@ -212,11 +216,12 @@ def _render(template: Template, **variables: Any) -> str:
 
 
 def _check(path: Path, content: _SetFile) -> None:
-    lacking = [str(name) for name in VARIABLES if name not in content.templates and name not in JUDGE_VARIANTS]
+    needed = [str(name) for name in VARIABLES if name not in (*JUDGE_VARIANTS, EXTRACT)]
+    lacking = [name for name in needed if name not in content.templates]
     unknown = [name for name in content.templates if name not in VARIABLES]
     if lacking or unknown:
         raise PromptError(
-            f"prompt set {path}: templates missing {lacking}, unknown {unknown}; needed: {', '.join(VARIABLES)}"
+            f"prompt set {path}: templates missing {lacking}, unknown {unknown}; known: {', '.join(VARIABLES)}"
         )
     texts = {f"layout.{k}": (v, {k}) for k, v in content.layout.model_dump().items()}
     for name, turns in content.templates.items():

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from .engines.transformers_engine import hub_commit
+from .fallback import extract_prompts
 from .preferences import BANK
 from .profile import ModelConfig, Profile
-from .prompts import load_prompts
+from .prompts import EXTRACT, load_prompts
 from .published_files import COMMIT, REPOSITORY
 from .workspace import Workspace, file_digest, write_text
 
@@ -38,7 +39,7 @@ def collect(profile: Profile, root: Path) -> dict[str, Any]:
         "packages": {name: _version(name) for name in PACKAGES},
         "seeds": {"study": profile.seed, "decoding": profile.decoding.seed},
         "preferences": file_digest(BANK),
-        "prompts": {"set": profile.prompts, "hashes": load_prompts(profile.prompts).hashes},
+        "prompts": {"set": profile.prompts, "hashes": load_prompts(profile.prompts).hashes | _fallbacks(profile)},
         "models": {
             m.name: {"model": m.model, "revision": _revision(m, root), "files": _weights(m.model, root)}
             for m in profile.models
@@ -68,6 +69,11 @@ def git_commit(root: Path) -> str | None:
 def _git(root: Path, *words: str) -> str:
     done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=True)
     return done.stdout.strip()
+
+
+def _fallbacks(profile: Profile) -> dict[str, str]:
+    """The hash of what the extractor's fallback is asked, which may come from another set than the profile's."""
+    return {EXTRACT: extract_prompts(profile).hashes[EXTRACT]} if profile.extractor.fallback else {}
 
 
 def _version(package: str) -> str | None:

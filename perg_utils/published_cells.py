@@ -10,7 +10,7 @@ Left out: which of several files' cells is used, and what is scored (`published`
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import pandas as pd
@@ -91,7 +91,8 @@ def _arm(frame: pd.DataFrame, items: list[Item], arm: Arm, letters: Letters) -> 
     out = frame[["place", "row", "order", "stage"]].copy()
     out["response"], out["raw"] = frame[arm.response], frame[arm.answer]
     out["answer"] = pd.Series(answers, index=frame.index, dtype=object)
-    out["how"] = [r.how for r in read]
+    for name in ("how", "layer", "evidence", "confidence"):
+        out[name] = pd.Series([getattr(r, name) for r in read], index=frame.index, dtype=object)
     out["text"] = [zlib.crc32(text.strip().encode()) for text in responses]
     out["status"] = status
     out["correct"], out["delivered"] = correct.where(exists), delivered.where(exists)
@@ -103,10 +104,12 @@ def _letter(response: str, raw: str, item: Item, letters: Letters) -> Letter:
         # An answer to a response that is not there cannot be the model's.
         return Letter(None, "no_response", Status.EMPTY)
     if letters == "published":
-        return read_letter(raw, len(item.options))
+        read = read_letter(raw, len(item.options))
+        return read if read.index is None else replace(read, layer="original")
     found = extract_answer(response, item.options)
     index = None if found.letter is None else LETTERS.index(found.letter)
-    return Letter(index, f"rules:{found.how}", found.status)
+    words = found.words(response)
+    return Letter(index, f"rules:{found.how}", found.status, found.layer, words, found.confidence)
 
 
 def _preferences(file: PublishedFile, frame: pd.DataFrame, arm: Arm, catalogue: Catalogue) -> list[str | None]:

@@ -49,11 +49,17 @@ class Arm(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """A published answer: the place of its option (0 is A) or None, how it was published, and its status."""
+    """A published answer: the place of its option (0 is A) or None, how it was published, and its status.
+
+    The rest is as in the table 'answers'.
+    """
 
     index: int | None
     how: str
     status: Status
+    layer: str | None = None
+    evidence: str | None = None
+    confidence: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from .published_bank import SOURCE_AT, assigned, place_id, preference_id
 from .published_cells import Cells
 from .published_files import PublishedFile
 from .published_layouts import FLAGS
-from .schema import RELEVANT_SHOWN, ROW_ID, Method, Setting, Status, conform
+from .schema import RELEVANT_SHOWN, ROW_ID, TABLES, Method, Setting, Status, conform
 
 _WITHOUT = {"correct": "correct_without", "delivered": "delivered_without", "status": "status_without"}
 
@@ -87,7 +87,7 @@ class Run:
         every = every.reindex(columns=list(dict.fromkeys([*every.columns, *_COLUMNS])))
         return {
             "responses": self._responses(every),
-            "answers": conform("answers", every[[*ROW_ID, "answer", "how", "status"]]),
+            "answers": conform("answers", every[list(TABLES["answers"])]),
             "judgements": self._judgements(shown),
             "scores": self._scores(every),
             "origins": _origins(every),

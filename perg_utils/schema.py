@@ -118,7 +118,15 @@ TABLES: dict[str, dict[str, pa.DataType]] = {
         "key": _TEXT,
         "fallback": _YES_NO,
     },
-    "answers": {**_ROW, "answer": _TEXT, "how": _TEXT, "status": _TEXT},
+    "answers": {
+        **_ROW,
+        "answer": _TEXT,
+        "how": _TEXT,
+        "status": _TEXT,
+        "layer": _TEXT,  # which reader decided: rules, finetuned, llm, or the release's (original); null: none did
+        "evidence": _TEXT,  # the words it rests on; null where the whole response, or a model, decided
+        "confidence": pa.float64(),
+    },
     "judgements": {**_ROW, "judge": _TEXT, "rating": pa.int64(), "explanation": _TEXT, "status": _TEXT},
     "scores": {
         **_ROW,

@@ -88,11 +88,12 @@ def _ingredients(profile: Profile) -> list[Path]:
 def _local_weights(profile: Profile) -> dict[str, Any]:
     """Size and date of the files of models that are local folders; too large to be read at every call."""
     found: set[Path] = set()
-    for model in [*profile.models, *profile.judge_models()]:
+    names = [model.model for model in profile.all_models() if model.engine == "transformers"]
+    for name in [*names, *filter(None, [profile.extractor.adapter])]:
         # Where the engine looks, and in its order.
-        folder = next((f for f in (ROOT / model.model, Path(model.model)) if f.is_dir()), None)
+        folder = next((f for f in (ROOT / name, Path(name)) if f.is_dir()), None)
         # The content of the embedded models' files is read, see `_ingredients`.
-        if model.engine == "transformers" and folder and (ROOT / "data" / "embedded") not in folder.resolve().parents:
+        if folder and (ROOT / "data" / "embedded") not in folder.resolve().parents:
             found |= {path for path in folder.rglob("*") if path.is_file()}
     return {str(path): (path.stat().st_size, path.stat().st_mtime) for path in sorted(found)}
 

@@ -20,7 +20,7 @@ MOST_WAYS = 5
 _NOT_READ = {
     "names no option": [Status.UNPARSABLE],
     "refused": [Status.REFUSED],
-    "no response": [Status.EMPTY, Status.REJECTED, Status.API_ERROR],
+    "not to be had": [Status.EMPTY, Status.REJECTED, Status.API_ERROR],
 }
 
 
@@ -42,7 +42,7 @@ def extraction_table(metrics: pd.DataFrame, answers: pd.DataFrame, profile: Prof
     """Return, for each configuration, how many letters each rule found, and how many responses gave none and why."""
     if answers.empty:
         return None
-    raw = _counted(answers.assign(how=answers["how"].fillna("")), [*Arm._fields, "status", "how"])
+    raw = _counted(answers.assign(how=answers["how"].fillna("")), [*Arm._fields, "status", "how", "layer"])
     found = raw[raw["status"] == Status.OK]
     ways = found.groupby("how")["rows"].sum().sort_values(ascending=False, kind="stable").index.tolist()
     columns = {way: (raw["status"] == Status.OK) & (raw["how"] == way) for way in ways[:MOST_WAYS]}
@@ -51,8 +51,9 @@ def extraction_table(metrics: pd.DataFrame, answers: pd.DataFrame, profile: Prof
     columns |= {name: raw["status"].isin(statuses) for name, statuses in _NOT_READ.items()}
     cells = _summed(raw, columns | {"n": pd.Series(True, raw.index)}, list(Arm._fields))
     caption = (
-        "How the letter of each response was found (counts of responses); a response that names no option, or "
-        "declines to, counts as wrong, one that does not exist is not scored. All reasons are in the CSV."
+        "How the letter of each response was found (counts of responses; scored, replied: by a model); a response that "
+        "names no option, or declines to, counts as wrong; what was not to be had, a response or its reading, is not "
+        "scored. All reasons are in the CSV."
     )
     return plain_table("extraction", "Extraction of letters", caption, (metrics, profile), data=raw, cells=cells)
 

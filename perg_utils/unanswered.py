@@ -14,7 +14,9 @@ import pandas as pd
 
 from .engines.journal import Journal, in_lists
 from .errors import DataError, PergError
+from .fallback import open_fallback
 from .panel import panel_parts
+from .profile import Profile
 from .schema import ROW_ID, Status
 from .workspace import Workspace
 
@@ -27,10 +29,11 @@ class RowsUnanswered(PergError):
     """The run has come to its end, but rows are without an answer; the message says which, why, and the cure."""
 
 
-def find(workspace: Workspace, models: Iterable[str], *, judge: bool) -> pd.DataFrame:
-    """Return the rows without an answer: who was asked (model, or judge), status, reason; one row each.
+def find(workspace: Workspace, models: Iterable[str], *, judge: bool, extractor: Profile | None = None) -> pd.DataFrame:
+    """Return the rows without an answer: who was asked (model, judge, extractor), status, reason; one row each.
 
-    `judge`: also look at the ratings; a response that is missing already is not counted again there.
+    `judge`: also look at the ratings; `extractor`: the profile whose extractor's readings to look at too. A response
+    that is missing already is not counted again there.
     """
     found = [pd.DataFrame(columns=_COLUMNS)]
     try:
@@ -42,6 +45,8 @@ def find(workspace: Workspace, models: Iterable[str], *, judge: bool) -> pd.Data
     with Journal(workspace.journal, read_only=True) as journal:
         reasons = lost["key"].map(_reasons(journal, lost["key"]))
     found.append(pd.DataFrame({"asked": lost["model"], "status": lost["status"], "reason": reasons}))
+    if extractor is not None and workspace.table_path("answers").is_file():
+        found.append(_unread(extractor, workspace, responses))
     if judge and workspace.table_path("judgements").is_file():
         answered = responses.loc[responses["status"] == Status.OK, ROW_ID]
         ratings = [workspace.read("judgements", part) for part in (None, *panel_parts(workspace))]
@@ -69,6 +74,23 @@ def describe(found: pd.DataFrame, again: str, drop: str) -> str:
     if (found["status"] == Status.REJECTED).any():
         lines.append(f"rejected is final; to ask these all the same, first: {drop}")
     return "\n".join(lines)
+
+
+def _unread(profile: Profile, workspace: Workspace, responses: pd.DataFrame) -> pd.DataFrame:
+    """The responses that the extractor's fallback could not be asked about."""
+    answered = responses.loc[responses["status"] == Status.OK, [*ROW_ID, "response"]]
+    answers = workspace.read("answers")
+    lost = answers[answers["status"].isin(_LOST)].merge(answered, on=ROW_ID)
+    with Journal(workspace.journal, read_only=True) as journal:
+        reader = open_fallback(profile, journal)
+        if reader is None or lost.empty:
+            return pd.DataFrame(columns=_COLUMNS)
+        options = workspace.read("examples").set_index("example_id")["options"]
+        requests = reader.requests(list(zip(lost["response"], lost["example_id"].map(options), strict=True)))
+        keys = [request.key(reader.engine.identity) for request in requests]
+        known = _reasons(journal, keys)
+    reasons = [known.get(key) for key in keys]
+    return pd.DataFrame({"asked": f"extractor {reader.name}", "status": lost["status"], "reason": reasons})
 
 
 def _reasons(journal: Journal, keys: Iterable[str]) -> dict[str, str]:

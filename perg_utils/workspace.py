@@ -52,6 +52,11 @@ class Workspace:
         """The folder of executed notebooks, also of failed ones."""
         return self.run / "executed"
 
+    @property
+    def extractor(self) -> Path:
+        """The folder of the adapter that 02_train_extractor trains."""
+        return self.run / "extractor"
+
     def table_path(self, table: str, part: str | None = None) -> Path:
         """Return the Parquet file of a table, e.g. `tables/responses/PERG-S.parquet` for part `PERG-S`."""
         if table not in TABLES:
@@ -70,14 +75,18 @@ class Workspace:
         parts = [whole] if whole.is_file() else sorted((self.run / "tables" / table).glob("[!.]*.parquet"))  # no drafts
         if not parts:
             raise DataError(f"table '{table}' is not there yet ({whole}); run the earlier steps: ./run_all.sh")
-        return pd.concat([conform(table, _read(path)) for path in parts], ignore_index=True)
+        return pd.concat([_read(table, path) for path in parts], ignore_index=True)
 
 
-def _read(path: Path) -> pd.DataFrame:
+def _read(table: str, path: Path) -> pd.DataFrame:
     try:
-        return pq.read_table(path).to_pandas()
+        frame = pq.read_table(path).to_pandas()
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{path} cannot be read ({error}); delete it and run ./run_all.sh again") from error
+    try:
+        return conform(table, frame)
+    except DataError as error:
+        raise DataError(f"{path} is of another version ({error}); ./run_all.sh makes it again") from error
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> Path:

@@ -124,7 +124,7 @@ class Faulty:
             message = f"The response was filtered by the content management policy{told}"
             error = {"message": message, "code": "content_filter"}
             return 400, {"error": {**error, "type": None, "param": "prompt"}}
-        content = None if kind == "null" else correct(prompt)
+        content = None if kind == "null" else self.options.reply or correct(prompt)
         if self.options.tell_key and content:
             content += f" You are {self.authorization}."
         message = {"role": "assistant", "content": content, "refusal": None}
@@ -272,6 +272,7 @@ def main() -> None:
     parser.add_argument("--batch-seconds", type=float, default=0.2)
     parser.add_argument("--batch-refuses", type=int, default=0, help="the first so many batches fail")
     parser.add_argument("--tell-key", type=int, default=0, help="1: repeat the key in answers and errors")
+    parser.add_argument("--reply", default="", help="what every answer says, in place of the right one")
     parser.add_argument("--log", help="append a line for each request and each answer")
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(serve(parser.parse_args()))

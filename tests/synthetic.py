@@ -105,7 +105,17 @@ def tables(
                 fallback=(rows["method"] == Method.PREF_ALIGNER) & (rng.random(len(rows)) < 0.02),
             ),
         ),
-        "answers": conform("answers", ids.assign(answer=rows["letter"].where(exists), how="rule", status=read)),
+        "answers": conform(
+            "answers",
+            ids.assign(
+                answer=rows["letter"].where(exists),
+                how="rule",
+                status=read,
+                layer=pd.Series("rules", ids.index).where(read == Status.OK),
+                evidence=rows["letter"].where(exists),
+                confidence=np.where(read == Status.OK, 0.997, np.nan),
+            ),
+        ),
         "judgements": conform(
             "judgements",
             ids.assign(

@@ -66,6 +66,7 @@ def test_every_notebook_was_executed_without_an_error_and_is_kept(finished):
     executed = list((finished / "data" / "runs" / "demo" / "executed").glob("*.ipynb"))
     assert {path.stem for path in executed} == {
         "01_curate_data",
+        "02_train_extractor",
         *(f"03_run_inference.{name}" for name in ("L", "M", "S", "S+L")),
         "04_extract_answers",
         "05_judge_alignment",
@@ -86,8 +87,8 @@ def test_a_second_call_runs_nothing_and_ends_within_seconds(finished):
     began = time.monotonic()
     out = run(*REDUCED, "--out", finished)
     assert time.monotonic() - began < 30
-    assert out.count(": up to date") == 13
-    assert "0 of 13 steps run" in out
+    assert out.count(": up to date") == 14
+    assert "0 of 14 steps run" in out
 
 
 def test_a_forced_inference_asks_nothing_and_gives_the_same_table(finished):
@@ -99,7 +100,7 @@ def test_a_forced_inference_asks_nothing_and_gives_the_same_table(finished):
 
 def test_the_plan_of_a_finished_run_has_nothing_left_to_ask(finished):
     out = run(*REDUCED, "--out", finished, "--dry-run")
-    assert out.count(": up to date") == 13
+    assert out.count(": up to date") == 14
     assert "to be asked: about 0 prompt and 0 reply tokens" in out
 
 

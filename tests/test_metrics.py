@@ -67,7 +67,7 @@ def toy(arms: dict, *, sampled: str = "clarity-1") -> dict[str, pd.DataFrame]:
                 }
             )
             status = "api_error" if lost else "unparsable" if letter == "-" else "ok"
-            answers.append(row | {"answer": letter if status == "ok" else None, "how": "", "status": status})
+            answers.append(row | {"answer": letter if status == "ok" else None, "how": "", "status": status, **READ})
             rating = None if not shown or ratings[i] == "?" else int(ratings[i])
             why = "ok" if rating else "unparsable" if shown else "not_applicable"
             judgements.append(row | {"judge": "j", "rating": rating, "explanation": None, "status": why})
@@ -81,6 +81,7 @@ def toy(arms: dict, *, sampled: str = "clarity-1") -> dict[str, pd.DataFrame]:
     return {name: conform(name, pd.DataFrame(rows)) for name, rows in frames.items()}
 
 
+READ = {"layer": "rules", "evidence": None, "confidence": None}
 BASE = {("no_preference", "none"): (WITHOUT, "")}
 RELEVANT = BASE | {("zero_shot", "relevant"): (WITH, RATINGS)}
 

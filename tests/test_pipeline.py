@@ -31,6 +31,7 @@ def demo_steps(tmp_path: Path) -> list[Step]:
 def test_inference_runs_once_for_every_model_and_all_steps_are_in_order(tmp_path):
     assert [step.id for step in demo_steps(tmp_path)] == [
         "01_curate_data",
+        "02_train_extractor",
         "03_run_inference:S",
         "03_run_inference:M",
         "03_run_inference:L",
@@ -57,6 +58,27 @@ def test_judges_are_compared_only_where_there_are_several(tmp_path):
     ]
 
 
+def test_the_extractors_reader_is_trained_where_a_profile_has_a_base_and_no_adapter_and_04_reads_it(tmp_path):
+    def plan(*overrides):
+        profile = load_profile("demo", overrides)
+        return {step.id: step for step in pipeline.steps(profile, Workspace.of(tmp_path, profile.name))}
+
+    trained = plan()
+    names = ("adapter_model.safetensors", "adapter_config.json", "training.json")
+    adapter = {str(Workspace.of(tmp_path, "demo").extractor / name) for name in names}
+    training = trained["02_train_extractor"]
+    assert training.reads == () and adapter < set(training.writes)
+    assert {Path(path).name for path in set(training.writes) - adapter} == {
+        f"extractor.{e}" for e in ("pdf", "png", "csv")
+    }
+    assert adapter < set(trained["04_extract_answers"].reads)
+    for others in (["extractor={}"], ["extractor.adapter=somebody/reader"]):
+        without = plan(*others)
+        assert "02_train_extractor" not in without
+        assert not adapter & set(without["04_extract_answers"].reads)
+    assert "02_train_extractor" not in plan("shard=1/2"), "a shard only asks"
+
+
 def test_only_the_embedded_world_is_explained_by_its_training(tmp_path):
     profile = load_profile("paper")
     ids = [step.id for step in pipeline.steps(profile, Workspace.of(tmp_path, profile.name))]
@@ -76,7 +98,7 @@ def test_only_takes_numbers_and_names_and_keeps_the_order(tmp_path, only, expect
     assert [step.id for step in pipeline.select(demo_steps(tmp_path), only)] == expected
 
 
-@pytest.mark.parametrize("wrong", ["6", "02", "03:XL", "06_score", "scores"])
+@pytest.mark.parametrize("wrong", ["6", "2", "03:XL", "06_score", "scores"])
 def test_an_unknown_step_is_an_error_that_lists_the_known_ones(tmp_path, wrong):
     with pytest.raises(pipeline.PipelineError, match=rf"no step '{wrong}'.*03_run_inference:S\+L.*09_write_report"):
         pipeline.select(demo_steps(tmp_path), [wrong])
@@ -178,14 +200,21 @@ def test_a_fingerprint_follows_the_users_own_prompts_local_data_and_local_weight
 
 def test_a_fingerprint_follows_the_judges_weights_own_models_below_data_and_the_pinned_versions(tmp_path, monkeypatch):
     judge = {"kind": "llm", "model": {"name": "J", "model": str(tmp_path / "judge")}}
-    profile = load_profile("demo", [f"judge={json.dumps(judge)}", "models.0.model=data/mine"])
-    for folder in ("judge", "data/mine", "data/embedded/models/M"):
+    extractor = {
+        "base": {"name": "B", "model": str(tmp_path / "base")},
+        "adapter": str(tmp_path / "adapter"),
+        "fallback": {"name": "F", "model": str(tmp_path / "fallback")},
+    }
+    settings = [f"judge={json.dumps(judge)}", f"extractor={json.dumps(extractor)}", "models.0.model=data/mine"]
+    profile = load_profile("demo", settings)
+    layers = ("base", "adapter", "fallback")
+    for folder in ("judge", "data/mine", "data/embedded/models/M", *layers):
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "model.safetensors").write_text("w")
     assert ROOT / "constraints.txt" in _ingredients(profile)
     monkeypatch.setattr("perg_utils.state.ROOT", tmp_path)
     monkeypatch.chdir(tmp_path)
-    followed = {str(tmp_path / folder / "model.safetensors") for folder in ("judge", "data/mine")}
+    followed = {str(tmp_path / folder / "model.safetensors") for folder in ("judge", "data/mine", *layers)}
     assert set(_local_weights(profile)) == followed, "the embedded models' content is read instead"
 
 
@@ -266,7 +295,7 @@ def test_only_with_an_input_that_is_not_there_names_the_step_that_makes_it(tmp_p
 
 def test_a_missing_response_file_of_one_model_is_noticed(tmp_path):
     plan = demo_steps(tmp_path)
-    for step in plan[:4]:
+    for step in plan[:5]:
         for path in map(Path, step.writes):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
@@ -312,7 +341,7 @@ def test_patterns_never_match_drafts_and_take_folders_with_brackets_literally(tm
     written.parent.mkdir(parents=True)
     for name in ("S.parquet", ".S.99.parquet"):
         (written.parent / name).touch()
-    extraction = pipeline.steps(profile, workspace)[5]
+    [extraction] = [s for s in pipeline.steps(profile, workspace) if s.id == "04_extract_answers"]
     assert files(extraction.reads) == [written]
 
 

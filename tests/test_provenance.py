@@ -7,6 +7,7 @@ from pathlib import Path
 import synthetic
 
 from perg_utils.profile import ROOT, load_profile
+from perg_utils.prompts import load_prompts
 from perg_utils.provenance import collect, git_commit, write
 from perg_utils.workspace import Workspace, file_digest
 
@@ -26,6 +27,13 @@ def test_the_manifest_names_versions_seeds_prompts_weights_and_configuration(tmp
     assert json.loads(text) == manifest
     for secret in ("sk-secret-value", str(tmp_path), str(ROOT), str(Path.home())):
         assert secret not in text
+
+
+def test_the_manifest_has_the_wording_that_the_extractors_model_is_asked_with(tmp_path):
+    model = "extractor={fallback: {name: far, engine: api, model: m}}"
+    asked = collect(load_profile("demo", [model]), tmp_path)["prompts"]["hashes"]
+    assert asked["extract"] == load_prompts("standard").hashes["extract"]
+    assert "extract" not in collect(load_profile("demo", ["extractor={}"]), tmp_path)["prompts"]["hashes"]
 
 
 def test_the_commit_says_when_the_code_was_changed_but_not_when_figures_were_rendered(tmp_path):

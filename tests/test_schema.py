@@ -4,6 +4,9 @@ import pytest
 from perg_utils.errors import DataError
 from perg_utils.schema import ROW_ID, TABLES, Method, Metric, Setting, Source, arrow_schema, conform
 
+#: What 'judgements' has not.
+ANSWER = ["answer", "how", "layer", "evidence", "confidence"]
+
 
 def answers(**changes) -> pd.DataFrame:
     row = {
@@ -15,6 +18,9 @@ def answers(**changes) -> pd.DataFrame:
         "answer": "A",
         "how": "letter",
         "status": "ok",
+        "layer": "rules",
+        "evidence": None,
+        "confidence": None,
     }
     return pd.DataFrame([row | changes])
 
@@ -33,7 +39,7 @@ def test_rows_from_responses_on_carry_the_identity_first():
 
 
 def test_a_conforming_table_has_the_columns_order_and_types_of_the_schema():
-    shuffled = answers()[["status", "how", "answer", *ROW_ID]]
+    shuffled = answers()[["confidence", "evidence", "layer", "status", "how", "answer", *ROW_ID]]
     out = conform("answers", shuffled)
     assert list(out) == list(TABLES["answers"])
     assert out["preference_id"].isna().all()
@@ -53,13 +59,13 @@ def test_missing_and_unknown_columns_are_named(frame, message):
 
 
 def test_a_value_that_does_not_fit_names_table_and_column():
-    frame = answers(judge="h", rating="four", explanation="").drop(columns=["answer", "how"])
+    frame = answers(judge="h", rating="four", explanation="").drop(columns=ANSWER)
     with pytest.raises(DataError, match=r"table 'judgements', column 'rating'.*int64"):
         conform("judgements", frame)
 
 
 def test_an_unrated_row_stays_null_and_whole_numbers_stay_whole():
-    frame = pd.concat([answers(judge="h", rating=r, explanation="") for r in (4, None)]).drop(columns=["answer", "how"])
+    frame = pd.concat([answers(judge="h", rating=r, explanation="") for r in (4, None)]).drop(columns=ANSWER)
     rating = conform("judgements", frame)["rating"]
     assert rating.tolist()[0] == 4
     assert str(rating.dtype) == "Int64"

@@ -21,6 +21,7 @@ SETTINGS = (
     "grid={relevant: [zero_shot, few_shot, self_critic, pref_aligner], mixed: [zero_shot]}",
     "data.preferences=full",
     "statistics.resamples=100",
+    "extractor={}",
 )
 
 
@@ -100,6 +101,14 @@ def test_merged_shards_are_the_run_that_would_have_been_without(finished, machin
     steps = json.loads((joined.run / "state.json").read_text())
     assert steps["03_run_inference:S"]["outputs"].keys() == {"tables/responses/S.parquet"}
     assert not (joined.executed / "03_run_inference.S.ipynb").exists(), "its inference was up to date"
+
+
+def test_a_merged_run_goes_on_with_the_training_of_its_extractor(tmp_path):
+    own = (*SETTINGS[:-1], "models=[{name: S, model: data/embedded/models/S, dtype: float32}]")
+    for i in (1, 2):
+        pipeline.run(pipeline.Command(overrides=(*own, f"shard={i}/2"), out=tmp_path))
+    done = merge(pipeline.Command(overrides=own, out=tmp_path / "joined"), [tmp_path])
+    assert "--only 02,04,05,06,07,08,11,12,09" in done
 
 
 def test_merging_twice_changes_nothing(machines, tmp_path):

@@ -1,5 +1,6 @@
 """Whole runs over a server that refuses and repeats the key: what is said at the end, and where the key must not be."""
 
+import json
 import os
 import signal
 import subprocess
@@ -97,6 +98,39 @@ def test_what_could_not_be_had_is_asked_again_by_the_very_same_command(tmp_path)
         assert again.returncode == 0, again.stderr
         assert "03_run_inference:one: done" in again.stdout
         assert run(tmp_path, "--only", "03").stdout.startswith("[2/"), "and is up to date after that"
+
+
+READER = """
+extractor:
+  fallback: {{name: reader, engine: api, model: gpt-4o-mini, base_url: "{url}", api_key_env: TEST_KEY}}
+"""
+
+
+def test_a_response_that_the_extractors_model_could_not_be_asked_about_is_reported_and_asked_again(tmp_path):
+    only = ("--only", "01,03,04")
+    with running(reply="That is hard to say.") as models:
+        with running(faults={"null": 1.0}) as url:
+            (tmp_path / "p.yaml").write_text(PROFILE.format(url=models) + READER.format(url=url))
+            done = run(tmp_path, *only)
+            assert done.returncode == 2, done.stderr
+            assert "- extractor reader, empty:" in done.stderr and "to ask empty again: " in done.stderr
+            assert "- one," not in done.stderr, "the responses themselves are there"
+        asked = stats(models)["sent"]
+        with running(reply="B", port=url.split(":")[2].split("/")[0]) as url:
+            again = run(tmp_path, *only)
+            assert again.returncode == 0, again.stderr
+            assert "04_extract_answers: done" in again.stdout and "extractor reader: " in again.stdout
+            sent = stats(url)["sent"]
+            assert "04_extract_answers: up to date" in run(tmp_path, *only).stdout
+            assert stats(url)["sent"] == sent
+        assert stats(models)["sent"] == asked
+    answers = pd.read_parquet(next((tmp_path / "out").rglob("answers.parquet")))
+    assert set(answers["layer"]) == {"llm"} and set(answers["answer"]) == {"B"}
+    drop = ["-m", "perg_utils", "journal", "drop", "--status", "ok", "--yes", "--profile", str(tmp_path / "p.yaml")]
+    command = [sys.executable, *drop, "--out", str(tmp_path / "out")]
+    subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, capture_output=True)
+    state = json.loads(next((tmp_path / "out").rglob("state.json")).read_text())
+    assert set(state) == {"01_curate_data"}, "what rests on dropped replies is to run again"
 
 
 def test_ctrl_c_in_a_whole_run_keeps_what_is_in_flight_and_says_how_to_go_on(tmp_path):

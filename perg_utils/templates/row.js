@@ -52,7 +52,7 @@ function preferences({ index }, read, row, shown) {
 }
 
 function arm({ word, ownLetters }, title, row, { response, stages }) {
-  const how = [word("how", row), word("answer_status", row), ownLetters(row)].filter((s) => s && s !== "ok").join(", ");
+  const how = [word("layer", row), word("how", row), word("answer_status", row), ownLetters(row)].filter((s) => s && s !== "ok").join(", ");
   const staged = stages.length > 1 || (stages.length === 1 && stages[0] !== response);
   const steps = stages.map((text, i) => make("div", { className: "text stage" }, make("b", {}, `${i + 1} `), text));
   return make("section", {},
