@@ -12,13 +12,13 @@ from .drawing import INVENTED, PALETTE, STYLE, WIDTH, footer, interval_arms
 def extractor_figure(curve: pd.DataFrame, kinds: pd.DataFrame, best: int, invented: bool) -> Figure:
     """Return two panels: loss during training, and where the reader is sure and right, by kind of wording.
 
-    `curve` has samples, loss, check_loss; `kinds` is that of `checking.by_kind`; `best` the samples at the kept adapter.
+    `curve` has samples, loss, check_loss; `kinds` is from `checking.by_kind`; `best`: samples at the kept adapter.
     """
-    height = 2.0 + 0.17 * len(kinds)
+    height = 2.35 + 0.15 * len(kinds)
     with rc_context(STYLE):
         fig = Figure(figsize=(WIDTH, height))
         axes = [fig.add_axes((0.14, 1 - 1.35 / height, 0.83, 1.15 / height))]
-        axes.append(fig.add_axes((0.3, 0.42 / height, 0.62, (height - 2.15) / height)))
+        axes.append(fig.add_axes((0.3, 0.42 / height, 0.62, (height - 2.5) / height)))
         for name, label, colour in (
             ("loss", "wordings learned from", PALETTE[0]),
             ("check_loss", "new wordings", PALETTE[1]),
@@ -39,7 +39,7 @@ def extractor_figure(curve: pd.DataFrame, kinds: pd.DataFrame, best: int, invent
         axes[1].set(xlim=(0, 100), xlabel="percent, wordings kept for the test")
         axes[1].invert_yaxis()
         axes[1].tick_params(axis="y", length=0)
-        axes[1].legend(frameon=False, ncols=2, loc="lower center", bbox_to_anchor=(0.4, 1.0))
+        axes[1].legend(frameon=False, ncols=2, loc="lower center", bbox_to_anchor=(0.36, 0.995))
         if invented:
             footer(fig, INVENTED)
     return fig

@@ -87,7 +87,7 @@ def steps(profile: Profile, workspace: Workspace) -> list[Step]:
     names = ("adapter_model.safetensors", "adapter_config.json", "training.json")
     adapter = tuple(f"{glob.escape(str(workspace.extractor))}/{name}" for name in names) if trains else ()
     curve = tuple(f"{pages}/extractor.{form}" for form in ("pdf", "png", "csv"))
-    training = [step("02_train_extractor", (), adapter + curve)] if trains else []
+    training = [step("02_train_extractor", tables("examples"), adapter + curve)] if trains else []
     panel = tuple(glob.escape(str(path)) for path in panel_paths(profile, workspace))
     judges = tuple(f"{pages}/judges.{form}" for form in ("pdf", "png", "csv"))
     compared = [step("11_check_judges", everything[:5] + panel, judges)]

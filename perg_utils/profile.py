@@ -145,6 +145,17 @@ class JudgeConfig(_Strict):
         return self
 
 
+class LoraTraining(_Strict):
+    """How long and how fast the adapter is trained; the defaults are for a base of some billion parameters."""
+
+    samples: int = Field(8000, ge=1, description="made-up responses, at most; training stops when it no longer helps")
+    batch_size: int = Field(16, ge=1)
+    rank: int = Field(16, ge=1)
+    characters: bool = Field(False, description="also train the embeddings of one-character tokens; for small bases")
+    learning_rate: float = Field(2e-4, gt=0)
+    patience: int = Field(6, ge=1, description="checks without gain after which training stops, of 20 in all")
+
+
 class ExtractorConfig(_Strict):
     """Who reads which option a response names: rules, then (`base`) a fine-tuned model, then (`fallback`) any model.
 
@@ -156,8 +167,10 @@ class ExtractorConfig(_Strict):
         None, description="its LoRA adapter, a folder or hub id; null: 02_train_extractor trains one"
     )
     template: str = Field(
-        "{response}\nOptions:\n{options}\nAnswer:", description="how response and options are put to the base model"
+        "{response}\nOptions:{options}\nAnswer:", description="how response and options are put to the base model"
     )
+    option: str = Field("\n{letter}. {text}", description="how each of the options is written")
+    training: LoraTraining = LoraTraining()
     min_confidence: float = Field(0.9, ge=0, le=1, description="below it the fine-tuned reader decides nothing")
     fallback: ModelConfig | None = Field(None, description="asked last, one short request a response")
 
@@ -173,12 +186,18 @@ class ExtractorConfig(_Strict):
             raise ValueError("extractor.adapter needs extractor.base, the model that it was trained on")
         try:
             empty, filled = (self.template.format(response=text, options=text) for text in ("", "?"))
+            bare, written = (self.option.format(letter=text, text=text) for text in ("", "?"))
         except (LookupError, ValueError, AttributeError) as error:
             raise ValueError(
-                f"extractor.template may hold {{response}} and {{options}} and no other braces ({error!r})"
+                "extractor.template may hold {response} and {options}, extractor.option {letter} and {text}, and no "
+                f"other braces ({error!r})"
             ) from error
-        if len(filled) != len(empty) + 2:
-            raise ValueError("extractor.template must hold {response} and {options}, each once")
+        if len(filled) != len(empty) + 2 or len(written) != len(bare) + 2:
+            raise ValueError(
+                "extractor.template must hold {response} and {options}, extractor.option {letter} and {text}, each once"
+            )
+        if self.base is not None and self.base.quantization is not None and self.adapter is None:
+            raise ValueError("extractor.base: an adapter is not trained on quantized weights; drop quantization")
         return self
 
 
@@ -372,6 +391,7 @@ def _fields_at(location: tuple[int | str, ...]) -> list[str]:
         "judge": JudgeConfig,
         "judges": JudgeConfig,
         "extractor": ExtractorConfig,
+        "training": LoraTraining,
         "base": ModelConfig,
         "fallback": ModelConfig,
         "statistics": StatisticsConfig,

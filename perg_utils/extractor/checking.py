@@ -74,8 +74,8 @@ def by_kind(checked: pd.DataFrame) -> pd.DataFrame:
 def confusion(checked: pd.DataFrame) -> pd.DataFrame:
     """Return how often each label (rows) was read as what (columns), in numbers; `unsure` is what is not said."""
     wanted = checked["label"].map(OUTCOMES).fillna("an option")
-    letters = np.where(checked["right"], "the right option", "a wrong option")
-    read = checked["read"].map(OUTCOMES).fillna(pd.Series(letters, index=checked.index))
+    letters = checked["right"].map({True: "the right option", False: "a wrong option"})
+    read = checked["read"].map(OUTCOMES).combine_first(letters)
     read = read.where(checked["sure"] | (checked["read"] == UNDECIDED), "unsure")
     rows = ["an option", *OUTCOMES.values()]
     columns = ["the right option", "a wrong option", *OUTCOMES.values(), "unsure"]
@@ -83,7 +83,28 @@ def confusion(checked: pd.DataFrame) -> pd.DataFrame:
 
 
 def reliability(checked: pd.DataFrame, bins: int = 10) -> pd.DataFrame:
-    """Return confidence against truth in `bins` equal parts: confidence (mean), right (share), n; empty ones left out."""
+    """Return confidence (mean) against truth (right: share) in `bins` equal parts, with n; empty parts left out."""
     part = np.minimum((checked["confidence"] * bins).astype(int), bins - 1)
     grouped = checked.groupby(part)
     return grouped.agg(confidence=("confidence", "mean"), right=("right", "mean"), n=("right", "size"))
+
+
+def with_the_rules(checked: pd.DataFrame) -> pd.DataFrame:
+    """Return what the rules alone, the reader alone and both in turn make of the responses that choose an option.
+
+    Columns, in percent: speaks (gives a letter), right (of the letters given), found (right letters of all); n.
+    """
+    rows = checked[~checked["label"].isin(list(OUTCOMES))]
+    reader = rows["read"].where(rows["sure"] & ~rows["read"].isin(list(OUTCOMES)))
+    lines = {"rules": rows["rules"], "fine-tuned": reader, "rules, then fine-tuned": rows["rules"].fillna(reader)}
+    out = {}
+    for name, letters in lines.items():
+        right = letters == rows["label"]
+        share = 100 * right[letters.notna()].mean() if letters.notna().any() else np.nan
+        out[name] = {
+            "speaks": 100 * letters.notna().mean(),
+            "right": share,
+            "found": 100 * right.mean(),
+            "n": len(rows),
+        }
+    return pd.DataFrame.from_dict(out, orient="index")

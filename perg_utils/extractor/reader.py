@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..extraction import Extraction
-from ..profile import ROOT, ExtractorConfig
+from ..profile import ExtractorConfig
 from ..schema import Status
 from .wordings import NONE, REFUSED, UNDECIDED
 
@@ -27,7 +27,7 @@ class FineTunedReader:
 
     layer = LAYER
 
-    def __init__(self, config: ExtractorConfig, adapter: str | Path) -> None:
+    def __init__(self, config: ExtractorConfig, adapter: Path) -> None:
         self._config, self._adapter = config, adapter
         self._temperature = 1.0
         self._scorer: Scorer | None = None
@@ -89,14 +89,11 @@ class FineTunedReader:
 
 
 def open_reader(config: ExtractorConfig, adapter: Path) -> FineTunedReader:
-    """Return the reader of a profile: with the adapter that it names, a folder or hub id, or else with `adapter`."""
-    if config.adapter is None:
-        return FineTunedReader(config, adapter)
-    folders = (ROOT / config.adapter, Path(config.adapter))
-    return FineTunedReader(config, next((folder for folder in folders if folder.is_dir()), config.adapter))
+    """Return the reader of a profile with the adapter in the folder `adapter`; nothing is loaded yet."""
+    return FineTunedReader(config, adapter)
 
 
-def trained_as(adapter: str | Path) -> dict[str, Any] | None:
+def trained_as(adapter: Path) -> dict[str, Any] | None:
     """Return what `training.json` beside an adapter says; None for adapters that others trained."""
-    path = Path(adapter) / "training.json"
+    path = adapter / "training.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None

@@ -38,8 +38,8 @@ class ExtractorError(PergError):
 class Scorer:
     """A base model with an adapter on it, and the form in which it is asked."""
 
-    def __init__(self, config: ExtractorConfig, adapter: str | Path | None = None) -> None:
-        """Load the base model of the profile, and `adapter` (folder or hub id) onto it unless it is None.
+    def __init__(self, config: ExtractorConfig, adapter: Path | None = None) -> None:
+        """Load the base model of the profile, and the `adapter` in a folder onto it unless it is None.
 
         The base named in the adapter's own config is not looked at, so that an adapter can be moved.
         """
@@ -53,9 +53,9 @@ class Scorer:
         self.batch_size = config.base.batch_size or BATCH
         self.context: int | None = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         if adapter is not None:
-            self._put_on(str(adapter))
+            self._put_on(adapter)
 
-    def _put_on(self, adapter: str) -> None:
+    def _put_on(self, adapter: Path) -> None:
         from peft import PeftModel  # noqa: PLC0415 - slow to import
 
         try:

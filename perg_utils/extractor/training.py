@@ -145,7 +145,7 @@ def _learn(scorer: Scorer, optimizer: torch.optim.Optimizer, batch: list[tuple[l
     torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], 1.0)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return float(loss)
+    return float(loss.detach())
 
 
 def _check(scorer: Scorer, checks: Sequence[Sample]) -> tuple[float, float]:
