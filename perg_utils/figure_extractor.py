@@ -26,7 +26,7 @@ def extractor_figure(curve: pd.DataFrame, kinds: pd.DataFrame, best: int, invent
             axes[0].plot(curve["samples"] / 1000, curve[name], color=colour, label=label, lw=1)
         axes[0].axvline(best / 1000, color="#777777", lw=0.6, ls=":")
         axes[0].set(xlabel="responses seen, thousands", ylabel="loss", ylim=(0, None), xlim=(0, None))
-        axes[0].legend(frameon=False, loc="upper right")
+        axes[0].legend(frameon=False, loc="upper center")
         places = range(len(kinds))
         axes[1].barh(places, kinds["speaks"], color="#DDDDDD", height=0.7, label="speaks")
         sure = kinds["right_where_sure"].notna()
