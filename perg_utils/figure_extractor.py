@@ -1,4 +1,4 @@
-"""The figure of the fine-tuned reader: its learning curve, what it reads rightly by kind, and how honest it is."""
+"""The figures of the extractor: how its fine-tuned reader learned, and what each layer reads of a run's responses."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from .drawing import INVENTED, PALETTE, STYLE, WIDTH, footer, interval_arms
+from .drawing import INVENTED, PALETTE, STYLE, WIDTH, canvas, footer, interval_arms
 
 
 def extractor_figure(curve: pd.DataFrame, kinds: pd.DataFrame, best: int, invented: bool) -> Figure:
@@ -42,4 +42,28 @@ def extractor_figure(curve: pd.DataFrame, kinds: pd.DataFrame, best: int, invent
         axes[1].legend(frameon=False, ncols=2, loc="lower center", bbox_to_anchor=(0.36, 0.995))
         if invented:
             footer(fig, INVENTED)
+    return fig
+
+
+def layers_figure(compared: pd.DataFrame, invented: bool) -> Figure:
+    """Return stacked bars of right, wrong and no letter, by form of the responses and layers (`rewording.compare`)."""
+    rows = list(compared.itertuples(index=False))
+    forms = list(dict.fromkeys(compared["form"]))
+    places = [place + 0.9 * forms.index(row.form) for place, row in enumerate(rows)]
+    with rc_context(STYLE):
+        fig, (axes,) = canvas(0.95 + 0.17 * (len(rows) + len(forms)), invented, left=0.3)
+        start = pd.Series(0.0, index=compared.index)
+        for share, colour in (("right", PALETTE[0]), ("wrong", PALETTE[1]), ("silent", "#E5E5E5")):
+            label = {"silent": "no letter"}.get(share, f"{share} letter")
+            axes.barh(places, compared[share], left=start, color=colour, height=0.75, label=label)
+            start = start + compared[share]
+        axes.set_yticks(places, compared["layers"])
+        for form in forms:
+            first = next(place for place, row in zip(places, rows, strict=True) if row.form == form)
+            axes.text(
+                0, first - 0.85, f"{form} (n = {rows[places.index(first)].n:,})", weight="bold", size=6.5, va="center"
+            )
+        axes.set(xlim=(0, 100), ylim=(places[-1] + 0.6, -1.3), xlabel="percent of the responses")
+        axes.tick_params(axis="y", length=0)
+        axes.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.36, 0.995), columnspacing=1.2)
     return fig
