@@ -88,15 +88,16 @@ def find_mentions(text: str, options: Sequence[str], lower: str | None = None) -
     lower = lowered(text) if lower is None else lower
     texts = [Mention(start, end, letter, False, True, False) for start, end, letter in find_texts(lower, options)]
     starts, ends = {m.start: m for m in texts}, {m.end: m for m in texts}
+    places = [m.start for m in texts]
     used: set[Mention] = set()
     out = []
     for match in _first_and_last(_SMALL.finditer(text)) if "(" in text else []:
         letter, place = match[0][1].upper(), match.start()
         leads = _LEADS_TO_SMALL.search(lower[max(0, place - 30) : place])
-        if leads and letter in LETTERS[: len(options)] and not _inside(texts, place):
+        if leads and letter in LETTERS[: len(options)] and not _inside(texts, places, place):
             out.append(Mention(place, match.end(), letter, True, False, False))
     for found in _first_and_last(_capitals(len(options)).finditer(text)):
-        if _inside(texts, found.start()):
+        if _inside(texts, places, found.start()):
             continue
         capital = _capital(text, found.start())
         beside = _text_before(text, capital, ends) or _text_after(text, capital, starts)
@@ -138,9 +139,9 @@ def _opened(text: str, place: int) -> int:
     return start
 
 
-def _inside(texts: list[Mention], place: int) -> bool:
-    """Whether a place is inside an option's text."""
-    at = bisect_right(texts, place, key=lambda m: m.start) - 1
+def _inside(texts: list[Mention], places: list[int], place: int) -> bool:
+    """Whether a place is inside one of the options' texts, which begin at `places`."""
+    at = bisect_right(places, place) - 1
     return at >= 0 and place < texts[at].end
 
 

@@ -10,16 +10,36 @@ from __future__ import annotations
 
 import re
 
+
+def may_lead(before: str) -> bool:
+    """Whether the last word allows what stands before an option to claim it, which is quicker to see than a claim."""
+    word = before[before.rfind(" ") + 1 :].rstrip(",")
+    return word in _LEADING or not (word.isalpha() or word.endswith("."))
+
+
+def may_deny(before: str) -> bool:
+    """The same of what stands before an option that it denies."""
+    word = before[before.rfind(" ") + 1 :]
+    return word in _DENYING or word.startswith(_DENYING_STEMS) or not (word.isalpha() or word.endswith((",", ".")))
+
+
+def may_take_back(lower: str) -> bool:
+    """Whether a response has the words by which one takes a claim back."""
+    return any(map(lower.__contains__, _TAKING_BACK))
+
+
 FIRST_BREAK = re.compile(r"[!?](?=\s)|(?<!\b[a-z])[.](?=\s)|\n")
 AT_END = re.compile(r"\([A-Z]\)\W{0,3}$")
 
 # What leads up to a claimed option: a link ("is", ":", "choose") and filler words, at the end of what is read.
-_LINK = (
-    r"(?:\b(?:is|are|be|was|were|with|choose|select|pick|chose|say)|[:=→]|'s|’s)[\s:]*"
-    r"(?:(?:most|likely|probably|therefore|thus|indeed|clearly|actually|option|choice|letter|answer|number|the|that|"
-    r"an?|one|definitely|simply|represented|given|by|in|indicated|described|labell?ed|found|best|as|follows|"
-    r"corresponding(?: to)?|under)\b[\s:,]*)*$"
+_LINKS = "is|are|be|was|were|with|choose|select|pick|chose|say"
+_FILLERS = (
+    "most|likely|probably|therefore|thus|indeed|clearly|actually|option|choice|letter|answer|number|the|that|a|an|one|"
+    "definitely|simply|represented|given|by|in|indicated|described|labeled|labelled|found|best|as|follows|"
+    "corresponding to|corresponding|under"
 )
+_LINK = rf"(?:\b(?:{_LINKS})\b|[:=→]|'s|’s)[\s:]*(?:(?:{_FILLERS})\b[\s:,]*)*$"
+_LEADING = frozenset({*_LINKS.split("|"), *_FILLERS.split("|"), "to", "for", "so", "hence", "match", "matches"})
 ANSWER = re.compile(
     r"\b(?:(?<!\bto )answer|(?:correct|best|right|accurate|appropriate|suitable|likely|fitting|logical|closest|"
     r"plausible|relevant|reasonable|effective|aligned|matching|final)\b[^.\n]{0,60}?\b(?:choice|option|response|selection|"
@@ -66,12 +86,15 @@ REPORTED = re.compile(
     rf"\b(?:other|remaining|rest of the) (?:\w+ )?{_OPTIONS}\W{{0,3}}$|"
     r"\b(?:whether|determine if|nor|neither)\b[^.,;:!?\n]{0,80}$"
 )
+_DENIALS = "not|never|neither|nor|than|unlike|except|besides|against|incorrect|wrong"
+_DENIED = "option|options|choice|choices|answer|answers|the|be|a|an|both|either"
 NEGATED_BEFORE = re.compile(
-    r"(?:\b(?:not|never|neither|nor|than|unlike|except|besides|against|(?:rule|ruled|ruling) out|"
-    r"eliminat\w+|exclud\w+|discard\w*|reject\w*|instead of|dismiss\w*|incorrect|wrong|rather than|"
+    rf"(?:\b(?:{_DENIALS}|(?:rule|ruled|ruling) out|eliminat\w+|exclud\w+|discard\w*|reject\w*|instead of|dismiss\w*|"
     r"(?:contrast|opposed|compared) (?:to|with))\b|n't\b|n’t\b)"
-    r"[\s:\"'(*“]*(?:(?:option|choice|answer|the|be|an?|both|either)s?\b[\s:]*){0,3}$"
+    rf"[\s:\"'(*“]*(?:(?:{_DENIED})\b[\s:]*){{0,3}}$"
 )
+_DENYING = frozenset({*_DENIALS.split("|"), *_DENIED.split("|"), "out", "of", "to", "with"})
+_DENYING_STEMS = ("eliminat", "exclud", "discard", "reject", "dismiss")
 _HEAD = r"[\s\"'”’)*,.:]*"
 NEGATED_AFTER = re.compile(
     _HEAD + r"(?:(?:is|are|was|were|can|could|would|should|does|do|did|may|might|and \w+ (?:is|are))"
@@ -119,6 +142,10 @@ _TAKES_BACK = (
     r"actually|correction|wait|on second thoughts?|on reflection|hmm+|scratch that|let me (?:reconsider|correct)|"
     r"no, (?:it|the|that|wait)|i was wrong|(?:my|i made a) mistake"
 )
+_TAKING_BACK = (
+    "actually", "correction", "wait", "on second", "on reflection", "hmm", "scratch", "let me", "no, ", "i was",
+    "mistake",
+)  # fmt: skip
 TAKEN_BACK = re.compile(rf"\b(?:{_TAKES_BACK})\b")
 #: Enough between two claims of one kind.
 CORRECTION = re.compile(rf"\b(?:{_TAKES_BACK}|mistake|apologi\w+|sorry)\b")
