@@ -5,7 +5,7 @@ The rules, in the order in which they are tried:
     answer_statement      "the answer is B", "I would choose B", "the best option is salt"
     leading_option        the response begins with "B." or "(B) salt"
     letter_at_end         the response ends with "(B)" and names no other letter
-    called_correct        "option B is the best"
+    called_correct        "option B is the best"; after the next rule also 'option B, "salt", is the best answer'
     weak_statement        "therefore, B", "so we say salt"
     self_correction       a claim, then "actually", "wait" or the like, then a claim of another option: the last
     conclusion            the one option named in sentences such as "based on this, ..."
@@ -56,6 +56,8 @@ class Reading(Context):
         last = self.mentions[-1].letter
         if weak := [m for m in free if (m.by_letter or m.letter == last) and self._is_weak(m)]:
             return self._of_claims(weak, "weak_statement")
+        if best := [m for m in free if self._is_called_best(m)]:
+            return self._of_claims(best, "called_correct")
         closing = [m for m in free if m.by_letter and m not in self.joined and say.CONCLUSION.match(self.around[m][0])]
         return (
             _only(closing, "conclusion")
@@ -79,6 +81,10 @@ class Reading(Context):
             say.WEAK.search(before)
             or (mention.by_letter and any(p.search(before) for p in (say.IT_IS, say.THE_ONE_THAT, say.CORRESPONDS)))
         )
+
+    def _is_called_best(self, mention: Mention) -> bool:
+        named = mention.by_letter and self.quoted(mention).startswith("option")
+        return named and bool(say.CALLED_BEST.match(self.lower, mention.end))
 
     def _of_claims(self, claims: list[Mention], how: str) -> Decision | None:
         single = [m for m in claims if not self.is_joined(m)]

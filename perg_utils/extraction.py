@@ -1,9 +1,9 @@
 """Which option a response chose, read by rules that are precise or silent (in place of the paper's fine-tuned reader).
 
-A response that is nothing but a letter, one JSON object, or that ends in a LaTeX box is read as such (`bare_letter`,
-`json:...`, `boxed`); any other by what it says about the options it mentions (see `claims` for those rules). `how`
-names the rule that decided. A letter beyond the options is never returned. Where a letter and the text beside it
-disagree the letter wins, because the letter is what was asked for; `how` then is `letter_text_conflict`.
+A response that is nothing but a letter, one JSON object, or that has a LaTeX box is read as such (`bare_letter`,
+`json:...`, `boxed`, `boxed_text`); any other by what it says about the options it mentions (see `claims` for those
+rules). `how` names the rule that decided. A letter beyond the options is never returned. Where a letter and the text
+beside it disagree the letter wins, because the letter is what was asked for; `how` then is `letter_text_conflict`.
 
 Left out: a model for the responses on which the rules are silent. The rules are for English. They read words and
 never judge whether an answer is true, nor do they see the question: "the least likely is B" is no answer to them.
@@ -18,17 +18,17 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from .boxes import read_box
 from .claims import Reading
 from .declines import read_decline, takes_back
 from .errors import DataError
-from .mentions import find_mentions, lowered
+from .mentions import find_mentions, lowered, narrowed
 from .schema import LETTERS, ROW_ID, Status, conform
 
 _JSON_KEYS = ("answer", "final_answer", "correct_answer", "choice", "option", "letter", "selection", "response")
 _BARE = re.compile(r"\W{0,8}([A-Za-z])\W{0,8}")
-_BOXED = re.compile(r"\\boxed\s*\{\s*(?:\\(?:text|mathrm|textbf|mathbf)\s*\{)?\s*\(?([A-Z])(?![A-Za-z0-9])")
 #: Rules of explicit answers.
-_STATED = frozenset({"bare_letter", "boxed", "leading_option", "answer_statement", "letter_at_end"})
+_STATED = frozenset({"bare_letter", "boxed", "boxed_text", "leading_option", "answer_statement", "letter_at_end"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def extract_answer(response: str, options: Sequence[str]) -> Extraction:
     `options` are in the order in which they were lettered. Never guesses: where no rule speaks, or the response
     names several options, the letter is None and the status `unparsable`, or `refused` where the model declined.
     """
-    text = response.strip()
+    text = narrowed(response.strip())
     whole = _BARE.fullmatch(text)
     if whole:
         return _checked(whole[1].upper(), "bare_letter", options)
@@ -68,9 +68,9 @@ def extract_answer(response: str, options: Sequence[str]) -> Extraction:
     if inner is not None:
         found = extract_answer(inner, options)
         return Extraction(found.letter, f"json:{found.how}", found.status)
-    boxed = _BOXED.findall(text) if "\\boxed" in text else []
+    boxed = read_box(text, options) if "boxed" in text else None
     if boxed:
-        return _checked(boxed[-1], "boxed", options)
+        return _checked(*boxed, options)
     lower = lowered(text)
     mentions = find_mentions(text, options, lower)
     decided = Reading(text, lower, mentions).decide() if mentions else None
@@ -128,7 +128,7 @@ def _json_answer(text: str) -> str | None:
         return None
     try:
         fields = json.loads(body)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # the former also for a number of thousands of digits
         return None
     values = {str(key).lower(): value for key, value in fields.items()}
     return next((str(values[key]) for key in _JSON_KEYS if isinstance(values.get(key), str | int)), None)

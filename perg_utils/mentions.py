@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import islice
 from typing import NamedTuple
 
 from .option_texts import MOST, at_line_start, find_texts
+from .phrases import LABEL
 from .schema import LETTERS
 
 # Bounded, so that time stays linear on long runs of such characters.
@@ -31,6 +34,7 @@ _BETWEEN = re.compile(r"[\s\"'“‘*_`(\[:$-]{0,6}")
 _LEADS_TO_LETTER = re.compile(
     r"(?:\b(?:answer|option|choice|letter)s?\b[^.\n]{0,40}(?:\bis|\bbe|\bas|[:=]|,|\band|\bor)|"
     r"\b(?:choose|select|pick|go (?:with|for)|options?|answer|it(?: is|'s|’s| must be| would be| should be))|"
+    rf"(?<!\w){LABEL}|"
     r"(?:^|[.!?\n]\s*)(?:final )?(?:response|in short|in summary|in conclusion|to sum up|wait|actually)\s*[:,])$"
 )
 # A letter of which a sentence says whether it is right: what stands before and after it.
@@ -78,6 +82,34 @@ def lowered(text: str) -> str:
     """Return `text` in lower case, of the same length: a few capitals grow when lowered, but positions must hold."""
     lower = text.lower()
     return lower if len(lower) == len(text) else "".join(low if len(low := c.lower()) == 1 else c for c in text)
+
+
+#: Signs and letters of full width, which mean the same as the narrow ones.
+_WIDE = {
+    "：": ":",
+    "（": "(",
+    "）": ")",
+    "．": ".",
+    "。": ".",
+    "，": ",",
+    "、": ",",
+    "【": "[",
+    "】": "]",
+    "「": '"',
+    "」": '"',
+    "«": '"',
+    "»": '"',
+}
+_WIDE |= {chr(0xFEE0 + ord(letter)): letter for letter in LETTERS}
+
+
+def narrowed(text: str) -> str:
+    """Return `text` with narrow signs and letters for those of full width, of the same length: `（B）` -> `(B)`."""
+    if text.isascii():
+        return text
+    for wide, narrow in _WIDE.items():
+        text = text.replace(wide, narrow)
+    return text
 
 
 def find_mentions(text: str, options: Sequence[str], lower: str | None = None) -> list[Mention]:
@@ -162,8 +194,7 @@ def _text_after(text: str, capital: _Capital, starts: dict[int, Mention]) -> Men
 
 
 def _first_and_last(matches: Iterator[re.Match[str]]) -> list[re.Match[str]]:
-    every = list(matches)
-    return every if len(every) <= 2 * MOST else every[:MOST] + every[-MOST:]
+    return [*islice(matches, MOST), *deque(matches, MOST)]
 
 
 def _means_option(text: str, lower: str, capital: _Capital, has_text: bool) -> bool:

@@ -67,13 +67,18 @@ def _plain(lower: str) -> str:
     return lower
 
 
+def core_of(option: str) -> str:
+    """Return an option's text as it is looked for: plain, in lower case, no sign at its end: `Salt.` -> `salt`."""
+    return " ".join(_plain(option.lower()).split()).rstrip(" .!?;:,")
+
+
 @lru_cache(maxsize=8192)
 def _cores(options: tuple[str, ...]) -> list[tuple[str, str]]:
     """The options' letters and texts as they are looked for, less those that name no option.
 
     Two options with one text: the text names neither. A text that is one letter reads as an option's letter.
     """
-    cores = [" ".join(_plain(option.lower()).split()).rstrip(" .!?;:,") for option in options]
+    cores = [core_of(option) for option in options]
     return [
         (letter, core)
         for letter, core in zip(LETTERS, cores, strict=False)

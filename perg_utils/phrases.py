@@ -40,13 +40,19 @@ _FILLERS = (
 )
 _LINK = rf"(?:\b(?:{_LINKS})\b|[:=→]|'s|’s)[\s:]*(?:(?:{_FILLERS})\b[\s:,]*)*$"
 _LEADING = frozenset({*_LINKS.split("|"), *_FILLERS.split("|"), "to", "for", "so", "hence", "match", "matches"})
+#: "Answer" in other languages, where a colon follows; their sentences are not read.
+LABEL = (
+    r"(?:antwort|respuesta|réponse|reponse|risposta|resposta|antwoord|svar|odpowiedź|cevap|jawaban|ответ|відповідь|"
+    r"απάντηση|答案|答え|回答|正解|答|정답|답|الإجابة|الجواب|उत्तर)\s?:"
+)
 ANSWER = re.compile(
     r"\b(?:(?<!\bto )answer|(?:correct|best|right|accurate|appropriate|suitable|likely|fitting|logical|closest|"
     r"plausible|relevant|reasonable|effective|aligned|matching|final)\b[^.\n]{0,60}?\b(?:choice|option|response|selection|"
     r"solution|statement|explanation|one|description|conclusion|term|example|reason|definition|argument)|"
     r"(?:option|choice|statement)\b[^.\n]{0,20}\bthat (?:best|most|correctly|accurately|is|does|would))\b"
     r"[^\n]{0,160}?" + _LINK + "|"
-    r"\bi(?: would|'d|'ll| will)? (?:choose|select|pick|go with|go for|say|chose)(?: the| option| answer| letter)*:?$"
+    r"\bi(?: would|'d|'ll| will)? (?:choose|select|pick|go with|go for|say|chose)(?: the| option| answer| letter)*:?$|"
+    rf"(?<!\w){LABEL}$"
 )
 WEAK = re.compile(
     r"\b(?:correct|best|most|right|likely|therefore|thus|hence|so|conclu\w+|option|choice|statement|choose|select|pick|"
@@ -84,7 +90,7 @@ REPORTED = re.compile(
     r"\b(?:people|many|some|others) (?:\w+ )?(?:believed?|thought|think|assumed?|claim(?:ed)?|argued?)\b|"
     r"\b(?:could|may|might|can|would) also (?:be|include|consider|work|argue|say)\b|"
     rf"\b(?:other|remaining|rest of the) (?:\w+ )?{_OPTIONS}\W{{0,3}}$|"
-    r"\b(?:whether|determine if|nor|neither)\b[^.,;:!?\n]{0,80}$"
+    r"\b(?:other|remaining)$|\b(?:whether|determine if|nor|neither)\b[^.,;:!?\n]{0,80}$"
 )
 _DENIALS = "not|never|neither|nor|than|unlike|except|besides|against|incorrect|wrong"
 _DENIED = "option|options|choice|choices|answer|answers|the|be|a|an|both|either"
@@ -118,6 +124,11 @@ CLAIMED_AFTER = re.compile(
     r"[-–—]?\s*correct[.!]?\s*(?:$|\n|[-–—:(,])|"
     r"(?:(?:would|will|could) )?(?:best|most (?:closely|accurately|likely|directly|effectively)) \w+)"
 )
+#: The same after what the option says: 'option B, "salt", is the best answer'.
+CALLED_BEST = re.compile(
+    r"(?:,|:|\)?[,:]? ?[(\"“'])[^.\n]{1,200}?[,)\"”'] (?:is|would be|seems to be|must be)(?: (?!not)\w+)? the "
+    r"(?:correct|right|best|most \w+)(?: \w+)? (?:answer|option|choice)\b"
+)
 CONCLUSION = re.compile(
     r"\s*(?:[-*#]\s*)?(?:so|therefore|thus|hence|based on|in conclusion|in summary|in short|to summarize|to sum up|"
     r"comparing|given|overall|considering|taking|among|of the|out of|from (?:the|these|this)|"
@@ -139,20 +150,22 @@ _AND_LETTER = r"(?:,?\s*(?:and|or|&)\s+|\s*/\s*)(?:[Oo]ptions? )?"
 LISTED_AFTER = re.compile(rf"[)\]*\"']*(?:{_AND_LETTER}|,\s*)[(\[*\"']*(?:[B-HJ-Z]|A(?=[),.;]))(?![\w'’])")
 LISTED_BEFORE = re.compile(rf"(?<![\w'’])[A-HJ-Z][)\]*\"']*(?:{_AND_LETTER}|,\s*)[(\[*\"']*\Z")
 _TAKES_BACK = (
-    r"actually|correction|wait|on second thoughts?|on reflection|hmm+|scratch that|let me (?:reconsider|correct)|"
+    r"correction|on second thoughts?|on reflection|hmm+|scratch that|let me (?:reconsider|correct)|"
     r"no, (?:it|the|that|wait)|i was wrong|(?:my|i made a) mistake"
 )
 _TAKING_BACK = (
     "actually", "correction", "wait", "on second", "on reflection", "hmm", "scratch", "let me", "no, ", "i was",
     "mistake",
 )  # fmt: skip
-TAKEN_BACK = re.compile(rf"\b(?:{_TAKES_BACK})\b")
+#: "It actually is", "they wait" and the like take nothing back by themselves.
+TAKEN_BACK = re.compile(rf"\b(?:(?<![a-z\d] )(?:actually|wait)|(?<=\bbut )actually|{_TAKES_BACK})\b")
 #: Enough between two claims of one kind.
-CORRECTION = re.compile(rf"\b(?:{_TAKES_BACK}|mistake|apologi\w+|sorry)\b")
-#: Right behind a claim: it does not hold.
+CORRECTION = re.compile(rf"\b(?:actually|wait|{_TAKES_BACK}|mistake|apologi\w+|sorry)\b")
+#: Right behind a claim: it does not hold. "Although it is not the most detailed answer" leaves it standing.
 RETRACTED = re.compile(
-    r"[^.\n]{0,80}[.,;:]?\s*\(?(?:however|but|although|though),? (?:this|that|it|which)(?: \w+)? "
-    r"(?:is|was|does|do)(?: still)?(?:n't|n’t| not) (?:the |a |an |one |among |match|in |listed|entirely |exactly )?"
+    r"[^.\n]{0,80}[.,;:]?\s*\(?(?:(however)|but|although|though),? (?:this|that|it|which)(?: \w+)? "
+    r"(?:is|was|does|do)(?: still)?(?:n't|n’t| not) (?(1)|(?!the (?:most|only|complete|full)\b))"
+    r"(?:the |a |an |one |among |match|in |listed|entirely |exactly )?"
     r"(?:correct|right|answer|option|match|our|any|of|listed|the)"
 )
 #: After an option on a line of its own: a paragraph on it, which is not one of a walk through the options.
