@@ -43,8 +43,13 @@ _SAYS_REFUSED = re.compile(r"refused?\W*")
 _SAYS_NONE = re.compile(r"(?:none of (?:the above|these)|no correct answer is given|no option is (?:right|correct))\W*")
 
 
-def takes_back(lower: str, start: int, stated: bool) -> bool:
-    """Whether a response says after `start` that no option holds; a `stated` answer needs plain words for it."""
+def takes_back(lower: str, start: int, stated: bool, option: str) -> bool:
+    """Whether a response says after `start` that no option holds; a `stated` answer needs plain words for it.
+
+    `option` is the text of the answer, which nothing takes back that says the same ("None of the above").
+    """
+    if _SAYS_NONE.fullmatch(option.strip().lower()):
+        return False
     if stated:
         return lower.find("none of", start) >= 0 and bool(_NONE_HOLDS.search(lower, start))
     return _denies_all(lower, start)

@@ -74,8 +74,10 @@ def extract_answer(response: str, options: Sequence[str]) -> Extraction:
     lower = lowered(text)
     mentions = find_mentions(text, options, lower)
     decided = Reading(text, lower, mentions).decide() if mentions else None
-    if decided is not None and takes_back(lower, decided[0].end, decided[1] in _STATED):
-        return _silent("none_of_the_options")
+    if decided is not None:
+        option = options[LETTERS.index(decided[0].letter)]
+        if takes_back(lower, decided[0].end, decided[1] in _STATED, option):
+            return _silent("none_of_the_options")
     declined = read_decline(lower, options) if decided is None or decided[1].startswith("only_") else None
     if decided is not None and not declined:
         mention, how = decided

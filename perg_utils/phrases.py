@@ -171,6 +171,6 @@ RETRACTED = re.compile(
 #: After an option on a line of its own: a paragraph on it, which is not one of a walk through the options.
 HEADLINE = re.compile(
     r"[^\w\n]{0,8}\n[ ]*\n(?:\W{0,3}[a-z' ]{3,40}:\W{0,3}\n\s{0,3})?"
-    r"\W{0,3}(?!this\b|these\b|[a-z][.):]|option|\d)\w[^\n]{60}"
+    r"\W{0,3}(?!this\b|these\b|[a-z][.):]|option|\d)\w[^\n]{20}"
 )
 CONTRAST = re.compile(r"\b(?:but|however|though|although|while|whereas|yet|instead)\b")
