@@ -28,6 +28,8 @@ from .mentions import Mention
 from .option_texts import at_line_start
 
 Decision = tuple[Mention, str]
+#: Rules of explicit answers, which only plain words take back.
+_STATEMENTS = ("answer_statement", "leading_option", "letter_at_end")
 #: Characters read of an item of a list.
 _ITEM = 600
 #: So many characters after words that take a claim back another option may follow: claimed, or just named.
@@ -40,9 +42,14 @@ class Reading(Context):
     def decide(self) -> Decision | None:
         """Return the mention that decides and the rule, or None."""
         decided = self._first_rule()
-        if decided is None or say.RETRACTED.match(self.lower, decided[0].end):
+        if decided is None or self._is_retracted(*decided):
             return None
         return self._corrected(decided)
+
+    def _is_retracted(self, mention: Mention, how: str) -> bool:
+        if not say.RETRACTED.match(self.lower, mention.end):
+            return False
+        return how not in _STATEMENTS or not say.CONCEDED.match(self.lower, mention.end)
 
     def _first_rule(self) -> Decision | None:
         if self.stated:

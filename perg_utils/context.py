@@ -98,6 +98,8 @@ class Context:
         return before.endswith(":") and bool(say.ANNOUNCES.search(before) or say.NO_ANSWER.search(before))
 
     def _is_called_answer(self, before: str) -> bool:
+        if before.endswith(":") and say.LABEL.search(before):
+            return True
         return say.may_lead(before) and bool(say.ANSWER.search(before)) and not say.LEAST.search(before)
 
     def _is_denied(self, mention: Mention) -> bool:

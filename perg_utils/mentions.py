@@ -34,7 +34,6 @@ _BETWEEN = re.compile(r"[\s\"'“‘*_`(\[:$-]{0,6}")
 _LEADS_TO_LETTER = re.compile(
     r"(?:\b(?:answer|option|choice|letter)s?\b[^.\n]{0,40}(?:\bis|\bbe|\bas|[:=]|,|\band|\bor)|"
     r"\b(?:choose|select|pick|go (?:with|for)|options?|answer|it(?: is|'s|’s| must be| would be| should be))|"
-    rf"(?<!\w){LABEL}|"
     r"(?:^|[.!?\n]\s*)(?:final )?(?:response|in short|in summary|in conclusion|to sum up|wait|actually)\s*[:,])$"
 )
 # A letter of which a sentence says whether it is right: what stands before and after it.
@@ -219,7 +218,7 @@ def _in_a_sentence(text: str, lower: str, capital: _Capital, ends: bool) -> bool
     before = lower[max(0, capital.start - 60) : capital.start].rstrip(" \n*_\"'“‘([$`#>\\")
     if capital.mark and before.endswith((" is", " be", " are")):
         return True
-    if _LEADS_TO_LETTER.search(before):
+    if _LEADS_TO_LETTER.search(before) or (before.endswith(":") and LABEL.search(before)):
         return ends
     judged = _JUDGED.match(text, capital.place + 1, capital.place + 80)
     return bool(judged and _BEGINS.search(lower[max(0, capital.place - 30) : capital.place]))

@@ -41,9 +41,9 @@ _FILLERS = (
 _LINK = rf"(?:\b(?:{_LINKS})\b|[:=→]|'s|’s)[\s:]*(?:(?:{_FILLERS})\b[\s:,]*)*$"
 _LEADING = frozenset({*_LINKS.split("|"), *_FILLERS.split("|"), "to", "for", "so", "hence", "match", "matches"})
 #: "Answer" in other languages, where a colon follows; their sentences are not read.
-LABEL = (
-    r"(?:antwort|respuesta|réponse|reponse|risposta|resposta|antwoord|svar|odpowiedź|cevap|jawaban|ответ|відповідь|"
-    r"απάντηση|答案|答え|回答|正解|答|정답|답|الإجابة|الجواب|उत्तर)\s?:"
+LABEL = re.compile(
+    r"(?<!\w)(?:antwort|respuesta|réponse|reponse|risposta|resposta|antwoord|svar|odpowiedź|cevap|jawaban|ответ|"
+    r"відповідь|απάντηση|答案|答え|回答|正解|答|정답|답|الإجابة|الجواب|उत्तर)\s?:$"
 )
 ANSWER = re.compile(
     r"\b(?:(?<!\bto )answer|(?:correct|best|right|accurate|appropriate|suitable|likely|fitting|logical|closest|"
@@ -51,8 +51,7 @@ ANSWER = re.compile(
     r"solution|statement|explanation|one|description|conclusion|term|example|reason|definition|argument)|"
     r"(?:option|choice|statement)\b[^.\n]{0,20}\bthat (?:best|most|correctly|accurately|is|does|would))\b"
     r"[^\n]{0,160}?" + _LINK + "|"
-    r"\bi(?: would|'d|'ll| will)? (?:choose|select|pick|go with|go for|say|chose)(?: the| option| answer| letter)*:?$|"
-    rf"(?<!\w){LABEL}$"
+    r"\bi(?: would|'d|'ll| will)? (?:choose|select|pick|go with|go for|say|chose)(?: the| option| answer| letter)*:?$"
 )
 WEAK = re.compile(
     r"\b(?:correct|best|most|right|likely|therefore|thus|hence|so|conclu\w+|option|choice|statement|choose|select|pick|"
@@ -161,13 +160,15 @@ _TAKING_BACK = (
 TAKEN_BACK = re.compile(rf"\b(?:(?<![a-z\d] )(?:actually|wait)|(?<=\bbut )actually|{_TAKES_BACK})\b")
 #: Enough between two claims of one kind.
 CORRECTION = re.compile(rf"\b(?:actually|wait|{_TAKES_BACK}|mistake|apologi\w+|sorry)\b")
-#: Right behind a claim: it does not hold. "Although it is not the most detailed answer" leaves it standing.
+_NOT = r"(?:this|that|it|which)(?: \w+)? (?:is|was|does|do)(?: still)?(?:n't|n’t| not) "
+#: Right behind a claim: it does not hold.
 RETRACTED = re.compile(
-    r"[^.\n]{0,80}[.,;:]?\s*\(?(?:(however)|but|although|though),? (?:this|that|it|which)(?: \w+)? "
-    r"(?:is|was|does|do)(?: still)?(?:n't|n’t| not) (?(1)|(?!the (?:most|only|complete|full)\b))"
+    rf"[^.\n]{{0,80}}[.,;:]?\s*\(?(?:however|but|although|though),? {_NOT}"
     r"(?:the |a |an |one |among |match|in |listed|entirely |exactly )?"
     r"(?:correct|right|answer|option|match|our|any|of|listed|the)"
 )
+#: The same where it leaves standing what was stated: "although it is not the most detailed answer".
+CONCEDED = re.compile(rf"[^.\n]{{0,80}}[.,;:]?\s*\(?(?:but|although|though),? {_NOT}the (?:most|only|complete|full)\b")
 #: After an option on a line of its own: a paragraph on it, which is not one of a walk through the options.
 HEADLINE = re.compile(
     r"[^\w\n]{0,8}\n[ ]*\n(?:\W{0,3}[a-z' ]{3,40}:\W{0,3}\n\s{0,3})?"

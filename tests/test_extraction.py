@@ -319,6 +319,12 @@ def test_every_dress_of_a_letter_or_a_text_is_read(response):
         ("The cross-sectional area (A) matters. The answer is B.", GOODS, "B"),
         ("The best choice is B. salt. However, this is not the most accurate answer.", GOODS, None),
         ("The answer is A. But actually option C is better.", GOODS, "C"),
+        (
+            "The answer is:\nD. None of the above.\n\nNone of the options is correct.",
+            [*GOODS[:3], "None of the above"],
+            "D",
+        ),
+        ("The correct answer is:\nA. iron\n\nTo explain it simply:\nB. salt melts.\nC. wool burns.", GOODS, "A"),
     ],
 )
 def test_what_is_said_around_an_option_decides(response, options, letter):
@@ -565,7 +571,7 @@ needs_sample = pytest.mark.skipif(not SAMPLE.is_dir(), reason="no published samp
 
 @needs_sample
 def test_the_rules_agree_with_the_original_extractor_on_genuine_responses():
-    """Every 12th response; all of them gave 98.4 % agreement at 91.9 % coverage when this was written."""
+    """Every 12th response; all of them gave 98.5 % agreement at 91.8 % coverage when this was written."""
     rows = released(SAMPLE).iloc[::12]
     rows = rows[rows["original"].notna()]
     letters = pd.Series([extract_answer(r, o).letter for r, o in zip(rows["response"], rows["options"], strict=True)])
