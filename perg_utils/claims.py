@@ -5,7 +5,7 @@ The rules, in the order in which they are tried:
     answer_statement      "the answer is B", "I would choose B", "the best option is salt"
     leading_option        the response begins with "B." or "(B) salt"
     letter_at_end         the response ends with "(B)" and names no other letter
-    called_correct        "option B is the best"
+    called_correct        "option B is the best"; after the next rule also 'option B, "salt", is the best answer'
     weak_statement        "therefore, B", "so we say salt"
     self_correction       a claim, then "actually", "wait" or the like, then a claim of another option: the last
     conclusion            the one option named in sentences such as "based on this, ..."
@@ -20,47 +20,40 @@ when the others are ruled out: then nothing decides. What is said to be tempting
 
 from __future__ import annotations
 
-from itertools import pairwise, zip_longest
+from itertools import zip_longest
 
 from . import phrases as say
+from .context import Context
 from .mentions import Mention
 from .option_texts import at_line_start
 
 Decision = tuple[Mention, str]
-#: Characters read before and after a mention, and of an item of a list.
-_BEFORE, _AFTER, _ITEM = 300, 90, 600
+#: Rules of explicit answers, which only plain words take back.
+_STATEMENTS = ("answer_statement", "leading_option", "letter_at_end")
+#: Characters read of an item of a list.
+_ITEM = 600
 #: So many characters after words that take a claim back another option may follow: claimed, or just named.
 _CORRECTS, _NEAR = 120, 30
 
 
-class Reading:
-    """What a response says about the options it mentions; `lower` is `text` in lower case, of the same length."""
-
-    def __init__(self, text: str, lower: str, mentions: list[Mention]) -> None:
-        self.text, self.lower, self.mentions = text, lower, mentions
-        self.around = {m: self._around(m) for m in mentions}
-        self.starts = [m for m in mentions if m.by_letter and at_line_start(text, m.start)]
-        self.enumerates = len({m.letter for m in self.starts}) > 2
-        # Items of a list of the options, save its last: what leads up to a list claims none of its items.
-        self.items = {a for a, b in pairwise(self.starts) if self.enumerates and a.letter < b.letter}
-        self.announced = {m for m in mentions if self._is_announced(m)}
-        self.items |= self.announced
-        self.denied = {m for m in mentions if self._is_negated_before(m)}
-        self.stated = {m for m in mentions if self._is_stated(m)}
-        self.standing = self._not_set_aside()
-        self.joined = {m for a, b in pairwise(self.standing) if self._joins(a, b) for m in (a, b)}
-        self.joined.update(m for m in self.standing if m not in self.joined and self._is_listed(m))
+class Reading(Context):
+    """A response's mentions of options, what is said of them, and which of them decides."""
 
     def decide(self) -> Decision | None:
         """Return the mention that decides and the rule, or None."""
         decided = self._first_rule()
-        if decided is None or say.RETRACTED.match(self.lower, decided[0].end):
+        if decided is None or self._is_retracted(*decided):
             return None
         return self._corrected(decided)
 
+    def _is_retracted(self, mention: Mention, how: str) -> bool:
+        if not say.RETRACTED.match(self.lower, mention.end):
+            return False
+        return how not in _STATEMENTS or not say.CONCEDED.match(self.lower, mention.end)
+
     def _first_rule(self) -> Decision | None:
         if self.stated:
-            claims = [m for m in self.standing if m in self.stated]
+            claims = [m for m in self.mentions if m in self.stated]
             return self._of_claims(claims, "answer_statement") or self._leading()
         if found := self._leading() or self._at_end():
             return found
@@ -70,6 +63,8 @@ class Reading:
         last = self.mentions[-1].letter
         if weak := [m for m in free if (m.by_letter or m.letter == last) and self._is_weak(m)]:
             return self._of_claims(weak, "weak_statement")
+        if best := [m for m in free if self._is_called_best(m)]:
+            return self._of_claims(best, "called_correct")
         closing = [m for m in free if m.by_letter and m not in self.joined and say.CONCLUSION.match(self.around[m][0])]
         return (
             _only(closing, "conclusion")
@@ -85,93 +80,21 @@ class Reading:
         left_over = found is not None and (found[0] in self.announced or found[0] in self.starts[1:])
         return None if left_over else found
 
-    def _around(self, mention: Mention) -> tuple[str, str]:
-        """What stands before the mention in its sentence (which a line break ends, save after a colon), and after."""
-        lower, first, end = self.lower, max(0, mention.start - _BEFORE), mention.start
-        while end > first and lower[end - 1] in " \n*_\"'“‘([$`#>-•":
-            end -= 1
-        if "\n" in lower[end : mention.start] and not lower.endswith((":", " is", " be", "="), first, end):
-            first = end
-        for mark in ("\n", ". ", "! ", "? ", "; "):
-            first = max(first, lower.rfind(mark, first, end) + 1)
-        return lower[first:end], lower[mention.end : mention.end + _AFTER]
-
-    def _is_stated(self, mention: Mention) -> bool:
-        before = self.around[mention][0]
-        named = self._quoted(mention).lstrip("*_([\"' ").startswith("answer")
-        named_it = before.endswith(("is:", "be:")) and say.HEADLINE.match(self.lower, mention.end)
-        stated = named or ((mention not in self.items or named_it) and self._is_called_answer(before))
-        return bool(stated) and mention not in self.denied
-
-    def _is_announced(self, mention: Mention) -> bool:
-        before = self.around[mention][0]  # announced as a list, which claims none of its items
-        return before.endswith(":") and bool(say.ANNOUNCES.search(before) or say.NO_ANSWER.search(before))
-
-    def _is_called_answer(self, before: str) -> bool:
-        return bool(before and say.ANSWER.search(before) and not say.LEAST.search(before))
-
     def _is_weak(self, mention: Mention) -> bool:
         before = self.around[mention][0]
-        if not mention.by_letter and at_line_start(self.text, mention.start):  # an item of some list
-            return False
+        if not say.may_lead(before) or (not mention.by_letter and at_line_start(self.text, mention.start)):
+            return False  # the latter an item of some list
         return bool(
             say.WEAK.search(before)
             or (mention.by_letter and any(p.search(before) for p in (say.IT_IS, say.THE_ONE_THAT, say.CORRESPONDS)))
         )
 
-    def _is_negated_before(self, mention: Mention) -> bool:
-        before = self.around[mention][0]
-        near = max(0, len(before) - 60)
-        return bool(before and (say.NEGATED_BEFORE.search(before, near) or say.REPORTED.search(before)))
-
-    def _not_set_aside(self) -> list[Mention]:
-        """The mentions that are not negated. What follows a list ("A and C are wrong") holds for all of it."""
-        standing: list[Mention] = []
-        before = self._negated_before()
-        following, follows_negation = None, False
-        for mention in reversed(self.mentions):
-            negated = bool(say.NEGATED_AFTER.match(self.around[mention][1]))
-            if following is not None and follows_negation and self._joins(mention, following):
-                negated = True
-            following, follows_negation = mention, negated
-            if mention in self.stated or not (negated or mention in before):
-                standing.append(mention)
-        return standing[::-1]
-
-    def _negated_before(self) -> set[Mention]:
-        """The mentions of which what stands before says no; it holds for all of a list ("not A and C")."""
-        out: set[Mention] = set()
-        previous = None
-        for mention in self.mentions:
-            shared = previous is not None and previous in out and self._shares(previous, mention)
-            if shared or mention in self.denied:
-                out.add(mention)
-            previous = mention
-        return out
-
-    def _shares(self, one: Mention, two: Mention) -> bool:
-        """Whether what is said before one holds for two: "not A and C", "not A, C", but "unlike option A, option B"."""
-        return self._joins(one, two) and (
-            not self._is_called_option(two) or bool(say.AND.search(self.lower, one.end, two.start))
-        )
-
-    def _is_called_option(self, mention: Mention) -> bool:
-        return self._quoted(mention).lstrip("*_([\"' ").startswith(("option", "choice", "answer"))
-
-    def _is_listed(self, mention: Mention) -> bool:
-        """Whether a letter that is no mention by itself stands in one list with the mention ("either C or ...")."""
-        if not mention.by_letter or mention.by_text or self._is_called_option(mention):
-            return bool(mention.by_letter and say.LISTED_AFTER.match(self.text, mention.end))
-        after = say.LISTED_AFTER.match(self.text, mention.end)
-        return bool(after or say.LISTED_BEFORE.search(self.text, max(0, mention.start - 16), mention.start))
-
-    def _joins(self, one: Mention, two: Mention) -> bool:
-        """Whether two mentions stand in one list ("A, B and D"), so that neither is a single answer."""
-        near = one.letter != two.letter and one.end <= two.start < one.end + 30
-        return near and bool(say.JOINT.fullmatch(self.lower, one.end, two.start))
+    def _is_called_best(self, mention: Mention) -> bool:
+        named = mention.by_letter and self.quoted(mention).startswith("option")
+        return named and bool(say.CALLED_BEST.match(self.lower, mention.end))
 
     def _of_claims(self, claims: list[Mention], how: str) -> Decision | None:
-        single = [m for m in claims if m not in self.joined]
+        single = [m for m in claims if not self.is_joined(m)]
         single = [m for m in single if m.by_letter] or single
         if len({m.letter for m in single}) > 1:
             corrected = say.CORRECTION.search(self.lower, single[-2].end, single[-1].start)
@@ -181,9 +104,10 @@ class Reading:
     def _corrected(self, decided: Decision) -> Decision | None:
         """The decision, unless another option follows words that take it back: then that, if claimed, or nothing."""
         claim = decided[0]
-        others = [
-            m for m in self.standing if m.letter != claim.letter and m.start >= claim.end and m not in self.joined
-        ]
+        others = [m for m in self.mentions if m.letter != claim.letter and m.start >= claim.end]
+        if not others or not say.may_take_back(self.lower[claim.end : others[-1].start]):
+            return decided
+        others = [m for m in others if self.stands(m) and not self.is_joined(m)]
         word = say.TAKEN_BACK.search(self.lower, claim.end, others[-1].start) if others else None
         if word is None:
             return decided
@@ -197,19 +121,21 @@ class Reading:
         first = self.mentions[0]
         item = self.enumerates and (first in self.items or not first.by_letter)
         listed = item and not say.HEADLINE.match(self.lower, first.end)
-        leads = first.start <= 2 and first in self.standing and first not in self.joined
-        return (first, "leading_option") if leads and not listed and not self._contrasted(first) else None
+        leads = first.start <= 2 and not listed and self.stands(first) and not self.is_joined(first)
+        return (first, "leading_option") if leads and not self._contrasted(first) else None
 
     def _contrasted(self, first: Mention) -> bool:
         """Whether its sentence goes on to another option with "but" or the like."""
+        others = [m for m in self.mentions if m.by_letter and m.letter != first.letter and m.start >= first.end]
+        if not others:
+            return False
         end = say.FIRST_BREAK.search(self.lower, first.end)
-        others = [m for m in self.standing if m.by_letter and m.letter != first.letter]
-        following = [m for m in others if m.start >= first.end and (end is None or m.start < end.start())]
+        following = [m for m in others if (end is None or m.start < end.start()) and self.stands(m)]
         return bool(following) and bool(say.CONTRAST.search(self.lower, first.end, following[0].start))
 
     def _at_end(self) -> Decision | None:
         last = self.mentions[-1]
-        ends = last.by_letter and last in self.standing and say.AT_END.search(self.text, max(0, last.end - 6))
+        ends = last.by_letter and say.AT_END.search(self.text, max(0, last.end - 6)) and self.stands(last)
         alone = {m.letter for m in self.mentions if m.by_letter} == {last.letter}
         return (last, "letter_at_end") if ends and alone else None
 
@@ -240,10 +166,7 @@ class Reading:
         """The one option that is mentioned, by a text of more than three letters."""
         if any(m.by_letter for m in self.standing):
             return None
-        return _only([m for m in self.standing if sum(map(str.isalpha, self._quoted(m))) > 3], "only_option_text")
-
-    def _quoted(self, mention: Mention) -> str:
-        return self.lower[mention.start : mention.end]
+        return _only([m for m in self.standing if sum(map(str.isalpha, self.quoted(m))) > 3], "only_option_text")
 
 
 def _only(mentions: list[Mention], how: str) -> Decision | None:

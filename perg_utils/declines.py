@@ -30,6 +30,9 @@ _REFUSAL = re.compile(
     r"\bas an ai\b|\bi (?:do not|don't) (?:know|have (?:enough|the|access))\b|"
     r"\b(?:unable|impossible) to (?:determine|answer)\b"
 )
+#: Either needs one of these, which are quicker to see.
+_NONE_NEEDS = ("none of ", "options", "choices", "answers", "no option", "no choice", "no answer")
+_REFUSAL_NEEDS = ("i'm ", "i am ", "i can", "i wo", "i will", "i must", "as an ai", "i do", "unable", "impossible")
 #: Begins a response that refuses as a whole.
 _OPENS_REFUSAL = re.compile(
     r"\W*(?:i (?:apologize|am sorry|'m sorry)[^.\n]{0,40}?,? ?(?:but )?)?i (?:cannot|can't|can not|won't|will not|must)"
@@ -40,11 +43,16 @@ _SAYS_REFUSED = re.compile(r"refused?\W*")
 _SAYS_NONE = re.compile(r"(?:none of (?:the above|these)|no correct answer is given|no option is (?:right|correct))\W*")
 
 
-def takes_back(lower: str, start: int, stated: bool) -> bool:
-    """Whether a response says after `start` that no option holds; a `stated` answer needs plain words for it."""
+def takes_back(lower: str, start: int, stated: bool, option: str) -> bool:
+    """Whether a response says after `start` that no option holds; a `stated` answer needs plain words for it.
+
+    `option` is the text of the answer, which nothing takes back that says the same ("None of the above").
+    """
+    if _SAYS_NONE.fullmatch(option.strip().lower()):
+        return False
     if stated:
         return lower.find("none of", start) >= 0 and bool(_NONE_HOLDS.search(lower, start))
-    return bool(_NONE.search(lower, start))
+    return _denies_all(lower, start)
 
 
 def read_decline(lower: str, options: Sequence[str]) -> tuple[str | None, str, Status] | None:
@@ -56,12 +64,17 @@ def read_decline(lower: str, options: Sequence[str]) -> tuple[str | None, str, S
     if _OPENS_REFUSAL.match(lower):
         letter = _saying(_SAYS_REFUSED, options)
         return (letter, "declined_option", Status.OK) if letter else (None, "refusal", Status.REFUSED)
-    if _NONE.search(lower):
+    if _denies_all(lower):
         letter = _saying(_SAYS_NONE, options)
         if letter and _NONE_HOLDS.search(lower):
             return letter, "declined_option", Status.OK
         return None, "none_of_the_options", Status.UNPARSABLE
-    return (None, "refusal", Status.REFUSED) if _REFUSAL.search(lower) else None
+    refuses = any(map(lower.__contains__, _REFUSAL_NEEDS)) and _REFUSAL.search(lower)
+    return (None, "refusal", Status.REFUSED) if refuses else None
+
+
+def _denies_all(lower: str, start: int = 0) -> bool:
+    return any(map(lower.__contains__, _NONE_NEEDS)) and bool(_NONE.search(lower, start))
 
 
 def _saying(pattern: re.Pattern[str], options: Sequence[str]) -> str | None:

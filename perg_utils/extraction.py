@@ -4,11 +4,11 @@ The paper reads with a fine-tuned model and asks another model where that fails.
 leave undecided goes to the next reader, and what that leaves undecided to the one after it. Each row says which layer
 decided, on which words, and how sure that is. No layer ever returns a letter beyond the options.
 
-Of the rules: a response that is nothing but a letter, one JSON object, or that ends in a LaTeX box is read as such
-(`bare_letter`, `json:...`, `boxed`); any other by what it says about the options it mentions (see `claims` for those
-rules). `how` names the rule that decided. Where a letter and the text beside it disagree the letter wins, because the
-letter is what was asked for; `how` then is `letter_text_conflict`. The rules are for English. They read words and never
-judge whether an answer is true, nor do they see the question: "the least likely is B" is no answer to them.
+Of the rules: a response that is nothing but a letter, one JSON object, or that has a LaTeX box is read as such
+(`bare_letter`, `json:...`, `boxed`, `boxed_text`); any other by what it says about the options it mentions (see
+`claims`). `how` names the rule that decided. Where a letter and the text beside it disagree the letter wins,
+because the letter is what was asked for; `how` then is `letter_text_conflict`. The rules are for English. They read
+words and never judge whether an answer is true, nor do they see the question: "the least likely is B" is no answer.
 
 Left out: the readers themselves (`fallback`, and the fine-tuned one in the package `extractor`).
 """
@@ -23,17 +23,17 @@ from typing import Protocol
 
 import pandas as pd
 
+from .boxes import read_box
 from .claims import Reading
 from .declines import read_decline, takes_back
 from .errors import DataError
-from .mentions import find_mentions, lowered
+from .mentions import find_mentions, lowered, narrowed
 from .schema import LETTERS, ROW_ID, Status, conform
 
 _JSON_KEYS = ("answer", "final_answer", "correct_answer", "choice", "option", "letter", "selection", "response")
 _BARE = re.compile(r"\W{0,8}([A-Za-z])\W{0,8}")
-_BOXED = re.compile(r"\\boxed\s*\{\s*(?:\\(?:text|mathrm|textbf|mathbf)\s*\{)?\s*\(?([A-Z])(?![A-Za-z0-9])")
 #: Rules of explicit answers.
-_STATED = frozenset({"bare_letter", "boxed", "leading_option", "answer_statement", "letter_at_end"})
+_STATED = frozenset({"bare_letter", "boxed", "boxed_text", "leading_option", "answer_statement", "letter_at_end"})
 
 
 #: How often the rules' letters are right: by `data/extraction_gold.csv`, weighted to all its responses, those of
@@ -155,7 +155,7 @@ def _held(reading: Extraction, options: Sequence[str]) -> Extraction:
 
 
 def _by_rules(response: str, options: Sequence[str]) -> Extraction:
-    text = response.strip()
+    text = narrowed(response.strip())
     whole = _BARE.fullmatch(text)
     if whole:
         return _checked(whole[1].upper(), "bare_letter", options)
@@ -163,9 +163,9 @@ def _by_rules(response: str, options: Sequence[str]) -> Extraction:
     if inner is not None:
         found = _by_rules(inner, options)
         return replace(found, how=f"json:{found.how}", evidence=None)
-    boxed = _BOXED.findall(text) if "\\boxed" in text else []
+    boxed = read_box(text, options) if "boxed" in text else None
     if boxed:
-        return _checked(boxed[-1], "boxed", options)
+        return _checked(*boxed, options)
     return _by_mentions(text, options)
 
 
@@ -173,8 +173,10 @@ def _by_mentions(text: str, options: Sequence[str]) -> Extraction:
     lower = lowered(text)
     mentions = find_mentions(text, options, lower)
     decided = Reading(text, lower, mentions).decide() if mentions else None
-    if decided is not None and takes_back(lower, decided[0].end, decided[1] in _STATED):
-        return _no_letter("none_of_the_options")
+    if decided is not None:
+        option = options[LETTERS.index(decided[0].letter)]
+        if takes_back(lower, decided[0].end, decided[1] in _STATED, option):
+            return _no_letter("none_of_the_options")
     declined = read_decline(lower, options) if decided is None or decided[1].startswith("only_") else None
     if decided is not None and not declined:
         mention, how = decided
@@ -210,7 +212,7 @@ def _json_answer(text: str) -> str | None:
         return None
     try:
         fields = json.loads(body)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # the former also for a number of thousands of digits
         return None
     values = {str(key).lower(): value for key, value in fields.items()}
     return next((str(values[key]) for key in _JSON_KEYS if isinstance(values.get(key), str | int)), None)

@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import islice
 from typing import NamedTuple
 
 from .option_texts import MOST, at_line_start, find_texts
+from .phrases import LABEL
 from .schema import LETTERS
 
 # Bounded, so that time stays linear on long runs of such characters.
@@ -80,6 +83,34 @@ def lowered(text: str) -> str:
     return lower if len(lower) == len(text) else "".join(low if len(low := c.lower()) == 1 else c for c in text)
 
 
+#: Signs and letters of full width, which mean the same as the narrow ones.
+_WIDE = {
+    "：": ":",
+    "（": "(",
+    "）": ")",
+    "．": ".",
+    "。": ".",
+    "，": ",",
+    "、": ",",
+    "【": "[",
+    "】": "]",
+    "「": '"',
+    "」": '"',
+    "«": '"',
+    "»": '"',
+}
+_WIDE |= {chr(0xFEE0 + ord(letter)): letter for letter in LETTERS}
+
+
+def narrowed(text: str) -> str:
+    """Return `text` with narrow signs and letters for those of full width, of the same length: `（B）` -> `(B)`."""
+    if text.isascii():
+        return text
+    for wide, narrow in _WIDE.items():
+        text = text.replace(wide, narrow)
+    return text
+
+
 def find_mentions(text: str, options: Sequence[str], lower: str | None = None) -> list[Mention]:
     """Return the mentions of lettered `options` in `text` in order, e.g. one for `B. salt`; see the module.
 
@@ -88,15 +119,16 @@ def find_mentions(text: str, options: Sequence[str], lower: str | None = None) -
     lower = lowered(text) if lower is None else lower
     texts = [Mention(start, end, letter, False, True, False) for start, end, letter in find_texts(lower, options)]
     starts, ends = {m.start: m for m in texts}, {m.end: m for m in texts}
+    places = [m.start for m in texts]
     used: set[Mention] = set()
     out = []
     for match in _first_and_last(_SMALL.finditer(text)) if "(" in text else []:
         letter, place = match[0][1].upper(), match.start()
         leads = _LEADS_TO_SMALL.search(lower[max(0, place - 30) : place])
-        if leads and letter in LETTERS[: len(options)] and not _inside(texts, place):
+        if leads and letter in LETTERS[: len(options)] and not _inside(texts, places, place):
             out.append(Mention(place, match.end(), letter, True, False, False))
     for found in _first_and_last(_capitals(len(options)).finditer(text)):
-        if _inside(texts, found.start()):
+        if _inside(texts, places, found.start()):
             continue
         capital = _capital(text, found.start())
         beside = _text_before(text, capital, ends) or _text_after(text, capital, starts)
@@ -138,9 +170,9 @@ def _opened(text: str, place: int) -> int:
     return start
 
 
-def _inside(texts: list[Mention], place: int) -> bool:
-    """Whether a place is inside an option's text."""
-    at = bisect_right(texts, place, key=lambda m: m.start) - 1
+def _inside(texts: list[Mention], places: list[int], place: int) -> bool:
+    """Whether a place is inside one of the options' texts, which begin at `places`."""
+    at = bisect_right(places, place) - 1
     return at >= 0 and place < texts[at].end
 
 
@@ -161,8 +193,7 @@ def _text_after(text: str, capital: _Capital, starts: dict[int, Mention]) -> Men
 
 
 def _first_and_last(matches: Iterator[re.Match[str]]) -> list[re.Match[str]]:
-    every = list(matches)
-    return every if len(every) <= 2 * MOST else every[:MOST] + every[-MOST:]
+    return [*islice(matches, MOST), *deque(matches, MOST)]
 
 
 def _means_option(text: str, lower: str, capital: _Capital, has_text: bool) -> bool:
@@ -187,7 +218,7 @@ def _in_a_sentence(text: str, lower: str, capital: _Capital, ends: bool) -> bool
     before = lower[max(0, capital.start - 60) : capital.start].rstrip(" \n*_\"'“‘([$`#>\\")
     if capital.mark and before.endswith((" is", " be", " are")):
         return True
-    if _LEADS_TO_LETTER.search(before):
+    if _LEADS_TO_LETTER.search(before) or (before.endswith(":") and LABEL.search(before)):
         return ends
     judged = _JUDGED.match(text, capital.place + 1, capital.place + 80)
     return bool(judged and _BEGINS.search(lower[max(0, capital.place - 30) : capital.place]))

@@ -10,15 +10,40 @@ from __future__ import annotations
 
 import re
 
+
+def may_lead(before: str) -> bool:
+    """Whether the last word allows what stands before an option to claim it, which is quicker to see than a claim."""
+    word = before[before.rfind(" ") + 1 :].rstrip(",")
+    return word in _LEADING or not (word.isalpha() or word.endswith("."))
+
+
+def may_deny(before: str) -> bool:
+    """The same of what stands before an option that it denies."""
+    word = before[before.rfind(" ") + 1 :]
+    return word in _DENYING or word.startswith(_DENYING_STEMS) or not (word.isalpha() or word.endswith((",", ".")))
+
+
+def may_take_back(lower: str) -> bool:
+    """Whether a response has the words by which one takes a claim back."""
+    return any(map(lower.__contains__, _TAKING_BACK))
+
+
 FIRST_BREAK = re.compile(r"[!?](?=\s)|(?<!\b[a-z])[.](?=\s)|\n")
 AT_END = re.compile(r"\([A-Z]\)\W{0,3}$")
 
 # What leads up to a claimed option: a link ("is", ":", "choose") and filler words, at the end of what is read.
-_LINK = (
-    r"(?:\b(?:is|are|be|was|were|with|choose|select|pick|chose|say)|[:=→]|'s|’s)[\s:]*"
-    r"(?:(?:most|likely|probably|therefore|thus|indeed|clearly|actually|option|choice|letter|answer|number|the|that|"
-    r"an?|one|definitely|simply|represented|given|by|in|indicated|described|labell?ed|found|best|as|follows|"
-    r"corresponding(?: to)?|under)\b[\s:,]*)*$"
+_LINKS = "is|are|be|was|were|with|choose|select|pick|chose|say"
+_FILLERS = (
+    "most|likely|probably|therefore|thus|indeed|clearly|actually|option|choice|letter|answer|number|the|that|a|an|one|"
+    "definitely|simply|represented|given|by|in|indicated|described|labeled|labelled|found|best|as|follows|"
+    "corresponding to|corresponding|under"
+)
+_LINK = rf"(?:\b(?:{_LINKS})\b|[:=→]|'s|’s)[\s:]*(?:(?:{_FILLERS})\b[\s:,]*)*$"
+_LEADING = frozenset({*_LINKS.split("|"), *_FILLERS.split("|"), "to", "for", "so", "hence", "match", "matches"})
+#: "Answer" in other languages, where a colon follows; their sentences are not read.
+LABEL = re.compile(
+    r"(?<!\w)(?:antwort|respuesta|réponse|reponse|risposta|resposta|antwoord|svar|odpowiedź|cevap|jawaban|ответ|"
+    r"відповідь|απάντηση|答案|答え|回答|正解|答|정답|답|الإجابة|الجواب|उत्तर)\s?:$"
 )
 ANSWER = re.compile(
     r"\b(?:(?<!\bto )answer|(?:correct|best|right|accurate|appropriate|suitable|likely|fitting|logical|closest|"
@@ -64,14 +89,17 @@ REPORTED = re.compile(
     r"\b(?:people|many|some|others) (?:\w+ )?(?:believed?|thought|think|assumed?|claim(?:ed)?|argued?)\b|"
     r"\b(?:could|may|might|can|would) also (?:be|include|consider|work|argue|say)\b|"
     rf"\b(?:other|remaining|rest of the) (?:\w+ )?{_OPTIONS}\W{{0,3}}$|"
-    r"\b(?:whether|determine if|nor|neither)\b[^.,;:!?\n]{0,80}$"
+    r"\b(?:other|remaining)$|\b(?:whether|determine if|nor|neither)\b[^.,;:!?\n]{0,80}$"
 )
+_DENIALS = "not|never|neither|nor|than|unlike|except|besides|against|incorrect|wrong"
+_DENIED = "option|options|choice|choices|answer|answers|the|be|a|an|both|either"
 NEGATED_BEFORE = re.compile(
-    r"(?:\b(?:not|never|neither|nor|than|unlike|except|besides|against|(?:rule|ruled|ruling) out|"
-    r"eliminat\w+|exclud\w+|discard\w*|reject\w*|instead of|dismiss\w*|incorrect|wrong|rather than|"
+    rf"(?:\b(?:{_DENIALS}|(?:rule|ruled|ruling) out|eliminat\w+|exclud\w+|discard\w*|reject\w*|instead of|dismiss\w*|"
     r"(?:contrast|opposed|compared) (?:to|with))\b|n't\b|n’t\b)"
-    r"[\s:\"'(*“]*(?:(?:option|choice|answer|the|be|an?|both|either)s?\b[\s:]*){0,3}$"
+    rf"[\s:\"'(*“]*(?:(?:{_DENIED})\b[\s:]*){{0,3}}$"
 )
+_DENYING = frozenset({*_DENIALS.split("|"), *_DENIED.split("|"), "out", "of", "to", "with"})
+_DENYING_STEMS = ("eliminat", "exclud", "discard", "reject", "dismiss")
 _HEAD = r"[\s\"'”’)*,.:]*"
 NEGATED_AFTER = re.compile(
     _HEAD + r"(?:(?:is|are|was|were|can|could|would|should|does|do|did|may|might|and \w+ (?:is|are))"
@@ -95,6 +123,11 @@ CLAIMED_AFTER = re.compile(
     r"[-–—]?\s*correct[.!]?\s*(?:$|\n|[-–—:(,])|"
     r"(?:(?:would|will|could) )?(?:best|most (?:closely|accurately|likely|directly|effectively)) \w+)"
 )
+#: The same after what the option says: 'option B, "salt", is the best answer'.
+CALLED_BEST = re.compile(
+    r"(?:,|:|\)?[,:]? ?[(\"“'])[^.\n]{1,200}?[,)\"”'] (?:is|would be|seems to be|must be)(?: (?!not)\w+)? the "
+    r"(?:correct|right|best|most \w+)(?: \w+)? (?:answer|option|choice)\b"
+)
 CONCLUSION = re.compile(
     r"\s*(?:[-*#]\s*)?(?:so|therefore|thus|hence|based on|in conclusion|in summary|in short|to summarize|to sum up|"
     r"comparing|given|overall|considering|taking|among|of the|out of|from (?:the|these|this)|"
@@ -116,21 +149,29 @@ _AND_LETTER = r"(?:,?\s*(?:and|or|&)\s+|\s*/\s*)(?:[Oo]ptions? )?"
 LISTED_AFTER = re.compile(rf"[)\]*\"']*(?:{_AND_LETTER}|,\s*)[(\[*\"']*(?:[B-HJ-Z]|A(?=[),.;]))(?![\w'’])")
 LISTED_BEFORE = re.compile(rf"(?<![\w'’])[A-HJ-Z][)\]*\"']*(?:{_AND_LETTER}|,\s*)[(\[*\"']*\Z")
 _TAKES_BACK = (
-    r"actually|correction|wait|on second thoughts?|on reflection|hmm+|scratch that|let me (?:reconsider|correct)|"
+    r"correction|on second thoughts?|on reflection|hmm+|scratch that|let me (?:reconsider|correct)|"
     r"no, (?:it|the|that|wait)|i was wrong|(?:my|i made a) mistake"
 )
-TAKEN_BACK = re.compile(rf"\b(?:{_TAKES_BACK})\b")
+_TAKING_BACK = (
+    "actually", "correction", "wait", "on second", "on reflection", "hmm", "scratch", "let me", "no, ", "i was",
+    "mistake",
+)  # fmt: skip
+#: "It actually is", "they wait" and the like take nothing back by themselves.
+TAKEN_BACK = re.compile(rf"\b(?:(?<![a-z\d] )(?:actually|wait)|(?<=\bbut )actually|{_TAKES_BACK})\b")
 #: Enough between two claims of one kind.
-CORRECTION = re.compile(rf"\b(?:{_TAKES_BACK}|mistake|apologi\w+|sorry)\b")
+CORRECTION = re.compile(rf"\b(?:actually|wait|{_TAKES_BACK}|mistake|apologi\w+|sorry)\b")
+_NOT = r"(?:this|that|it|which)(?: \w+)? (?:is|was|does|do)(?: still)?(?:n't|n’t| not) "
 #: Right behind a claim: it does not hold.
 RETRACTED = re.compile(
-    r"[^.\n]{0,80}[.,;:]?\s*\(?(?:however|but|although|though),? (?:this|that|it|which)(?: \w+)? "
-    r"(?:is|was|does|do)(?: still)?(?:n't|n’t| not) (?:the |a |an |one |among |match|in |listed|entirely |exactly )?"
+    rf"[^.\n]{{0,80}}[.,;:]?\s*\(?(?:however|but|although|though),? {_NOT}"
+    r"(?:the |a |an |one |among |match|in |listed|entirely |exactly )?"
     r"(?:correct|right|answer|option|match|our|any|of|listed|the)"
 )
+#: The same where it leaves standing what was stated: "although it is not the most detailed answer".
+CONCEDED = re.compile(rf"[^.\n]{{0,80}}[.,;:]?\s*\(?(?:but|although|though),? {_NOT}the (?:most|only|complete|full)\b")
 #: After an option on a line of its own: a paragraph on it, which is not one of a walk through the options.
 HEADLINE = re.compile(
     r"[^\w\n]{0,8}\n[ ]*\n(?:\W{0,3}[a-z' ]{3,40}:\W{0,3}\n\s{0,3})?"
-    r"\W{0,3}(?!this\b|these\b|[a-z][.):]|option|\d)\w[^\n]{60}"
+    r"\W{0,3}(?!this\b|these\b|[a-z][.):]|option|\d)\w[^\n]{20}"
 )
 CONTRAST = re.compile(r"\b(?:but|however|though|although|while|whereas|yet|instead)\b")

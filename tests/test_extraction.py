@@ -236,6 +236,101 @@ def test_numbers_are_options_only_where_they_stand_alone():
     assert extract_answer("We multiply 5 by 10 and see.", numbers).letter is None
 
 
+@pytest.mark.parametrize(
+    ("response", "options", "letter", "how"),
+    [
+        ("\\boxed{\\text{salt}}", GOODS, "B", "boxed_text"),
+        ("So it is $\\boxed{\\mathrm{ Salt. }}$", GOODS, "B", "boxed_text"),
+        ("\\boxed{42}", ["7", "42", "420"], "B", "boxed_text"),
+        ("We get 7, then \\boxed{ 42 }.", ["7", "42", "420"], "B", "boxed_text"),
+        ("\\boxed{\\frac{1}{2}}", ["1/2", "$\\frac{1}{2}$"], "B", "boxed_text"),
+        ("\\boxed{T}", ["V", "T"], "B", "boxed_text"),  # no letter of an option, but its text
+        ("\\boxed{\\textbf{(B)}}", GOODS, "B", "boxed"),
+        ("\\boxed{\\text{B) iron}}", GOODS, "B", "boxed"),
+        ("First \\boxed{A}, then \\boxed{B}.", GOODS, "B", "boxed"),
+        ("\\boxed{B}, where \\boxed{x = 3}", GOODS, "B", "boxed"),
+        ("\\fboxed{B}", GOODS, "B", "boxed"),
+        ("\\boxed{x} so the answer is B.", GOODS, "B", "answer_statement"),
+    ],
+)
+def test_a_box_is_read_by_its_letter_or_as_the_text_of_one_option(response, options, letter, how):
+    found = extract_answer(response, options)
+    assert (found.letter, found.how) == (letter, how)
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        "\\boxed{A, B}",
+        "\\boxed{C = 5}",
+        "\\boxed{x}",
+        "\\boxed{}",
+        "\\boxed{",
+        "\\boxed B",
+        "\\boxed{Z}",
+        "\\boxed{ABC}",
+    ],
+)
+def test_a_box_that_names_no_single_option_says_nothing(response):
+    assert extract_answer(response, GOODS).letter is None
+
+
+def test_a_box_with_the_text_of_two_options_says_nothing():
+    assert extract_answer("\\boxed{wool}", ["wool", "Wool.", "salt"]).letter is None
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        "答案：B", "答案：（B）", "正解：B。", "정답: B", "（B）", "（Ｂ）", "Ответ: B", "Ответ：（Ｂ）", "Réponse : B",
+        "Réponse : « B »",
+        "Antwort: B", "Die Antwort: **B**.", "Respuesta: **B**", "Respuesta: B) salt", "Risposta: B.", "الإجابة: B",
+        "The answer is （B）.", "The answer is “B”.", "The answer is «salt».", "Answer： B", "B）salt", "【B】",
+    ],
+)  # fmt: skip
+def test_the_punctuation_of_several_languages_is_read(response):
+    assert extract_answer(response, GOODS).letter == "B"
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        "**(B)**", "**B**", "**B**: salt", "**B) salt**", "[B]", "$B$", "`B`", "(B).", "B:", "Option B", "**Option B**",
+        "Answer: B)", "Answer: **(B)**", "**The answer is **B****", "**Answer: B) salt**", "Final answer: B",
+        "B - salt", "B – salt", "B salt", "- B. salt", "“salt”", "“B. salt”", "salt", "SALT", "The answer: salt",
+        "I would say “salt”.", '{"choice": "(B)"}', '{"Answer": "salt"}', "```\n{\"answer\": \"B\"}\n```",
+        "Much is sold there.\n\nB) salt\n\nIt is white.", "Options A, C and D are wrong, so B is correct.",
+        "I thought of A. Actually, it is B.", "Both A and C are sold, but the answer is B.",
+    ],
+)  # fmt: skip
+def test_every_dress_of_a_letter_or_a_text_is_read(response):
+    assert extract_answer(response, GOODS).letter == "B"
+
+
+@pytest.mark.parametrize(
+    ("response", "options", "letter"),
+    [
+        ('Option B, "salt from the sea", is the best answer.', GOODS, "B"),
+        ("We see that option B, which lies by the sea, is the most fitting choice. Iron is not.", GOODS, "B"),
+        ("The answer is B. Salt actually is a mineral. Iron (A) is one too.", GOODS, "B"),
+        ("It is salt (B). People wait for the boat with wool (C) all day.", GOODS, "B"),
+        ("It comes from the sea, which is option B. The other options (A, C, and D) do not.", GOODS, "B"),
+        ("The best choice is B. salt, although it is not the most costly answer.", GOODS, "B"),
+        ("The cross-sectional area (A) matters. The answer is B.", GOODS, "B"),
+        ("The best choice is B. salt. However, this is not the most accurate answer.", GOODS, None),
+        ("The answer is A. But actually option C is better.", GOODS, "C"),
+        (
+            "The answer is:\nD. None of the above.\n\nNone of the options is correct.",
+            [*GOODS[:3], "None of the above"],
+            "D",
+        ),
+        ("The correct answer is:\nA. iron\n\nTo explain it simply:\nB. salt melts.\nC. wool burns.", GOODS, "A"),
+    ],
+)
+def test_what_is_said_around_an_option_decides(response, options, letter):
+    assert extract_answer(response, options).letter == letter
+
+
 def test_a_letter_and_its_text_are_one_mention():
     [mention] = find_mentions("It is B. salt, of course", GOODS)
     assert (mention.letter, mention.by_letter, mention.by_text, mention.conflict) == ("B", True, True, False)
@@ -281,17 +376,36 @@ def test_every_letter_is_read_alike(letter, form):
     assert extract_answer(form.format(letter, text=text), GOODS).letter == letter
 
 
-@pytest.mark.parametrize(
-    "piece",
-    ["A) ", "(B) ", "salt ", "the answer is ", "not ", "{", "**", "\n", "is is is ", "A, B and C ", "\\boxed{",
-     "answer: ", "most best correct ", "option ", "none of the ", "A. iron\n\n", "neither nor ", "i cannot ", "(a) ",
-     "the one that ", "however, this is not ", "q: ", '{"answer": '],
-)  # fmt: skip
+HOSTILE = [
+    "A) ", "(B) ", "salt ", "the answer is ", "not ", "{", "**", "\n", "is is is ", "A, B and C ", "\\boxed{",
+    "answer: ", "most best correct ", "option ", "none of the ", "A. iron\n\n", "neither nor ", "i cannot ", "(a) ",
+    "the one that ", "however, this is not ", "q: ", '{"answer": ', "\\boxed{B} ", "\\boxed{{a}", "\\boxed{\\text{",
+    "\\boxed   ", "**B** ", "**(B)**", "}", "[", "the answer is B. ", "option B, ", 'option B "', "actually, wait ",
+    "答案：", "（B）", "« B » ", "other options ", "salt, ", "salt\n", "Salt (B) ", "- B. salt ", "“", "1. ", "B", " ",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("piece", HOSTILE)
 def test_time_grows_linearly_on_hostile_responses(piece):
-    response = piece * (200_000 // len(piece))
-    start = time.process_time()
-    extract_answer(response, GOODS)
-    assert time.process_time() - start < 3
+    """Four times the text takes about four times as long: quadratic time would be 16 times."""
+
+    def seconds(size):
+        response = piece * (size // len(piece))
+        spent = []
+        for _ in range(3):
+            start = time.process_time()
+            extract_answer(response, GOODS)
+            spent.append(time.process_time() - start)
+        return min(spent)
+
+    assert seconds(200_000) < 6 * max(seconds(50_000), 0.01)
+
+
+@pytest.mark.parametrize(
+    "response", ["{" * 100_000 + "}" * 100_000, '{"answer":' * 20_000 + "}", '{"answer": ' + "1" * 5000 + "}"]
+)
+def test_json_that_cannot_be_read_is_no_error(response):
+    assert extract_answer(response, GOODS).letter is None
 
 
 def test_the_table_has_a_row_for_every_response_and_keeps_why_there_is_none():
@@ -457,7 +571,7 @@ needs_sample = pytest.mark.skipif(not SAMPLE.is_dir(), reason="no published samp
 
 @needs_sample
 def test_the_rules_agree_with_the_original_extractor_on_genuine_responses():
-    """Every 12th response; all of them gave 98.4 % agreement at 91.9 % coverage when this was written."""
+    """Every 12th response; all of them gave 98.5 % agreement at 91.8 % coverage when this was written."""
     rows = released(SAMPLE).iloc[::12]
     rows = rows[rows["original"].notna()]
     letters = pd.Series([extract_answer(r, o).letter for r, o in zip(rows["response"], rows["options"], strict=True)])

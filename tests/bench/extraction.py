@@ -42,10 +42,10 @@ def rules(response: str, options: Sequence[str]) -> str | None:
 def agreement(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     """Coverage and agreement, in percent, over the responses with a valid original letter."""
     valid = rows[rows["original"].notna()]
-    columns = {"n": valid["original"].notna()}
+    columns: dict[str, pd.Series] = {"n": valid["original"].notna()}
     for reader in ("crude", "rules"):
         spoke = valid[reader].notna()
-        columns[f"{reader} speaks"] = 100 * spoke
+        columns[f"{reader} speaks"] = 100.0 * spoke
         columns[f"{reader} agrees"] = (100.0 * (valid[reader] == valid["original"])).where(spoke)
     table = pd.DataFrame(columns).groupby([valid[name] for name in by])
     return table.mean().assign(n=table["n"].sum()).round(2)
