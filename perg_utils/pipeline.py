@@ -23,7 +23,7 @@ from . import inference, unanswered
 from .engines.open import check_engine
 from .errors import PergError
 from .execution import StepFailed, execute
-from .judging import check_rubrics
+from .judging import check_judges
 from .panel import panel_paths
 from .profile import PROFILES, ROOT, Profile, load_profile, profile_path
 from .progress import LINE, clock
@@ -82,6 +82,7 @@ def steps(profile: Profile, workspace: Workspace) -> list[Step]:
             *(inference(m.name) for m in profile.models),
         ]
     panel = tuple(glob.escape(str(path)) for path in panel_paths(profile, workspace))
+    people = tuple(glob.escape(str(ROOT / judge.ratings)) for judge in profile.all_judges() if judge.ratings)
     judges = tuple(f"{pages}/judges.{form}" for form in ("pdf", "png", "csv"))
     compared = [step("11_check_judges", everything[:5] + panel, judges)]
     why = [step("12_explain_breakage", tables("examples", "responses", "answers", "scores"), practice)]
@@ -89,7 +90,7 @@ def steps(profile: Profile, workspace: Workspace) -> list[Step]:
         step("01_curate_data", (), tables("examples", "preferences")),
         *(inference(model.name) for model in profile.models),
         step("04_extract_answers", tables("examples", "responses"), tables("answers")),
-        step("05_judge_alignment", tables("examples", "preferences", "responses"), tables("judgements") + panel),
+        step("05_judge_alignment", everything[:3] + people, tables("judgements") + panel),
         step("06_score_metrics", everything[:5], tables("scores", "metrics")),
         step("07_render_tables", everything[3:], printed),
         step("08_render_figures", everything[5:], drawn),
@@ -281,7 +282,7 @@ def _check_ready(profile: Profile, chosen: list[Step]) -> None:
     models = [profile.model(step.model) for step in chosen if step.model is not None]
     models += [profile.model(model.aligner) for model in models if model.aligner is not None]
     if any(step.id in {"05_judge_alignment", "11_check_judges"} for step in chosen):
-        check_rubrics(profile)
+        check_judges(profile)
         models += profile.judge_models()
     for model in models:
         check_engine(model)

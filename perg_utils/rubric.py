@@ -13,6 +13,7 @@ import re
 from typing import Any, NamedTuple
 
 from .schema import Category, Status
+from .workspace import digest
 
 _RATING = re.compile(r"\brating\b[\"'*\s]*[:=][\"'*\s]*(-?\d+(?:\.\d+)?)", re.IGNORECASE)
 
@@ -44,6 +45,13 @@ class Case(NamedTuple):
     category: Category | None
     response_without: str
     response_with: str
+    #: Which response row it is (`ROW_ID`); shown to nobody.
+    row: tuple[str, ...] = ()
+
+    def pair(self) -> str:
+        """Return a hash of what a person is shown to rate, the same for the same texts: 16 hex digits."""
+        shown = (self.question, self.options, self.preference, self.response_without, self.response_with)
+        return digest(*shown)
 
     def variables(self) -> dict[str, object]:
         """Return what a rubric's template is filled with."""

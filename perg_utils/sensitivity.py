@@ -18,12 +18,26 @@ from matplotlib.figure import Figure
 from .drawing import INVENTED, MARKERS, PALETTE, STYLE, axis_end, canvas, footer, names_room, ticks
 from .metrics import metrics, score
 from .profile import Profile
-from .schema import ALL_SOURCES, RELEVANT_SHOWN, Method, Metric, Setting
+from .schema import ALL_SOURCES, RELEVANT_SHOWN, Method, Metric, Setting, Status
 
 THRESHOLDS = (2, 3, 4)
 #: The paper's four metrics; a judge has a say in the last two.
 FOUR = [Metric.BREAKAGE_RATE, Metric.PERFORMANCE_VARIATION, Metric.ALIGNMENT_FAILURE, Metric.ROBUSTNESS_ERROR]
 _ARM = ["model", "method", "setting", "source", "metric"]
+
+
+def rated_by_all(panel: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Return the panel's judgements with only the ratings of rows that every judge rated, the others `unrated`.
+
+    For a comparison on equal terms where judges rated different rows, as people do, who rate a part.
+    """
+    has = [(table["status"] == Status.OK) & table["rating"].notna() for table in panel.values()]
+    drop = np.logical_or.reduce(has) & ~np.logical_and.reduce(has)
+    out = {}
+    for judge, table in panel.items():
+        status = table["status"].mask(drop, str(Status.UNRATED))
+        out[judge] = table.assign(rating=table["rating"].mask(drop), status=status)
+    return out
 
 
 def by_judge(

@@ -13,7 +13,7 @@ from perg_utils.engines.base import Decoding, Reply
 from perg_utils.engines.journal import Journal
 from perg_utils.errors import DataError
 from perg_utils.judges import CueJudge, HeuristicJudge, LLMJudge
-from perg_utils.judging import check_rubrics, judge, judge_label
+from perg_utils.judging import check_judges, judge, judge_label
 from perg_utils.panel import judge_panel, panel_parts, read_panel, side_by_side
 from perg_utils.profile import ProfileError, load_profile
 from perg_utils.prompts import JUDGE_VARIANTS, PromptError, load_prompts
@@ -402,8 +402,8 @@ def test_a_panel_that_makes_no_sense_is_refused(override, said):
 def test_a_rubric_that_the_prompt_set_lacks_is_found_before_anything_is_asked():
     model = "model: {name: J, engine: api, model: judge-1}"
     with pytest.raises(PromptError, match="'embedded' has no template 'judge_swapped'"):
-        check_rubrics(load_profile("demo", [f"judges=[{{kind: llm, rubric: judge_swapped, {model}}}]"]))
-    check_rubrics(load_profile("demo", PANEL))
+        check_judges(load_profile("demo", [f"judges=[{{kind: llm, rubric: judge_swapped, {model}}}]"]))
+    check_judges(load_profile("demo", PANEL))
 
 
 class Server(ThreadingHTTPServer):
