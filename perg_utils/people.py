@@ -40,13 +40,13 @@ class PeopleJudge:
 
     def rate(self, cases: Sequence[Case]) -> list[Rating]:
         """Return one rating a case, `unrated` where nobody has rated it as it is now. Prints how many there are."""
-        given = {row: part for row, part in read_ratings(self.path).groupby(ROW_ID, sort=False)}
+        given = dict(iter(read_ratings(self.path).groupby(ROW_ID, sort=False)))
         out, split = [], 0
         changed = len(set(given) - {case.row for case in cases})  # a response that was there is none any more
         for case in cases:
             about = given.get(case.row)
             same = about[about["pair"] == case.pair()] if about is not None else None
-            changed += about is not None and about["pair"].ne(case.pair()).all()
+            changed += same is not None and same.empty
             split += same is not None and same["rating"].nunique() > 1
             out.append(_settled(about, same))
         rated = sum(rating.status == Status.OK for rating in out)
@@ -107,7 +107,7 @@ def _settled(about: pd.DataFrame | None, same: pd.DataFrame | None) -> Rating:
         why = f"rated by {len(about)}, but what was shown (question, preference or a response) has changed since"
         return Rating(None, why, Status.UNRATED)
     said = [
-        f"{row.judge} {row.rating}" + (f" ({row.explanation})" if row.explanation else "")
-        for row in same.itertuples(index=False)
+        f"{who} {rating}" + (f" ({note})" if note else "")
+        for who, rating, note in zip(same["judge"], same["rating"], same["explanation"], strict=True)
     ]
     return Rating(median_low(same["rating"].astype(int).tolist()), "; ".join(said))

@@ -123,7 +123,8 @@ class JudgeConfig(_Strict):
     """Who rates whether a preference was followed.
 
     `heuristic`: rules for the embedded styles; `cues`: rules for cues of ordinary English; `people`: the ratings in a
-    file of `annotate merge`; `published`: those in the paper's released files; `llm`: a model with a prompt set's rubric.
+    file of `annotate merge`; `published`: those in the paper's released files; `llm`: a model with the rubric of a
+    prompt set.
     """
 
     kind: Literal["heuristic", "cues", "llm", "people", "published"]
