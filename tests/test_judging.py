@@ -3,6 +3,7 @@ import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -15,7 +16,8 @@ from perg_utils.errors import DataError
 from perg_utils.judges import CueJudge, HeuristicJudge, LLMJudge
 from perg_utils.judging import check_judges, judge, judge_label
 from perg_utils.panel import judge_panel, panel_parts, read_panel, side_by_side
-from perg_utils.profile import ProfileError, load_profile
+from perg_utils.people import PeopleJudge
+from perg_utils.profile import ProfileError, StatisticsConfig, load_profile
 from perg_utils.prompts import JUDGE_VARIANTS, PromptError, load_prompts
 from perg_utils.rubric import Case, Rating, read_rating
 from perg_utils.schema import ROW_ID, TABLES, Category, Status
@@ -29,6 +31,7 @@ STYLED = {
     Category.CREATIVE: "Imagine Oro in a song, bright like a lantern. Its chorus sings salt (B).",
 }
 PLAIN = "The answer is salt (B)."
+FAST = StatisticsConfig(resamples=200)
 
 
 def case(category, response, without=PLAIN):
@@ -541,6 +544,51 @@ def test_the_rubric_probes_find_a_judge_that_favours_a_position(tmp_path):
     assert probes.rubric_probes(HeuristicJudge(), cases).empty
 
 
+def ratings_of(*values):
+    return [Rating(value, None) for value in values]
+
+
+def test_where_no_rating_changes_or_all_do_the_intervals_have_the_width_computed_by_hand():
+    found = probes.compare(ratings_of(*[3] * 98), ratings_of(*[3] * 98))
+    # 98 zeros, half a 2, half a -2 and a 0: a sum of 4 (twice a 2, or a -2 less) comes in 5.9 % of the draws, of 6 in 0.9.
+    assert [found[f"change{end}"] for end in ("", "_low", "_high")] == pytest.approx([0, -0.04, 0.04])
+    # None of 98: at most 1 - 0.025 ** (1 / 98).
+    assert [found[f"up{end}"] for end in ("", "_low", "_high")] == pytest.approx([0, 0, 3.694], abs=1e-3)
+    found = probes.compare(ratings_of(*[2] * 98), ratings_of(*[4] * 98))
+    assert [found[f"up{end}"] for end in ("", "_low", "_high")] == pytest.approx([100, 96.306, 100], abs=1e-3)
+    assert [found[f"down{end}"] for end in ("", "_low", "_high")] == pytest.approx([0, 0, 3.694], abs=1e-3)
+    assert found["change_low"] < found["change"] == 2 < found["change_high"]
+    top = probes.compare(ratings_of(*[5] * 98), ratings_of(*[5] * 98))
+    assert top["change_low"] < 0 == top["change_high"], "no rating can rise above 5"
+
+
+@pytest.mark.parametrize("shift", [3, 1, -1])
+def test_the_interval_of_a_rare_change_holds_the_truth_where_a_plain_bootstrap_does_not(shift):
+    rng, held, plain = np.random.default_rng(5), 0, 0
+    for _ in range(200):
+        change = np.where(rng.random(40) < 0.02, shift, 0)
+        low, high = probes.mean_interval(change, (-1, 3), FAST)
+        held += low <= 0.02 * shift <= high
+        drawn = change[rng.integers(0, 40, (200, 40))].mean(1)
+        plain += np.quantile(drawn, 0.025) <= 0.02 * shift <= np.quantile(drawn, 0.975)
+    assert held >= 186 and plain < 140
+
+
+@given(st.lists(st.tuples(st.integers(1, 5), st.integers(1, 5)), min_size=1, max_size=30))
+def test_bounds_hold_the_value_and_have_a_width_and_shares_stay_shares(pairs):
+    before, after = zip(*pairs, strict=True)
+    found = probes.compare(ratings_of(*before), ratings_of(*after), config=FAST)
+    assert found["change_low"] <= found["change"] + 1e-9 and found["change"] <= found["change_high"] + 1e-9
+    assert found["change_low"] < found["change_high"]
+    assert -4 <= found["change_low"] and found["change_high"] <= 4
+    for name in ("up", "down"):
+        assert 0 <= found[f"{name}_low"] <= found[name] <= found[f"{name}_high"] <= 100
+
+
+def test_people_are_not_probed_as_they_cannot_be_asked_again(tmp_path):
+    assert probes.length_probe(PeopleJudge("people", tmp_path / "absent.csv"), [case(Category.CLARITY, "x")]).empty
+
+
 def test_unrated_cases_are_counted_and_left_out_of_a_probe():
     before = [Rating(3, None), Rating(None, None, Status.UNPARSABLE), Rating(2, None)]
     after = [Rating(5, None), Rating(5, None), Rating(None, None, Status.UNPARSABLE)]
@@ -554,7 +602,9 @@ def test_self_preference_is_a_judges_lead_on_its_own_model_over_that_on_the_othe
     ratings = pd.DataFrame(rows, columns=["example_id", "model", "J", "K"])
     [found] = probes.self_preference(ratings, ["J", "K"], {"J": ["L"]}).to_dict("records")
     assert (found["own_lead"], found["other_lead"], found["change"]) == (2, 0.5, 1.5)
-    assert found["change_low"] == found["change_high"] == pytest.approx(1.5)
+    # Of 22 values, 20 and the added mean are 1.5; on 2.5 % of the draws or more the half at 8 comes twice, the half at
+    # -8 not at all (1.5 + 2 * 6.5 / 22), and the other way round (1.5 - 2 * 9.5 / 22); thrice comes more rarely.
+    assert (found["change_low"], found["change_high"]) == pytest.approx((1.5 - 19 / 22, 1.5 + 13 / 22))
     assert probes.self_preference(ratings, ["J"], {"J": ["L"]}).empty, "alone, nobody to compare with"
     profile = load_profile(
         "demo", ["judges=[{kind: llm, model: {name: J, model: data/embedded/models/S}}]", "prompts=standard"]
@@ -564,12 +614,15 @@ def test_self_preference_is_a_judges_lead_on_its_own_model_over_that_on_the_othe
 
 def test_a_probes_sample_is_balanced_over_categories_and_holds_rateable_rows_only(tables):
     responses, _, preferences = tables
-    many = pd.concat([responses] * 5, ignore_index=True)
+    many = pd.concat([responses.assign(example_id=f"q{number}") for number in range(5)], ignore_index=True)
     more = preferences.assign(preference_id="other", category="Creative")
-    many.loc[many.index[:6], "preference_id"] = many.loc[many.index[:6], "preference_id"].replace("clarity-1", "other")
+    some = many.index[:12]
+    many.loc[some, "preference_id"] = many.loc[some, "preference_id"].replace("clarity-1", "other")
     chosen = probes.sample(many, pd.concat([preferences, more]), 4)
     assert many.loc[chosen, "preference_id"].value_counts().to_dict() == {"clarity-1": 2, "other": 2}
     assert set(many.loc[chosen, "setting"]) <= {"relevant", "mixed"} and set(many.loc[chosen, "status"]) == {"ok"}
+    assert many.loc[chosen, "example_id"].is_unique, "two responses to one question are no two observations"
+    assert len(probes.sample(many, pd.concat([preferences, more]), 100)) == 5
 
 
 def test_the_reading_of_answers_depends_on_no_right_answer(tables):
