@@ -10,7 +10,8 @@ to one question are no independent observations, and intervals that treat them s
 
 All are 1 where judges agree always; kappa and alpha are 0 at chance, and NaN where there is no variation at all to
 agree on. Where every resample is alike a bootstrap says nothing: complete agreement on m questions then has the exact
-lower bound of a share of m out of m, what never agrees the upper one, and anything else no bounds. Left out: models of raters and items; agreement of one judge with itself.
+lower bound of a share of m out of m, what never agrees the upper one, and anything else no bounds. Left out: models of
+raters and items; agreement of one judge with itself.
 """
 
 from __future__ import annotations
@@ -113,7 +114,7 @@ def wide(judgements: pd.DataFrame) -> pd.DataFrame:
 
 
 class _Cells(NamedTuple):
-    """What a group of rows amounts to: the sum of its 5 x 5 counts, and that of each bootstrap resample of questions."""
+    """What a group of rows amounts to: the sum of its 5 x 5 counts, and that of each resample of `questions`."""
 
     total: Floats
     resampled: Floats
@@ -138,7 +139,7 @@ def _cells(rows: Floats, questions: pd.Series, config: StatisticsConfig, seed: i
 def _with_bounds(
     name: str, measure: Callable[[Floats], Floats], cells: _Cells, confidence: float, *, share: bool = False
 ) -> dict[str, float]:
-    """A measure with its bounds; `share`: it is the share of something, in percent, so that 0 is the least it can be."""
+    """A measure with its bounds; `share`: it is one, to be told in percent, and 0 is the least that it can be."""
     value, resampled = float(measure(cells.total)), measure(cells.resampled)
     known = resampled[~np.isnan(resampled)]
     low, high = np.nan, np.nan

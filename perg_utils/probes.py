@@ -97,8 +97,9 @@ def compare(
     n = len(old)
     out: dict[str, float] = {"n": n, "n_unscored": len(both) - n, "mean": float(old.mean()) if n else np.nan}
     # A mean rating of 4 can rise by 1 and fall by 3.
-    low, high = mean_interval(new - old, (1 - out["mean"], 5 - out["mean"]), config, seed)
-    out |= {"change": float((new - old).mean()) if n else np.nan, "change_low": low, "change_high": high}
+    bounds = mean_interval(new - old, (1 - out["mean"], 5 - out["mean"]), config, seed)
+    out["change"] = float((new - old).mean()) if n else np.nan
+    out["change_low"], out["change_high"] = bounds
     moves = {"up": (old < threshold) & (new >= threshold), "down": (old >= threshold) & (new < threshold)}
     for name, moved in moves.items():
         low, high = exact_interval(moved.sum(), n, config.confidence)
