@@ -4,8 +4,8 @@ The wording is the prompt set's template `judge`, or a variant of it. A judge is
 relevant preference and the responses without and with it: never the right answer, a model's name or a method.
 Where the server takes a JSON schema, replies are bound to `RESPONSE_FORMAT`; where not, `read_rating` bears with much,
 but guesses nothing. It reads the judge's reply only, in which a rating that a response claims for itself may be quoted:
-a rating counts where a judge puts its own, and no other one may stand anywhere. What cannot be told from the judge's own
-is a quotation on a line of its own in a reply that gives no rating besides.
+a rating counts where a judge puts its own, and no other one may stand anywhere. What cannot be told from the judge's
+own is a quotation on a line of its own in a reply that gives no rating besides.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .workspace import digest
 _NAMED = r"rating\b[\"'*\s]*[:=][\"'*\s]*(-?\d+(?:\.\d+)?)"
 _RATING = re.compile(rf"\b{_NAMED}", re.IGNORECASE)
 #: The judge's own: it begins a line, or an object that was cut off behind it.
-_OWN_LINE = re.compile(rf"^[\s>*#_-]*(?:(?:my|the|final|overall) )*{_NAMED}", re.IGNORECASE | re.MULTILINE)
+_OWN_LINE = re.compile(rf"^[ \t>*#_-]*(?:(?:my|the|final|overall) )*{_NAMED}", re.IGNORECASE | re.MULTILINE)
 _OWN_START = re.compile(rf"\{{\s*\"{_NAMED}\s*[\",}}]", re.IGNORECASE)
 #: What may stand before an object on its line.
 _LEAD = re.compile(r"(?:|.*:|`+\w*)\s*")

@@ -1,6 +1,7 @@
 import json
 import re
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -17,7 +18,7 @@ from perg_utils.judges import CueJudge, HeuristicJudge, LLMJudge
 from perg_utils.judging import check_judges, judge, judge_label
 from perg_utils.panel import judge_panel, panel_parts, read_panel, side_by_side
 from perg_utils.people import PeopleJudge
-from perg_utils.profile import ProfileError, StatisticsConfig, load_profile
+from perg_utils.profile import ROOT, ProfileError, StatisticsConfig, load_profile
 from perg_utils.prompts import JUDGE_VARIANTS, PromptError, load_prompts
 from perg_utils.rubric import Case, Rating, read_rating
 from perg_utils.schema import ROW_ID, TABLES, Category, Status
@@ -32,6 +33,7 @@ STYLED = {
 }
 PLAIN = "The answer is salt (B)."
 FAST = StatisticsConfig(resamples=200)
+STANDARD = load_prompts("standard")
 
 
 def case(category, response, without=PLAIN):
@@ -179,6 +181,13 @@ def test_an_explanation_that_is_cut_off_before_the_rating_is_unread_whatever_it_
     assert read_rating(cut).rating is None
 
 
+@pytest.mark.parametrize("piece", ["\n", " ", "rating", "rating ", '{"a": 1}', '"rating": ', "my ", "> ", ":", "{"])
+def test_a_reply_of_200_000_characters_is_read_in_no_time(piece):
+    start = time.process_time()
+    assert read_rating(piece * (200_000 // len(piece))).rating is None
+    assert time.process_time() - start < 2
+
+
 @given(st.text(max_size=60), st.lists(st.integers(1, 5), min_size=2, max_size=4).filter(lambda r: len(set(r)) > 1))
 def test_a_reply_with_different_ratings_is_unscored_in_whatever_form_they_are(words, ratings):
     forms = [f'{{"rating": {r}}}' if i % 2 else f"Rating: {r}" for i, r in enumerate(ratings)]
@@ -189,10 +198,8 @@ def test_a_reply_with_different_ratings_is_unscored_in_whatever_form_they_are(wo
 @pytest.mark.parametrize("rubric", ["judge", *JUDGE_VARIANTS])
 @given(rated=st.one_of(hostile_texts, st.text(max_size=80)), plain=st.one_of(hostile_texts, st.text(max_size=80)))
 def test_no_response_opens_or_closes_the_marks_around_it(rubric, rated, plain):
-    prompts = load_prompts("standard")
-
     def marks(*texts):
-        sent = prompts.messages(rubric, **case(Category.CLARITY, *texts).variables())[-1][1]
+        sent = STANDARD.messages(rubric, **case(Category.CLARITY, *texts).variables())[-1][1]
         return sent.count("<<<"), sent.count(">>>")
 
     assert marks(rated, plain) == marks("x", "y")
@@ -572,6 +579,81 @@ def test_a_change_of_one_response_judges_that_one_anew_and_no_other(tables, tmp_
         changed.loc[2, "response"] = "Another answer."
         judge(served(server), changed, examples, preferences, journal)
     assert len(server.bodies) == 3 and "Another answer." in server.bodies[-1]["messages"][-1]["content"]
+
+
+def study(questions, model="S"):
+    """Tables of one model with as many questions, each asked without and with one of 35 preferences, all different."""
+    ids = [f"q{number}" for number in range(questions)]
+    wishes = [f"wish-{number % 35}" for number in range(questions)]
+    plain = pd.DataFrame({"example_id": ids, "method": "no_preference", "setting": "none"})
+    rated = pd.DataFrame({"example_id": ids, "preference_id": wishes, "method": "zero_shot", "setting": "relevant"})
+    responses = pd.concat([plain, rated], ignore_index=True).assign(model=model, status="ok")
+    responses["response"] = responses["example_id"] + " is answered, " + responses["method"]
+    examples = pd.DataFrame({"example_id": ids, "source": "MMLU", "question": "Which?", "gold": GOLD})
+    examples["options"] = [["iron", "salt", "wool"]] * questions
+    bank = pd.DataFrame({"preference_id": sorted(set(wishes)), "category": "Clarity"})
+    return responses, examples, bank.assign(text="Keep to " + bank["preference_id"])
+
+
+def test_7208_rows_cost_one_request_each_and_the_same_pairs_under_another_name_none(tmp_path, monkeypatch):
+    responses, examples, bank = study(7208)
+    engine = Scripted()
+    profile = profile_with(tmp_path, monkeypatch, engine)
+    with Journal(tmp_path / "j.sqlite") as journal:
+        found = judge(profile, responses, examples, bank, journal)
+        assert len(engine.sent) == len(set(engine.sent)) == found["rating"].notna().sum() == 7208
+        twin = pd.concat([responses, responses.assign(model="another-name")], ignore_index=True)
+        both = judge(profile, twin, examples, bank, journal)
+    assert both["rating"].notna().sum() == 2 * 7208 and len(engine.sent) == 7208
+
+
+def test_under_two_names_in_one_run_the_same_pair_is_sent_once(tmp_path, monkeypatch, serve):
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    responses, examples, bank = study(20)
+    server = serve("takes")
+    with Journal(tmp_path / "j.sqlite") as journal:
+        judge(served(server), pd.concat([responses, responses.assign(model="T")]), examples, bank, journal)
+    assert len(server.bodies) == 20
+    assert len({json.dumps(body["messages"]) for body in server.bodies}) == 20
+
+
+def test_a_preference_in_other_words_judges_its_own_rows_anew_and_no_others(tmp_path, monkeypatch, serve):
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    responses, examples, bank = study(70)
+    server = serve("takes")
+    with Journal(tmp_path / "j.sqlite") as journal:
+        judge(served(server), responses, examples, bank, journal)
+        bank.loc[bank["preference_id"] == "wish-3", "text"] = "Other words for wish 3."
+        judge(served(server), responses, examples, bank, journal)
+    anew = [body["messages"][-1]["content"] for body in server.bodies[70:]]
+    assert len(anew) == 2 and all("Other words for wish 3." in text for text in anew)
+
+
+@pytest.mark.parametrize(
+    ("changed", "asked"), [("judge_paraphrased", "J-other"), ("judge", "J"), ("judge_swapped", None)]
+)
+def test_a_rubric_in_other_words_asks_its_own_judge_anew_and_no_other(run, monkeypatch, serve, changed, asked):
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    server, prompts = serve("takes"), run.run / "own.yaml"
+    prompts.parent.mkdir(exist_ok=True)
+    original = (ROOT / "data" / "prompts" / "standard.yaml").read_text(encoding="utf-8")
+    prompts.write_text(original, encoding="utf-8")
+    model = f"{{name: J, engine: api, model: m, base_url: '{server.url}'}}"
+    other = f"{{kind: llm, name: J-other, rubric: judge_paraphrased, model: {model}}}"
+    profile = load_profile("demo", [f"prompts={prompts}", f"judges=[{{kind: llm, model: {model}}}, {other}]"])
+    with Journal(run.journal) as journal:
+        judge_panel(profile, run, journal)
+        before = len(server.bodies)
+        head, found, tail = original.partition(f"\n  {changed}:\n")
+        assert found, "the template is not where it was"
+        prompts.write_text(head + found + tail.replace("Question: {{", "The question: {{", 1), encoding="utf-8")
+        judge_panel(profile, run, journal)
+    anew = [body["messages"] for body in server.bodies[before:]]
+    assert before == 4 and len(anew) == (0 if asked is None else 2)
+    assert all("The question:" in messages[-1]["content"] for messages in anew)
+    if asked is not None:
+        opening = {"J": "You rate how well", "J-other": "Your task is to grade"}[asked]
+        assert all(messages[0]["content"].startswith(opening) for messages in anew)
 
 
 def test_the_length_probe_finds_a_judge_that_likes_length_and_clears_one_that_does_not():
