@@ -589,10 +589,20 @@ def study(questions, model="S"):
     rated = pd.DataFrame({"example_id": ids, "preference_id": wishes, "method": "zero_shot", "setting": "relevant"})
     responses = pd.concat([plain, rated], ignore_index=True).assign(model=model, status="ok")
     responses["response"] = responses["example_id"] + " is answered, " + responses["method"]
+    responses = whole("responses", responses)
     examples = pd.DataFrame({"example_id": ids, "source": "MMLU", "question": "Which?", "gold": GOLD})
     examples["options"] = [["iron", "salt", "wool"]] * questions
-    bank = pd.DataFrame({"preference_id": sorted(set(wishes)), "category": "Clarity"})
-    return responses, examples, bank.assign(text="Keep to " + bank["preference_id"])
+    bank = pd.DataFrame({"preference_id": sorted(set(wishes)), "category": "Clarity", "relevant": True})
+    bank["text"], bank["sources"] = "Keep to " + bank["preference_id"], [["MMLU"]] * len(bank)
+    return responses, whole("examples", examples), bank
+
+
+def whole(name, table):
+    """The table with all of its columns, empty where it had none."""
+    for column in TABLES[name]:
+        if column not in table:
+            table[column] = [[] for _ in range(len(table))] if column in {"shown_preferences", "stages"} else None
+    return table
 
 
 def test_7208_rows_cost_one_request_each_and_the_same_pairs_under_another_name_none(tmp_path, monkeypatch):
