@@ -23,7 +23,7 @@ import pandas as pd
 from .judges import Judge, LLMJudge
 from .people import PeopleJudge
 from .profile import JudgeConfig, Profile, StatisticsConfig
-from .prompts import JUDGE_VARIANTS
+from .prompts import JUDGE_VARIANTS, PromptSet, load_prompts
 from .rubric import Case, Rating
 from .schema import RELEVANT_SHOWN, Category, Status
 from .statistics import Floats, exact_interval
@@ -67,14 +67,14 @@ def length_probe(judge: Judge, cases: Sequence[Case], **how: object) -> pd.DataF
 
 
 def rubric_probes(judge: Judge, cases: Sequence[Case], **how: object) -> pd.DataFrame:
-    """Return how a language model's ratings change with the rubric's variants; no rows for rules, which have none.
+    """Return how a language model's ratings change with the variants of its rubric that its prompt set has.
 
-    Columns as those of `length_probe`; `probe` is `swapped` or `paraphrased`.
+    No rows for rules, which have none. Columns as those of `length_probe`; `probe` is `swapped` or `paraphrased`.
     """
     if not isinstance(judge, LLMJudge):
         return pd.DataFrame()
     before, parts = judge.rate(cases), []
-    for variant in JUDGE_VARIANTS:
+    for variant in _variants(judge.prompts, judge.rubric):
         after = judge.with_rubric(variant).rate(cases)
         line = compare(before, after, **how)  # type: ignore[arg-type]
         parts.append({"judge": judge.name, "probe": variant.removeprefix("judge_"), "group": "all"} | line)
@@ -106,6 +106,33 @@ def compare(
         out[name] = 100 * float(moved.mean()) if n else np.nan
         out |= {f"{name}_low": 100 * float(low), f"{name}_high": 100 * float(high)}
     return out
+
+
+def _variants(prompts: PromptSet, rubric: str) -> list[str]:
+    return [variant for variant in JUDGE_VARIANTS if variant != rubric and variant in prompts.hashes]
+
+
+def coverage(profile: Profile) -> pd.DataFrame:
+    """Return what can be probed with the judges of a profile: a row a bias, with its `judges`, or `why_not`."""
+    everyone = profile.all_judges()
+    variants = {
+        one.label: _variants(load_prompts(one.prompts or profile.prompts), one.rubric)
+        for one in everyone
+        if one.model is not None
+    }
+    rubrics = {name: [who for who, has in variants.items() if name in has] for name in JUDGE_VARIANTS}
+    no_rubric = (
+        "the prompt set has no such rubric" if variants else "no language model judges, and rules read no rubric"
+    )
+    alone = "it takes a judge that is also a model of the study, and a second judge"
+    found: dict[str, tuple[list[str], str]] = {
+        "length": ([one.label for one in everyone if one.kind != "people"], "people cannot be asked again"),
+        "position of the responses": (rubrics["judge_swapped"], no_rubric),
+        "paraphrased rubric": (rubrics["judge_paraphrased"], no_rubric),
+        "self-preference": (list(own_models(profile)) if len(everyone) > 1 else [], alone),
+    }
+    rows = [(bias, ", ".join(who) or "none", "" if who else why) for bias, (who, why) in found.items()]
+    return pd.DataFrame(rows, columns=["bias", "judges", "why_not"])
 
 
 def own_models(profile: Profile) -> dict[str, list[str]]:

@@ -697,6 +697,25 @@ def test_the_rubric_probes_find_a_judge_that_favours_a_position(tmp_path):
     assert probes.rubric_probes(HeuristicJudge(), cases).empty
 
 
+def test_a_rubric_is_probed_with_the_other_rubrics_that_its_prompt_set_has(tmp_path):
+    with Journal(tmp_path / "j.sqlite") as journal:
+        lean = LLMJudge("J", Scripted(), journal, load_prompts("embedded"), Decoding(50))
+        assert probes.rubric_probes(lean, [case(Category.CLARITY, "x")]).empty, "a set may leave the variants out"
+        swapped = LLMJudge("J", Scripted(), journal, STANDARD, Decoding(50), rubric="judge_swapped")
+        assert probes.rubric_probes(swapped, [case(Category.CLARITY, "x")])["probe"].tolist() == ["paraphrased"]
+
+
+def test_what_cannot_be_probed_is_said_with_the_reason():
+    demo = probes.coverage(load_profile("demo")).set_index("bias")
+    assert demo.loc["length", "judges"] == "heuristic (embedded styles), heuristic (cues)"
+    assert demo.drop("length")["judges"].eq("none").all() and demo.drop("length")["why_not"].str.len().gt(20).all()
+    model = "model: {name: J, model: data/embedded/models/S}"
+    full = probes.coverage(load_profile("demo", [f"judges=[{{kind: llm, prompts: standard, {model}}}]"]))
+    assert full.set_index("bias")["judges"].drop("length").eq("J").all() and full["why_not"].eq("").all()
+    lean = probes.coverage(load_profile("demo", [f"judges=[{{kind: llm, {model}}}]"])).set_index("bias")
+    assert lean.loc["paraphrased rubric", "why_not"] == "the prompt set has no such rubric"
+
+
 def ratings_of(*values):
     return [Rating(value, None) for value in values]
 

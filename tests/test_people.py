@@ -8,7 +8,7 @@ from perg_utils import annotation, pipeline, sensitivity
 from perg_utils.errors import DataError
 from perg_utils.judging import check_judges, judge
 from perg_utils.metrics import metrics, score
-from perg_utils.panel import counts, judge_panel, read_panel
+from perg_utils.panel import counts, judge_panel, read_panel, side_by_side
 from perg_utils.people import COLUMNS, RatingsError, read_ratings
 from perg_utils.profile import ProfileError, load_profile
 from perg_utils.rubric import Case
@@ -72,14 +72,21 @@ def test_people_are_a_judge_of_a_panel_beside_rules_and_never_compared_with_them
     assert "people" not in set(found["other"])
 
 
-def test_on_the_rows_that_all_judges_rated_every_judge_has_the_same_rows(rated):
+def test_judges_who_rated_a_part_are_known_and_compared_on_the_rows_that_all_rated(rated):
     workspace, path = rated
     profile = load_profile("demo", [f"judges=[{{kind: people, ratings: '{path}'}}]"])
-    judge_panel(profile, workspace)
-    shared = sensitivity.rated_by_all(read_panel(profile, workspace))
-    assert [int(table["rating"].notna().sum()) for table in shared.values()] == [12, 12]
-    for table in shared.values():
-        assert table["status"].value_counts().to_dict() == {"not_applicable": 24, "unrated": 12, "ok": 12}
+    panel = judge_panel(profile, workspace)
+    assert sensitivity.partial(panel) == ["people"]
+    ratings = side_by_side(panel, workspace.read("examples"), workspace.read("preferences"))
+    found = sensitivity.on_shared(ratings, list(panel), 3).set_index(["model", "judge"])
+    assert found.loc["all", "n"].tolist() == [12, 12]
+    # The sheet holds 4 responses rated 1 by the rules; one person of two gave 2 to one more item.
+    odd = pd.read_csv(path.parent / "key.csv")["stratum"][0].endswith("5")
+    assert found.loc[("all", "heuristic (embedded styles)"), "value"] == pytest.approx(100 * 4 / 12)
+    assert found.loc[("all", "people"), "value"] == pytest.approx(100 * (4 + odd) / 12)
+    line = found.loc[("all", "heuristic (embedded styles)")]
+    assert (line["low"], line["high"]) == pytest.approx((9.92, 65.11), abs=0.01)
+    assert found["n"].groupby("judge").sum().tolist() == [24, 24], "the models' rows add up to all"
 
 
 def line(row, who, rating, pair="p", note=""):
