@@ -6,6 +6,7 @@ from test_annotation import fill, given, small_run
 
 from perg_utils import annotation, pipeline, sensitivity
 from perg_utils.errors import DataError
+from perg_utils.findings import caveats
 from perg_utils.judging import check_judges, judge
 from perg_utils.metrics import metrics, score
 from perg_utils.panel import counts, judge_panel, read_panel, side_by_side
@@ -56,6 +57,9 @@ def test_people_are_a_main_judge_and_what_nobody_rated_is_unscored_and_never_not
     low = int((found["rating"] < 3).sum())
     assert failed["n"].sum() == 12 and failed["n_unscored"].sum() == 12
     assert (failed["n"] * failed["value"]).sum() == pytest.approx(100 * low) and low > 0
+    assert any(
+        "one judge, people: people, who rated part of the responses" in said for said in caveats(failed, profile)
+    )
 
 
 def test_people_are_a_judge_of_a_panel_beside_rules_and_never_compared_with_themselves(rated, tmp_path):
