@@ -177,6 +177,8 @@ def _annotate(arguments: argparse.Namespace) -> None:
     workspace = Workspace.of(command.out, profile.name)
     if arguments.action == "merge":
         print(annotation.describe(*annotation.merge(profile, workspace, arguments.folder, arguments.sheets)))
+        ratings = (arguments.folder / "ratings.csv").resolve()
+        print(f"as a judge of a profile: {{kind: people, ratings: {ratings}}}")
         return
     for path in annotation.sample(profile, workspace, arguments.folder, arguments.rows):
         print(path)

@@ -9,18 +9,22 @@ to one question are no independent observations, and intervals that treat them s
     followed  share of rows on which two judges say the same at a threshold, beside Cohen's kappa of it
 
 All are 1 where judges agree always; kappa and alpha are 0 at chance, and NaN where there is no variation at all to
-agree on. Left out: models of raters and items; agreement of one judge with itself.
+agree on. Where every resample is alike a bootstrap says nothing: complete agreement on m questions then has the exact
+lower bound of a share of m out of m, what never agrees the upper one, and anything else no bounds. Left out: models of
+raters and items; agreement of one judge with itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from .intervals import exact_interval
 from .profile import StatisticsConfig
 from .schema import ROW_ID, Status
 from .statistics import Floats
@@ -110,10 +114,11 @@ def wide(judgements: pd.DataFrame) -> pd.DataFrame:
 
 
 class _Cells(NamedTuple):
-    """What a group of rows amounts to: the sum of its 5 x 5 counts, and that of each bootstrap resample."""
+    """What a group of rows amounts to: the sum of its 5 x 5 counts, and that of each resample of `questions`."""
 
     total: Floats
     resampled: Floats
+    questions: int
 
 
 def _cells(rows: Floats, questions: pd.Series, config: StatisticsConfig, seed: int) -> _Cells:
@@ -128,14 +133,22 @@ def _cells(rows: Floats, questions: pd.Series, config: StatisticsConfig, seed: i
         for start in range(0, config.resamples if size else 0, at_once)
     ]
     resampled = np.concatenate(drawn) if drawn else np.zeros((0, 25))
-    return _Cells(by_question.sum(0).reshape(5, 5), resampled.reshape(-1, 5, 5))
+    return _Cells(by_question.sum(0).reshape(5, 5), resampled.reshape(-1, 5, 5), size)
 
 
-def _with_bounds(name: str, value: Floats, resampled: Floats, confidence: float) -> dict[str, float]:
+def _with_bounds(
+    name: str, measure: Callable[[Floats], Floats], cells: _Cells, confidence: float, *, share: bool = False
+) -> dict[str, float]:
+    """A measure with its bounds; `share`: it is one, to be told in percent, and 0 is the least that it can be."""
+    value, resampled = float(measure(cells.total)), measure(cells.resampled)
     known = resampled[~np.isnan(resampled)]
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(known, [tail, 1 - tail]) if len(known) and not np.isnan(value) else (np.nan, np.nan)
-    return {name: float(value), f"{name}_low": float(low), f"{name}_high": float(high)}
+    low, high = np.nan, np.nan
+    if len(known) and np.ptp(known) > 1e-9:  # rounding alone is no spread
+        low, high = np.quantile(known, [(1 - confidence) / 2, (1 + confidence) / 2])
+    elif len(known) and (value == 1 or (share and value == 0)):
+        low, high = (float(bound) for bound in exact_interval(cells.questions * value, cells.questions, confidence))
+    scale = 100 if share else 1
+    return {name: scale * value, f"{name}_low": scale * float(low), f"{name}_high": scale * float(high)}
 
 
 def pairs(
@@ -169,16 +182,17 @@ def pairs(
 
 def _pair(cells: _Cells, threshold: int, confidence: float) -> dict[str, float]:
     # With two judges the coincidence matrix is the confusion and its mirror.
-    mirrored = [c + np.swapaxes(c, -1, -2) for c in cells]
-    found = {
-        "kappa": [quadratic_kappa(c) for c in cells],
-        "alpha_ordinal": [alpha(c, "ordinal") for c in mirrored],
-        "alpha_interval": [alpha(c, "interval") for c in mirrored],
-        "followed": [100 * followed_agreement(c, threshold) for c in cells],
-        "followed_kappa": [followed_kappa(c, threshold) for c in cells],
+    measures: dict[str, Callable[[Floats], Floats]] = {
+        "kappa": quadratic_kappa,
+        "alpha_ordinal": lambda c: alpha(c + np.swapaxes(c, -1, -2), "ordinal"),
+        "alpha_interval": lambda c: alpha(c + np.swapaxes(c, -1, -2), "interval"),
+        "followed": lambda c: followed_agreement(c, threshold),
+        "followed_kappa": lambda c: followed_kappa(c, threshold),
     }
-    lines = [_with_bounds(name, values[0], values[1], confidence) for name, values in found.items()]
-    return {name: value for line in lines for name, value in line.items()}
+    out: dict[str, float] = {}
+    for name, measure in measures.items():
+        out |= _with_bounds(name, measure, cells, confidence, share=name == "followed")
+    return out
 
 
 def together(
@@ -201,8 +215,7 @@ def together(
         line: dict[str, object] = {"by": column, "group": group, "n": len(rows)}
         line["questions"] = rows["example_id"].nunique()
         for metric in ("ordinal", "interval"):
-            values = [alpha(c, metric) for c in cells]
-            line |= _with_bounds(f"alpha_{metric}", values[0], values[1], config.confidence)
+            line |= _with_bounds(f"alpha_{metric}", partial(alpha, metric=metric), cells, config.confidence)
         out.append(line)
     return pd.DataFrame(out)
 

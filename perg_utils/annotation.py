@@ -2,8 +2,9 @@
 
 `sample` writes `sheet.csv`, `sheet.html` (the same as one page that needs no network: keys 1 to 5, saved to a file) and
 `key.csv`. The sheet says nothing of model, method, setting, right answer or any judge's rating; the key, which the
-people who rate must not see, says which item is which response. `merge` reads sheets back, checks every line of them
-and gives the people's agreement with each other and with the run's judges.
+people who rate must not see, says which item is which response, and a hash of what the sheet shows of it. `merge` reads
+sheets back, checks every line of them and gives the people's agreement with each other and with the run's judges; its
+`ratings.csv` is what a judge of the kind `people` rates by (room `people`).
 
 Left out: a server, accounts, and telling people apart other than by the names of their files.
 """
@@ -54,12 +55,13 @@ def sample(profile: Profile, workspace: Workspace, folder: Path, n: int = 100, s
     if not len(chosen):
         raise AnnotationError("no response to a relevant preference in this run; nothing to rate")
     chosen = chosen.sample(frac=1, random_state=seed)  # the order must not tell the stratum
-    shown = []
-    for item, case in zip(chosen["item"], cases(profile, responses, list(chosen.index), examples, bank), strict=True):
+    shown, to_rate = [], cases(profile, responses, list(chosen.index), examples, bank)
+    for item, case in zip(chosen["item"], to_rate, strict=True):
         options = "\n".join(f"{letter}. {text}" for letter, text in zip(LETTERS, case.options, strict=False))
         shown.append([item, case.question, options, case.preference, case.response_without, case.response_with])
     sheet = pd.DataFrame(shown, columns=SHOWN)
-    key = chosen[["item", *ROW_ID, "category", "source", "stratum", "stands_for"]].sort_values("item")
+    key = chosen.assign(pair=[case.pair() for case in to_rate])
+    key = key[["item", *ROW_ID, "category", "source", "stratum", "stands_for", "pair"]].sort_values("item")
     name = digest(seed, sorted(chosen["item"]))
     page = TEMPLATE.read_text(encoding="utf-8").replace("SHEET_NAME", name).replace("SHEET_DATA", _inside_page(sheet))
     inert = sheet.map(_inert).assign(rating="", note="")
@@ -151,25 +153,26 @@ def merge(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return (people's ratings, agreement) of filled sheets and write them to `ratings.csv` and `agreement.csv`.
 
-    Ratings have the columns of the table `judgements`; the judge is `person <file name>`. Agreement is that of room
-    `agreement`, for every two people and for every person with every judge of the run, by category and source. It
-    holds for the sheet, in which rare ratings are frequent on purpose, and not for the run as a whole.
+    Ratings have the columns of the table `judgements`, `item`, `pair` (hash of what was shown) and `changed` (whether
+    the run has other texts there by now); the judge is `person <file name>`. Agreement is that of room `agreement`, for
+    every two people and for every person with every judge of the run, by category and source; changed responses count
+    between people only. It holds for the sheet, in which rare ratings are frequent on purpose, not for the whole run.
     """
     try:
-        key = pd.read_csv(folder / "key.csv", dtype={"item": str})
+        key = pd.read_csv(folder / "key.csv", dtype=str)
     except FileNotFoundError as error:
         raise AnnotationError(f"{folder} has no key.csv; give the folder that `annotate sample` made") from error
+    if "pair" not in key:
+        raise AnnotationError(f"{folder}/key.csv has no column 'pair'; make a new sheet with `annotate sample`")
+    key["changed"] = _changed(profile, workspace, key)
     names = [f"person {path.stem}" for path in sheets]
     if not sheets or len(set(names)) < len(names):
         raise AnnotationError(f"give one sheet or more, each with a file name of its own; got {list(map(str, sheets))}")
     filled = [read_sheet(path, set(key["item"])).assign(judge=name) for name, path in zip(names, sheets, strict=True)]
     people = pd.concat(filled).merge(key, on="item", validate="m:1")
-    people["status"] = people["rating"].notna().map({True: str(Status.OK), False: str(Status.UNPARSABLE)})
+    people["status"] = people["rating"].notna().map({True: str(Status.OK), False: str(Status.UNRATED)})
     people = people.rename(columns={"note": "explanation"})
-    judged = pd.concat(read_panel(profile, workspace).values(), ignore_index=True)
-    judged = judged.merge(key[ROW_ID], on=ROW_ID, validate="m:1")
-    if judged.empty:
-        raise AnnotationError("none of the key's responses is in this run: is it another profile's, or another --out?")
+    judged = _judged(profile, workspace).merge(key.loc[~key["changed"], ROW_ID], on=ROW_ID, validate="m:1")
     columns = [*ROW_ID, "judge", "rating", "status"]
     ratings = agreement.wide(pd.concat([people[columns], judged[columns]], ignore_index=True))
     ratings = ratings.merge(key[[*ROW_ID, "category", "source"]], on=ROW_ID, validate="1:1")
@@ -177,9 +180,27 @@ def merge(
     how = {"threshold": profile.judge.threshold, "config": profile.statistics, "seed": profile.seed}
     found = agreement.pairs(ratings, judges, by=["category", "source"], **how)  # type: ignore[arg-type]
     found = found[found["judge"].isin(names)].reset_index(drop=True)
-    write_text(folder / "ratings.csv", people[[*columns, "explanation", "item"]].to_csv(index=False))
+    write_text(folder / "ratings.csv", people[[*columns, "explanation", "item", "pair"]].to_csv(index=False))
     write_text(folder / "agreement.csv", found.to_csv(index=False))
     return people, found
+
+
+def _changed(profile: Profile, workspace: Workspace, key: pd.DataFrame) -> list[bool]:
+    """For each item of the key, whether this run has other texts for it than the sheet showed."""
+    responses, examples, bank = (workspace.read(name) for name in ("responses", "examples", "preferences"))
+    rows = responses[ROW_ID].assign(position=range(len(responses))).merge(key[ROW_ID], on=ROW_ID, validate="1:1")
+    if rows.empty:
+        raise AnnotationError("none of the key's responses is in this run: is it another profile's, or another --out?")
+    now = {case.row: case.pair() for case in cases(profile, responses, rows["position"].tolist(), examples, bank)}
+    rows_of_key = key[ROW_ID].itertuples(index=False, name=None)
+    return [now.get(row) != pair for row, pair in zip(rows_of_key, key["pair"], strict=True)]
+
+
+def _judged(profile: Profile, workspace: Workspace) -> pd.DataFrame:
+    """The ratings of all judges that are not people: these would be compared with themselves."""
+    others = profile.model_copy(update={"judges": [one for one in profile.judges if one.kind != "people"]})
+    tables = pd.concat(read_panel(others, workspace).values(), ignore_index=True)
+    return tables[tables["judge"] != profile.judge.label] if profile.judge.kind == "people" else tables
 
 
 def describe(people: pd.DataFrame, found: pd.DataFrame) -> str:
@@ -188,6 +209,8 @@ def describe(people: pd.DataFrame, found: pd.DataFrame) -> str:
     for name, own in people.groupby("judge", sort=False):
         rated = own["rating"].dropna()
         lines.append(f"{name}: {len(rated)} of {len(own)} items rated, mean {rated.mean():.2f}")
+    if changed := people.drop_duplicates("item")["changed"].sum():
+        lines.append(f"{changed} responses have changed since the sheet was made; no judge is compared on them")
     for row in found[found["by"] == "all"].to_dict("records"):
         bounds = f"({row['kappa_low']:.2f} to {row['kappa_high']:.2f})"
         lines.append(

@@ -97,6 +97,8 @@ def caveats(metrics: pd.DataFrame, profile: Profile) -> list[str]:
         "heuristic": "rules that know the styles of the embedded models and nothing else",
         "cues": "rules that count cues of ordinary English and understand nothing",
         "llm": "a language model",
+        "people": "people, who rated part of the responses; where they were drawn to balance ratings, rates hold for "
+        "that part only",
         "published": "a language model, whose ratings are those of the release",
     }[profile.judge.kind]
     published, printed_only = profile.data.origin == "published", redrawn(metrics)

@@ -15,7 +15,8 @@ from .engines.base import Decoding
 from .engines.journal import Journal
 from .errors import DataError
 from .judges import CueJudge, HeuristicJudge, Judge, LLMJudge
-from .profile import RULES, JudgeConfig, Profile
+from .people import PeopleJudge, read_ratings
+from .profile import ROOT, RULES, JudgeConfig, Profile
 from .prompts import load_prompts
 from .rubric import RESPONSE_FORMAT, Case, Rating
 from .schema import RELEVANT_SHOWN, ROW_ID, Category, Method, Setting, Status, conform
@@ -32,9 +33,11 @@ def judge_label(profile: Profile) -> str:
     return profile.judge.label
 
 
-def check_rubrics(profile: Profile) -> None:
-    """Raise `PromptError` where the rubric of a judge is not there; asks nothing."""
+def check_judges(profile: Profile) -> None:
+    """Raise `PergError` where the rubric or the file of ratings of a judge is missing or unusable; asks nothing."""
     for config in profile.all_judges():
+        if config.ratings is not None:
+            read_ratings(ROOT / config.ratings)
         if config.model is not None:
             load_prompts(config.prompts or profile.prompts).messages(config.rubric, **_BLANK.variables())
 
@@ -57,6 +60,8 @@ def judge(
     journal is needed for an LLM judge only.
     """
     rater = open_judge(profile, by or profile.judge, journal)
+    if isinstance(rater, PeopleJudge):
+        rater.check(responses)
     statuses = [
         Status(status) if Setting(setting) in RELEVANT_SHOWN else Status.NOT_APPLICABLE
         for setting, status in zip(responses["setting"], responses["status"], strict=True)
@@ -74,6 +79,8 @@ def open_judge(profile: Profile, config: JudgeConfig, journal: Journal | None) -
     """Return the judge of a profile's entry; nothing is asked and no weights are loaded before the first rating."""
     if config.kind == "cues":
         return CueJudge(config.label)
+    if config.ratings is not None:
+        return PeopleJudge(config.label, ROOT / config.ratings)
     if config.model is None:
         return HeuristicJudge(config.label)
     if journal is None:
@@ -120,6 +127,7 @@ def cases(
                 category=None if pd.isna(category) else Category(category),
                 response_without=plain.get((row["example_id"], row["model"], own), ""),
                 response_with=row["response"],
+                row=tuple(row[name] for name in ROW_ID),
             )
         )
     return out

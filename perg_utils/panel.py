@@ -8,16 +8,23 @@ so that no join ever meets a row twice.
 from __future__ import annotations
 
 import re
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pandas as pd
 
 from .agreement import wide
+from .engines.endpoints import urls
 from .engines.journal import Journal
+from .interrupts import first_interrupt
 from .judging import judge
-from .profile import Profile
+from .profile import JudgeConfig, ModelConfig, Profile
 from .schema import Status
 from .workspace import Workspace
+
+_WAKE_SECONDS = 0.2
 
 
 def part_of(label: str) -> str:
@@ -36,19 +43,72 @@ def panel_parts(workspace: Workspace) -> list[str]:
 
 
 def judge_panel(profile: Profile, workspace: Workspace, journal: Journal | None = None) -> dict[str, pd.DataFrame]:
-    """Rate with every further judge, write each one's part and return them by name; parts of other judges are deleted.
+    """Rate with every judge, write the tables and return them by name, the main judge's first; strange parts go.
 
-    A judge is written as soon as it is through, so that one that fails loses nothing of those before it.
+    Judges behind servers are asked at the same time, unless they share a server or a model, and with it limits of rate
+    and cost. Each is written as soon as it is through; one that fails stops none that is asked at the same time, and
+    what it had been told is in the journal.
     """
-    if profile.judges:
-        responses, examples, bank = (workspace.read(name) for name in ("responses", "examples", "preferences"))
-    out = {}
-    for other in profile.judges:
-        out[other.label] = judge(profile, responses, examples, bank, journal, by=other)
-        workspace.write("judgements", out[other.label], part_of(other.label))
-    for stale in set(panel_parts(workspace)) - {part_of(label) for label in out}:
+    responses, examples, bank = (workspace.read(name) for name in ("responses", "examples", "preferences"))
+    parts = {one.label: None if one is profile.judge else part_of(one.label) for one in profile.all_judges()}
+
+    def rate(one: JudgeConfig, own: Journal | None) -> None:
+        workspace.write("judgements", judge(profile, responses, examples, bank, own, by=one), parts[one.label])
+
+    lanes = _lanes(profile.all_judges()) if journal is not None else []
+    together = [one for lane in lanes for one in lane] if len(lanes) > 1 else []
+    for one in profile.all_judges():
+        if one not in together:
+            rate(one, journal)
+    if together and journal is not None:
+        _at_once(lanes, rate, journal.path)
+    for stale in set(panel_parts(workspace)) - set(parts.values()):
         workspace.table_path("judgements", stale).unlink()
-    return out
+    return read_panel(profile, workspace)
+
+
+def _lanes(judges: Sequence[JudgeConfig]) -> list[list[JudgeConfig]]:
+    """The judges that can be asked at the same time, those that share a server or a model in one list.
+
+    Batches are not: they wait at the server for up to a day, and are found again there.
+    """
+    lanes: list[list[JudgeConfig]] = []
+    for one in judges:
+        if one.model is None or one.model.engine != "api" or one.model.batch:
+            continue
+        near = [lane for lane in lanes if any(_share(one.model, other.model) for other in lane if other.model)]
+        lanes = [lane for lane in lanes if lane not in near] + [[*(other for lane in near for other in lane), one]]
+    return lanes
+
+
+def _share(one: ModelConfig, other: ModelConfig) -> bool:
+    # The models of OpenAI, whose address needs no naming, have limits of their own; a server of one's own may not.
+    named = one.base_url is not None and other.base_url is not None
+    return one.model == other.model or (named and not set(urls(one)).isdisjoint(urls(other)))
+
+
+def _at_once(lanes: list[list[JudgeConfig]], rate: Callable[[JudgeConfig, Journal], None], path: Path) -> None:
+    """Let the judges rate in a thread a lane; raises the first error when all threads have ended."""
+
+    def work(lane: list[JudgeConfig]) -> None:
+        with Journal(path) as own:  # a connection belongs to its thread
+            for one in lane:
+                rate(one, own)
+
+    with (
+        first_interrupt(lambda: f"{len(lanes)} judges at once") as interrupted,
+        ThreadPoolExecutor(len(lanes), "perg-judge") as pool,
+    ):
+        futures = [pool.submit(work, lane) for lane in lanes]
+        while wait(futures, _WAKE_SECONDS).not_done:
+            pass  # a signal that reached another thread is looked at when this one wakes
+    if interrupted.is_set():
+        raise KeyboardInterrupt
+    errors = [error for future in futures if (error := future.exception()) is not None]
+    for error in errors[1:]:
+        print(f"error: {error}", file=sys.stderr)
+    if errors:
+        raise errors[0]
 
 
 def read_panel(profile: Profile, workspace: Workspace) -> dict[str, pd.DataFrame]:

@@ -24,7 +24,7 @@ from .engines.open import check_engine
 from .errors import PergError
 from .execution import StepFailed, execute
 from .fallback import reading_cost
-from .judging import check_rubrics
+from .judging import check_judges
 from .panel import panel_paths
 from .profile import PROFILES, ROOT, Profile, load_profile, profile_path
 from .progress import LINE, clock
@@ -86,10 +86,15 @@ def steps(profile: Profile, workspace: Workspace) -> list[Step]:
     trains = profile.extractor.base is not None and profile.extractor.adapter is None
     names = ("adapter_model.safetensors", "adapter_config.json", "training.json")
     adapter = tuple(f"{glob.escape(str(workspace.extractor))}/{name}" for name in names) if trains else ()
-    curve = tuple(f"{pages}/extractor.{form}" for form in ("pdf", "png", "csv"))
+    forms = ("pdf", "png", "csv")
+    curve = tuple(f"{pages}/extractor.{form}" for form in forms)
     training = [step("02_train_extractor", tables("examples"), adapter + curve)] if trains else []
     panel = tuple(glob.escape(str(path)) for path in panel_paths(profile, workspace))
-    judges = tuple(f"{pages}/judges.{form}" for form in ("pdf", "png", "csv"))
+    people = tuple(glob.escape(str(ROOT / judge.ratings)) for judge in profile.all_judges() if judge.ratings)
+    judges = tuple(f"{pages}/judges.{form}" for form in forms)
+    layers = [
+        step("10_check_extraction", everything[:4] + adapter, tuple(f"{pages}/extraction.{form}" for form in forms))
+    ]
     compared = [step("11_check_judges", everything[:5] + panel, judges)]
     why = [step("12_explain_breakage", tables("examples", "responses", "answers", "scores"), practice)]
     return [
@@ -97,10 +102,11 @@ def steps(profile: Profile, workspace: Workspace) -> list[Step]:
         *training,
         *(inference(model.name) for model in profile.models),
         step("04_extract_answers", tables("examples", "responses") + adapter, tables("answers")),
-        step("05_judge_alignment", tables("examples", "preferences", "responses"), tables("judgements") + panel),
+        step("05_judge_alignment", everything[:3] + people, tables("judgements") + panel),
         step("06_score_metrics", everything[:5], tables("scores", "metrics")),
         step("07_render_tables", everything[3:], printed),
         step("08_render_figures", everything[5:], drawn),
+        *(layers if profile.extractor.base is not None else []),
         *(compared if profile.judges else []),
         *(why if profile.data.origin == "embedded" and trained_here else []),
         step("09_write_report", everything + printed + drawn, report, texts),
@@ -296,7 +302,7 @@ def _check_ready(profile: Profile, chosen: list[Step]) -> None:
     models = [profile.model(step.model) for step in chosen if step.model is not None]
     models += [profile.model(model.aligner) for model in models if model.aligner is not None]
     if any(step.id in {"05_judge_alignment", "11_check_judges"} for step in chosen):
-        check_rubrics(profile)
+        check_judges(profile)
         models += profile.judge_models()
     if any(step.id == "04_extract_answers" for step in chosen):
         check_extractor(profile.extractor, profile)

@@ -111,17 +111,23 @@ class ModelConfig(_Strict):
 
 
 #: What judges are called that are no model of the profile. The paper's ratings are gpt-4o-mini's.
-RULES = {"heuristic": "heuristic (embedded styles)", "cues": "heuristic (cues)", "published": "gpt-4o-mini"}
+RULES = {
+    "heuristic": "heuristic (embedded styles)",
+    "cues": "heuristic (cues)",
+    "people": "people",
+    "published": "gpt-4o-mini",
+}
 
 
 class JudgeConfig(_Strict):
     """Who rates whether a preference was followed.
 
-    `heuristic`: rules for the embedded styles; `cues`: rules for cues of ordinary English; `published`: the ratings in
-    the paper's released files; `llm`: a model with the rubric of a prompt set.
+    `heuristic`: rules for the embedded styles; `cues`: rules for cues of ordinary English; `people`: the ratings in a
+    file of `annotate merge`; `published`: those in the paper's released files; `llm`: a model with the rubric of a
+    prompt set.
     """
 
-    kind: Literal["heuristic", "cues", "llm", "published"]
+    kind: Literal["heuristic", "cues", "llm", "people", "published"]
     name: str | None = Field(None, pattern=r"^[A-Za-z0-9][\w.+-]*$", description="null: the model's, or the rules'")
     model: ModelConfig | None = None
     prompts: str | None = Field(None, description="the prompt set whose rubric is used; null: the profile's")
@@ -130,6 +136,9 @@ class JudgeConfig(_Strict):
     )
     structured: bool | None = Field(
         None, description="ask the server for JSON by a schema; null: if it takes one, tried with one request"
+    )
+    ratings: Path | None = Field(
+        None, description="people: the ratings.csv of `annotate merge`, relative to the repository"
     )
     threshold: int = Field(3, ge=2, le=5, description="followed = rating >= threshold")
 
@@ -142,6 +151,10 @@ class JudgeConfig(_Strict):
     def _llm_has_model(self) -> JudgeConfig:
         if (self.kind == "llm") != (self.model is not None):
             raise ValueError("judge.model is needed for kind 'llm', and for no other kind")
+        if (self.kind == "people") != (self.ratings is not None):
+            raise ValueError(
+                "judge.ratings, the file of `annotate merge`, is needed for kind 'people', and for no other"
+            )
         return self
 
 

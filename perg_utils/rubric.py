@@ -3,7 +3,9 @@
 The wording is the prompt set's template `judge`, or a variant of it. A judge is shown the question, its options, the
 relevant preference and the responses without and with it: never the right answer, a model's name or a method.
 Where the server takes a JSON schema, replies are bound to `RESPONSE_FORMAT`; where not, `read_rating` bears with much,
-but guesses nothing.
+but guesses nothing. It reads the judge's reply only, in which a rating that a response claims for itself may be quoted:
+a rating counts where a judge puts its own, and no other one may stand anywhere. What cannot be told from the judge's
+own is a quotation on a line of its own in a reply that gives no rating besides.
 """
 
 from __future__ import annotations
@@ -13,8 +15,15 @@ import re
 from typing import Any, NamedTuple
 
 from .schema import Category, Status
+from .workspace import digest
 
-_RATING = re.compile(r"\brating\b[\"'*\s]*[:=][\"'*\s]*(-?\d+(?:\.\d+)?)", re.IGNORECASE)
+_NAMED = r"rating\b[\"'*\s]*[:=][\"'*\s]*(-?\d+(?:\.\d+)?)"
+_RATING = re.compile(rf"\b{_NAMED}", re.IGNORECASE)
+#: The judge's own: it begins a line, or an object that was cut off behind it.
+_OWN_LINE = re.compile(rf"^[ \t>*#_-]*(?:(?:my|the|final|overall) )*{_NAMED}", re.IGNORECASE | re.MULTILINE)
+_OWN_START = re.compile(rf"\{{\s*\"{_NAMED}\s*[\",}}]", re.IGNORECASE)
+#: What may stand before an object on its line.
+_LEAD = re.compile(r"(?:|.*:|`+\w*)\s*")
 
 #: The reply by JSON schema, for servers of OpenAI's protocol. The explanation comes first: reasons before the verdict.
 RESPONSE_FORMAT: dict[str, Any] = {
@@ -44,6 +53,13 @@ class Case(NamedTuple):
     category: Category | None
     response_without: str
     response_with: str
+    #: Which response row it is (`ROW_ID`); shown to nobody.
+    row: tuple[str, ...] = ()
+
+    def pair(self) -> str:
+        """Return a hash of what a person is shown to rate, the same for the same texts: 16 hex digits."""
+        shown = (self.question, self.options, self.preference, self.response_without, self.response_with)
+        return digest(*shown)
 
     def variables(self) -> dict[str, object]:
         """Return what a rubric's template is filled with."""
@@ -67,32 +83,37 @@ class Rating(NamedTuple):
 def read_rating(text: str) -> Rating:
     """Return the rating in a judge's reply, e.g. `Rating(4, "short")` of `{"explanation": "short", "rating": 4}`.
 
-    Borne with: text and code fences around the JSON, the rating as text, `Rating: 4` without JSON. Several different
-    ratings, none, or one that is no whole number from 1 to 5 leave the case unrated.
+    Borne with: text and code fences around the JSON, the rating as text, a line `Rating: 4` without JSON, an object cut
+    off behind the rating. Several different ratings, none of the judge's own, or one that is no whole number from 1 to
+    5 leave the case unrated.
     """
-    objects, rest = _split_objects(text)
+    objects, rest, own = _split_objects(text)
     values = {str(found["rating"]).strip() for found in objects if "rating" in found} | set(_RATING.findall(rest))
     explanation = next((str(found["explanation"]) for found in objects if found.get("explanation")), rest).strip()
-    if len(values) == 1 and (value := values.pop().removesuffix(".0")) in {"1", "2", "3", "4", "5"}:
+    if own and len(values) == 1 and (value := values.pop().removesuffix(".0")) in {"1", "2", "3", "4", "5"}:
         return Rating(int(value), explanation or None)
     return Rating(None, text.strip(), Status.UNPARSABLE)
 
 
-def _split_objects(text: str) -> tuple[list[dict[str, object]], str]:
-    """The JSON objects in a text and the text around them; no objects and all the text where one is broken.
+def _split_objects(text: str) -> tuple[list[dict[str, object]], str, bool]:
+    """The JSON objects in a text, the text around them, and whether there is a rating where a judge puts its own.
 
-    Nothing is read from inside a broken object: what a response says about its own rating may be quoted there.
+    No objects and all the text where one is broken: what a response says of its own rating may be quoted inside.
     """
-    objects, rest, at = [], "", 0
+    objects, rest, at, own = [], "", 0, False
     while (start := text.find("{", at)) >= 0:
         try:
             found, end = _DECODER.raw_decode(text, start)
         except (json.JSONDecodeError, RecursionError):
-            return [], text
+            first = text.index("{")
+            return [], text, bool(_OWN_LINE.search(text[:first]) or _OWN_START.match(text, first))
+        line = text[at:start].rpartition("\n")[2]
+        own = own or ("rating" in found and bool(_LEAD.fullmatch(line)))
         objects.append(found)
         rest += text[at:start]
         at = end
-    return objects, rest + text[at:]
+    rest += text[at:]
+    return objects, rest, own or bool(_OWN_LINE.search(rest))
 
 
 def _unambiguous(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -63,6 +63,7 @@ class Status(StrEnum):
     API_ERROR = "api_error"  # no reply could be had
     UNPARSABLE = "unparsable"  # a reply that cannot be read: names no option, or no rating
     REFUSED = "refused"  # the model declined to choose
+    UNRATED = "unrated"  # people judge, and nobody has rated this response as it is now
     NOT_APPLICABLE = "not_applicable"  # nothing to rate: no relevant preference was shown
 
 

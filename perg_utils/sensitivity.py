@@ -7,6 +7,7 @@ agreement behind them is in room `agreement`.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,14 +17,41 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from .drawing import INVENTED, MARKERS, PALETTE, STYLE, axis_end, canvas, footer, names_room, ticks
+from .intervals import exact_interval
 from .metrics import metrics, score
 from .profile import Profile
-from .schema import ALL_SOURCES, RELEVANT_SHOWN, Method, Metric, Setting
+from .schema import ALL_SOURCES, RELEVANT_SHOWN, Method, Metric, Setting, Status
 
 THRESHOLDS = (2, 3, 4)
 #: The paper's four metrics; a judge has a say in the last two.
 FOUR = [Metric.BREAKAGE_RATE, Metric.PERFORMANCE_VARIATION, Metric.ALIGNMENT_FAILURE, Metric.ROBUSTNESS_ERROR]
 _ARM = ["model", "method", "setting", "source", "metric"]
+
+
+def partial(panel: Mapping[str, pd.DataFrame]) -> list[str]:
+    """Return the judges that rated a part only, as people do: fewer than 95 % of what the most diligent judge rated.
+
+    Where other rows are rated, other rates come out: compare such judges by `on_shared`, not by `by_judge`.
+    """
+    rated = {judge: int((table["status"] == Status.OK).sum()) for judge, table in panel.items()}
+    return [judge for judge, count in rated.items() if count < 0.95 * max(rated.values())]
+
+
+def on_shared(ratings: pd.DataFrame, judges: Sequence[str], threshold: int, confidence: float = 0.95) -> pd.DataFrame:
+    """Return how often each judge says "not followed" of the rows that all of `judges` rated, and of each model's.
+
+    `ratings` has a column a judge (see `panel.side_by_side`). Columns: model (or `all`), n (rows), judge, value (in %),
+    low and high (exact bounds, which take rows for independent: on a sheet each is of another question).
+    """
+    rows, out = ratings.dropna(subset=list(judges)), []
+    parts = [("all", rows), *((str(model), part) for model, part in rows.groupby("model", sort=False))]
+    for model, part in parts:
+        for judge in judges:
+            events, n = int((part[judge] < threshold).sum()), len(part)
+            low, high = (100 * float(bound) for bound in exact_interval(events, n, confidence))
+            value = 100 * events / n if n else np.nan
+            out.append({"model": model, "n": n, "judge": judge, "value": value, "low": low, "high": high})
+    return pd.DataFrame(out)
 
 
 def by_judge(
@@ -49,6 +77,17 @@ def by_judge(
             out.append(kept.assign(judge=judge, threshold=threshold))
     whole = pd.concat(out, ignore_index=True)
     return whole[["judge", "threshold", *whole.columns.drop(["judge", "threshold"])]]
+
+
+def with_bounds(table: pd.DataFrame, name: str, digits: int = 1, bounds: tuple[str, str] | None = None) -> pd.Series:
+    """Return a column as text with its bounds, e.g. `5.8 [3.7, 8.6]`; `bounds` are `<name>_low` and `<name>_high`."""
+
+    def text(value: float, low: float, high: float) -> str:
+        shown = [f"{round(float(number), digits) + 0.0:.{digits}f}" for number in (value, low, high)]
+        return "" if np.isnan(value) else shown[0] if np.isnan(low) else f"{shown[0]} [{shown[1]}, {shown[2]}]"
+
+    low, high = bounds or (f"{name}_low", f"{name}_high")
+    return pd.Series([text(*row) for row in table[[name, low, high]].itertuples(index=False)], table.index)
 
 
 def spread(found: pd.DataFrame) -> pd.DataFrame:
@@ -88,24 +127,34 @@ def draw(found: pd.DataFrame, profile: Profile, method: str = Method.ZERO_SHOT) 
     keep &= (found["source"] == ALL_SOURCES) & (found["method"] == method) & (found["n"] > 0)
     data = found[keep].reset_index(drop=True)
     judges, models = list(dict.fromkeys(data["judge"])), list(dict.fromkeys(data["model"]))
+    # Several narrow panels have no room for long names in one line.
+    titles = {judge: textwrap.fill(judge, max(10, 56 // len(judges))) for judge in judges}
+    above = 0.15 + 0.15 * max((1 + title.count("\n") for title in titles.values()), default=1)
     with rc_context(STYLE):
-        fig, axes = canvas(1.2 + 0.26 * len(models), columns=max(1, len(judges)), left=0.04 + names_room(models))
+        height = 0.9 + above + 0.26 * len(models)
+        fig, axes = canvas(height, columns=max(1, len(judges)), left=0.04 + names_room(models))
+        fig.subplots_adjust(bottom=0.7 / height, top=1 - above / height)
         for axis, judge in zip(axes, judges, strict=True):
             for number, (threshold, part) in enumerate(data[data["judge"] == judge].groupby("threshold")):
                 # Side by side within a model's row: equal values would hide each other.
                 places = [models.index(model) + 0.24 * (number - 1) for model in part["model"]]
-                look: dict[str, Any] = {"marker": MARKERS[number], "color": PALETTE[number], "ls": "none", "ms": 3}
+                look: dict[str, Any] = {
+                    "marker": MARKERS[number],
+                    "color": PALETTE[number],
+                    "ls": "none",
+                    "ms": 3,
+                    "clip_on": False,
+                }
                 axis.plot(part["value"], places, label=f"{threshold} or more", **look)
                 axis.hlines(places, part["low"], part["high"], lw=0.7, color=PALETTE[number])
-            axis.set(xlim=(0, axis_end(data)), ylim=(len(models) - 0.5, -0.5), title=judge)
+            axis.set(xlim=(0, axis_end(data)), ylim=(len(models) - 0.5, -0.5), title=titles[judge])
             axis.set_yticks(range(len(models)), models)
             axis.grid(axis="x")
             axis.xaxis.set_major_locator(ticks(4, prune="upper"))
-        fig.subplots_adjust(bottom=0.7 / fig.get_figheight())
         axes[0].set_xlabel("alignment failure (AF), %", loc="left")
         handles, labels = axes[0].get_legend_handles_labels()
         labels = [f"followed: {labels[0]}", *labels[1:]] if labels else []
-        place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 0.08 / fig.get_figheight())}
+        place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 0.08 / height)}
         fig.legend(handles, labels, ncols=len(labels) or 1, frameon=False, handletextpad=0, columnspacing=1, **place)
         footer(fig, f"{method}, relevant" + (f" · {INVENTED}" if profile.world == "invented" else ""))
     return fig, data

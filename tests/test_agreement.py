@@ -84,6 +84,28 @@ def test_judges_that_always_agree_are_at_1_and_those_that_give_one_rating_only_a
     assert flat[["kappa", "kappa_low", "alpha_ordinal", "alpha_interval", "followed_kappa"]].isna().all()
 
 
+def test_complete_agreement_has_the_exact_bounds_of_that_many_questions_and_no_interval_of_no_width():
+    # A share of 3 out of 3 is at least 0.025 ** (1 / 3); the three rows of a question tell no more than one.
+    least = 0.025 ** (1 / 3)
+    for times in (1, 3):
+        table, names = frame([1, 3, 5] * times, [1, 3, 5] * times, questions=["a", "b", "c"] * times)
+        same = agreement.pairs(table, names, config=FAST).iloc[0]
+        for name in ("kappa", "alpha_ordinal", "alpha_interval", "followed_kappa"):
+            assert (same[f"{name}_low"], same[f"{name}_high"]) == pytest.approx((least, 1))
+        assert (same["followed_low"], same["followed_high"]) == pytest.approx((100 * least, 100))
+        alone = agreement.together(table, names, config=FAST).iloc[0]
+        assert (alone["alpha_ordinal_low"], alone["alpha_ordinal_high"]) == pytest.approx((least, 1))
+    never = agreement.pairs(*frame([1, 1, 5], [4, 5, 2]), config=FAST).iloc[0]
+    bounds = never[["followed", "followed_low", "followed_high"]].tolist()
+    assert bounds == pytest.approx([0, 0, 100 * (1 - least)])
+
+
+def test_a_judge_of_a_single_rating_has_a_kappa_of_0_by_construction_and_so_no_bounds():
+    line = agreement.pairs(*frame([3, 3, 3, 3], [1, 5, 2, 4]), config=FAST).iloc[0]
+    assert line["kappa"] == 0 and line[["kappa_low", "kappa_high"]].isna().all()
+    assert line["followed"] == 50 and line["followed_low"] < 50 < line["followed_high"]
+
+
 ratings = arrays.arrays(float, (12, 3), elements=st.sampled_from([1, 2, 3, 4, 5, np.nan]))
 
 

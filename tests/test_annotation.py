@@ -174,7 +174,8 @@ def test_the_command_line_samples_and_merges(run, tmp_path, capsys):
     assert "keep the key" in capsys.readouterr().out
     sheet = fill(folder, "ann", given)
     assert main(["annotate", "merge", str(folder), str(sheet), *options]) == 0
-    assert "kappa 1.00" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "kappa 1.00" in said and f"{{kind: people, ratings: {folder.resolve() / 'ratings.csv'}}}" in said
     assert main(["annotate", "merge", str(folder), *options]) == 2
     assert "give one sheet or more" in capsys.readouterr().err
 

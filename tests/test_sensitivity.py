@@ -1,6 +1,9 @@
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from perg_utils import sensitivity
 from perg_utils.metrics import metrics, score
@@ -95,6 +98,23 @@ def test_the_ranking_turns_where_the_judge_or_the_threshold_turns_it(found):
 def test_spread_is_the_range_over_judges_and_thresholds(found):
     rows = sensitivity.spread(found).query("source == 'ALL' and metric == 'alignment_failure'")
     assert rows.set_index("model")["range"].to_dict() == {"S": 100, "L": 75}
+
+
+def test_a_value_is_shown_with_its_bounds_where_it_has_any():
+    table = pd.DataFrame({"x": [1.25, -0.001, np.nan, 2], "x_low": [1, -0.1, np.nan, np.nan], "x_high": [2, 0, 1, 3]})
+    assert sensitivity.with_bounds(table, "x", 2).tolist() == ["1.25 [1.00, 2.00]", "0.00 [-0.10, 0.00]", "", "2.00"]
+    assert sensitivity.with_bounds(table[:1], "x", 0, ("x_high", "x_low")).tolist() == ["1 [2, 1]"]
+
+
+def test_the_names_of_many_judges_do_not_run_into_each_other(found):
+    names = ["heuristic (embedded styles)", "heuristic (cues)", "llama-3.1-70b-instruct", "gpt-4o-mini"]
+    fig, _ = sensitivity.draw(
+        pd.concat([found[found["judge"] == "mild"].assign(judge=name) for name in names]), PROFILE
+    )
+    renderer = FigureCanvasAgg(fig).get_renderer()
+    boxes = [axis.title.get_window_extent(renderer) for axis in fig.axes]
+    assert all(one.x1 < other.x0 for one, other in pairwise(boxes))
+    assert all(box.y1 <= fig.bbox.y1 for box in boxes)
 
 
 def test_the_figure_shows_a_point_for_each_model_judge_and_threshold_and_says_the_world_is_invented(found):
