@@ -163,8 +163,8 @@ class Reading(Context):
         return None if any(m in self.joined for m in named) else _only(named, "only_letter_named")
 
     def _only_text(self) -> Decision | None:
-        """The one option that is mentioned, by a text of more than three letters."""
-        if any(m.by_letter for m in self.standing):
+        """The one option mentioned, by a text of more than three letters, if none is pointed at by its place."""
+        if any(m.by_letter for m in self.standing) or say.BY_PLACE.search(self.lower):
             return None
         return _only([m for m in self.standing if sum(map(str.isalpha, self.quoted(m))) > 3], "only_option_text")
 

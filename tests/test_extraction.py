@@ -623,3 +623,10 @@ def test_the_rules_read_what_people_read_and_are_silent_on_refusals():
 @given(st.sampled_from("ABCD"), st.text(max_size=50))
 def test_a_json_answer_is_read_whatever_stands_in_its_other_fields(letter, other):
     assert extract_answer(json.dumps({"why": other, "answer": letter}), GOODS).letter == letter
+
+
+def test_an_option_named_by_its_place_is_not_the_other_one_that_is_mentioned():
+    options = ["tides", "dogs", "bells"]
+    found = extract_answer("First, we weigh tides against another. Thus it must be the second option.", options)
+    assert found.letter is None
+    assert extract_answer("The second option is tempting. The answer is (C).", options).letter == "C"
