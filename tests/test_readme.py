@@ -3,6 +3,7 @@
 import re
 
 import pandas as pd
+import yaml
 
 from perg_utils.profile import PROFILES, ROOT, load_profile
 
@@ -28,12 +29,26 @@ def test_the_profiles_named_are_those_that_exist():
     assert named == {path.stem for path in PROFILES.glob("*.yaml")}
 
 
-def test_the_yaml_of_the_readme_is_a_valid_list_of_models(tmp_path):
-    models = README.split("```yaml\n")[1].split("```")[0]
-    demo = (PROFILES / "demo.yaml").read_text(encoding="utf-8")
-    own = demo[: demo.index("models:")] + models + demo[demo.index("judge:") :]
-    (tmp_path / "my.yaml").write_text(own, encoding="utf-8")
-    assert [m.engine for m in load_profile(tmp_path / "my.yaml").models] == ["transformers", "api", "api"]
+def test_the_yaml_of_the_readme_makes_valid_profiles(tmp_path):
+    blocks = [yaml.safe_load(block.split("```")[0]) for block in README.split("```yaml\n")[1:]]
+    demo = yaml.safe_load((PROFILES / "demo.yaml").read_text(encoding="utf-8"))
+    profiles = []
+    for number, block in enumerate(blocks):
+        path = tmp_path / f"my{number}.yaml"
+        path.write_text(yaml.safe_dump(demo | block), encoding="utf-8")
+        profiles.append(load_profile(path))
+    extractor, models = profiles
+    assert [model.engine for model in extractor.extractor.models()] == ["transformers", "api"]
+    assert [model.engine for model in models.models] == ["transformers", "api", "api"]
+
+
+def test_the_quoted_figures_of_the_layers_are_those_of_the_committed_table():
+    compared = pd.read_csv(ROOT / "figures/demo/extraction.csv").set_index(["form", "layers"])
+    told = " ".join((ROOT / "LOG.md").read_text(encoding="utf-8").split())
+    place = compared.loc[("by the option's place", "rules, then finetuned")]
+    bare = compared.loc[("without the letter", "rules, then finetuned")]
+    assert f"with the reader {bare.right:.1f} %; by the option's place 0.0 and {place.right:.1f} %" in told
+    assert (compared.xs("finetuned", level="layers")["wrong"] == 0).all()
 
 
 def test_the_quoted_breakage_is_that_of_the_committed_tables():

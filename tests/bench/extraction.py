@@ -1,8 +1,9 @@
-"""How the rules read the released responses: agreement, coverage and speed, beside a crude reader in the same run.
+"""How the extractor reads: agreement and coverage of the rules on the released responses, and speed of each layer.
 
 `python tests/bench/extraction.py [FOLDER]` wants the released files (default: ../shared/real/published_sample) and
-takes about a minute. Agreement is with the original extractor's valid letters, which are no truth; the last tables are
-about labels that people agreed on. The half of the questions that the rules were not developed on is shown apart.
+takes a minute or two. Each layer stands beside a baseline in the same run: a crude reader, one case at a time.
+Agreement is with the original extractor's valid letters, which are no truth; the last tables are about labels that
+people agreed on. The half of the questions that the rules were not developed on is shown apart.
 """
 
 from __future__ import annotations
@@ -17,9 +18,14 @@ from pathlib import Path
 
 import pandas as pd
 
+from perg_utils.embedded import world
 from perg_utils.extraction import extract_answer
 from perg_utils.extraction_gold import load_gold, released, with_responses
 from perg_utils.extraction_scores import by_difficulty, estimates, kappa
+from perg_utils.extractor.corpus import Corpus
+from perg_utils.extractor.reader import open_reader
+from perg_utils.profile import load_profile
+from perg_utils.workspace import Workspace
 
 SAMPLE = Path(__file__).parents[3] / "shared/real/published_sample"
 _STATED = re.compile(r"(?:answer|option|choice)(?: is|:)?\s*\W{0,3}([A-Z])\b")
@@ -65,6 +71,31 @@ def speeds(rows: pd.DataFrame, rounds: int = 5) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in found.items()}
 
 
+def finetuned() -> None:
+    """How fast the fine-tuned layer of the demo's run reads, in batches and one case at a time, alternating."""
+    profile = load_profile("demo")
+    adapter = Workspace.of(".", profile.name).extractor
+    if not (adapter / "training.json").is_file():
+        print("no fine-tuned reader: ./run_all.sh --only 01,02 trains the demo's\n")
+        return
+    reader = open_reader(profile.extractor, adapter)
+    samples = Corpus(world.questions()["options"].tolist(), 5).take("test", 640)
+    cases = [(sample.response, sample.options) for sample in samples]
+    reader.choices(cases[:1])  # loads the weights
+    together, single = [], []
+    for _ in range(3):
+        start = time.process_time()
+        batched = reader.choices(cases)
+        together.append(len(cases) / (time.process_time() - start))
+        start = time.process_time()
+        alone = [reader.choices([case])[0] for case in cases[:160]]
+        single.append(160 / (time.process_time() - start))
+        assert [label for label, _ in batched[:160]] == [label for label, _ in alone]
+    fast, slow = statistics.median(together), statistics.median(single)
+    print(f"fine-tuned layer (embedded base L): {fast:,.0f} cases a CPU second in batches of 64, {slow:,.0f} one by "
+          f"one ({fast / slow:.1f} times as many), the same labels\n")  # fmt: skip
+
+
 def main(folder: Path) -> None:
     """Print every table."""
     rows = released(folder)
@@ -81,6 +112,8 @@ def main(folder: Path) -> None:
     invalid = rows[rows["original"].isna()]
     print(f"{len(invalid):,} have no valid original letter; the rules speak on {invalid['rules'].notna().mean():.1%}\n")
     print("responses a CPU second:", {name: round(value) for name, value in speeds(rows).items()}, "\n")
+
+    finetuned()
 
     truth = with_responses(gold, rows)
     readers = ["original", "crude", "rules"]
