@@ -23,8 +23,9 @@ OUTCOMES = {NONE: "none is right", REFUSED: "refusal", UNDECIDED: "undecided"}
 def check(reader: FineTunedReader, samples: Sequence[Sample], min_confidence: float) -> pd.DataFrame:
     """Return a row a sample: kind, label, read, confidence, sure, right, and what the rules say (rules, rules_right).
 
-    `sure`: the reader speaks, which takes a confidence of `min_confidence` and a choice that is not *undecided*. The
-    rules are right where they give the letter, or where there is none and they give none.
+    `sure`: the reader speaks, which takes a confidence of `min_confidence` and a choice that is not *undecided*; it is
+    silent on what is too long (read: None). The rules are right where they give the letter, or where there is none and
+    they give none.
     """
     read = reader.choices([(s.response, s.options) for s in samples])
     rules = [extract_answer(s.response, s.options).letter for s in samples]
@@ -37,7 +38,7 @@ def check(reader: FineTunedReader, samples: Sequence[Sample], min_confidence: fl
             "rules": pd.Series(rules, dtype=object),
         }
     )
-    out["sure"] = (out["confidence"] >= min_confidence) & (out["read"] != UNDECIDED)
+    out["sure"] = (out["confidence"] >= min_confidence) & (out["read"] != UNDECIDED) & out["read"].notna()
     out["right"] = out["read"] == out["label"]
     named = ~out["label"].isin(list(OUTCOMES))
     out["rules_right"] = np.where(named, out["rules"] == out["label"], out["rules"].isna())

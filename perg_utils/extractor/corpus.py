@@ -18,12 +18,12 @@ from typing import Literal
 
 from ..errors import DataError
 from ..schema import LETTERS
-from .wordings import CLOSINGS, KINDS, NONE, OPENINGS, Kind
+from .wordings import CLOSINGS, KINDS, MOST_OPTIONS, OPENINGS, Kind
 
 #: The parts of the wordings.
 Part = Literal["train", "check", "test"]
-PLACES = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh")
-_MOST_OPTIONS = LETTERS.index(NONE)  # more letters would meet the other labels
+_WORDS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh")
+PLACES = (*_WORDS, *(f"{n}th" for n in range(len(_WORDS) + 1, 21)), "21st", "22nd", "23rd")
 _ALTERNATIVES = re.compile(r"\[([^\]]*)\]")
 
 
@@ -44,7 +44,7 @@ class Corpus:
     """
 
     def __init__(self, options: Sequence[Sequence[str]], seed: int) -> None:
-        self._options = [tuple(o) for o in options if 2 <= len(set(o)) == len(o) <= _MOST_OPTIONS]
+        self._options = [tuple(o) for o in options if 2 <= len(set(o)) == len(o) <= MOST_OPTIONS]
         if len(set(self._options)) < 2:
             raise DataError("the reader of answers is trained on the options of several questions; there are not two")
         self._rng = random.Random(f"extractor:{seed}")
@@ -66,12 +66,11 @@ class Corpus:
         chosen, other = rng.sample(range(len(options)), 2)
         rest = [text for place, text in enumerate(options) if place != chosen]
         rng.shuffle(rest)
-        place = PLACES[chosen] if chosen < len(PLACES) else f"{chosen + 1}th"
         last = chosen == len(options) - 1 and rng.random() < 0.5
         slots = {
             "text": options[chosen],
             "letter": LETTERS[chosen],
-            "place": "last" if last else place,
+            "place": "last" if last else PLACES[chosen],
             "other": options[other],
             "other_letter": LETTERS[other],
             "rest": " and ".join([", ".join(rest[:-1]), rest[-1]] if len(rest) > 1 else rest),

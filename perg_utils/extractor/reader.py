@@ -40,7 +40,10 @@ class FineTunedReader:
         return [self._decide(label, sure) for label, sure in self.choices(cases)]
 
     def choices(self, cases: Sequence[Case]) -> list[tuple[str | None, float]]:
-        """Return the most probable label of each case (letter, X, Y, Z) and its probability; None if too long."""
+        """Return the most probable label of each case (letter, X, Y, Z) and its probability.
+
+        The label is None, and the probability 0, where a case is too long or has more options than there are letters.
+        """
         if not cases:
             return []
         from .scoring import LABELS  # noqa: PLC0415 - imports torch
@@ -55,7 +58,7 @@ class FineTunedReader:
     def _decide(self, label: str | None, sure: float) -> Extraction:
         if label is None:
             return Extraction(None, "too_long", Status.UNPARSABLE, layer=LAYER)
-        if label == UNDECIDED or sure < self._config.min_confidence:
+        if label == UNDECIDED or not sure >= self._config.min_confidence:  # nor is what is no number
             return Extraction(None, "unsure", Status.UNPARSABLE, confidence=sure, layer=LAYER)
         if label == NONE:
             return Extraction(None, "none_of_the_options", Status.UNPARSABLE, confidence=sure, layer=LAYER)
@@ -67,11 +70,12 @@ class FineTunedReader:
         if self._scorer is None:
             from .scoring import Scorer  # noqa: PLC0415 - imports torch
 
-            self._scorer = Scorer(self._config, self._adapter)
+            scorer = Scorer(self._config, self._adapter)
             about = trained_as(self._adapter)
             if about is not None:
-                self._check(about, self._scorer)
-                self._temperature = about["temperature"]
+                self._check(about, scorer)
+                self._temperature = float(about["temperature"])
+            self._scorer = scorer
         return self._scorer
 
     def _check(self, about: dict[str, Any], scorer: Scorer) -> None:
@@ -84,7 +88,8 @@ class FineTunedReader:
         if wrong:
             raise ExtractorError(
                 f"the adapter {self._adapter} was trained with another {' and '.join(wrong)} "
-                f"({', '.join(str(trained[key]) for key in wrong)}); run 02_train_extractor again"
+                f"({', '.join(str(trained[key]) for key in wrong)}); name that in the profile, or run "
+                "02_train_extractor again"
             )
 
 
@@ -94,6 +99,20 @@ def open_reader(config: ExtractorConfig, adapter: Path) -> FineTunedReader:
 
 
 def trained_as(adapter: Path) -> dict[str, Any] | None:
-    """Return what `training.json` beside an adapter says; None for adapters that others trained."""
+    """Return what `training.json` beside an adapter says; None for adapters that others trained.
+
+    Raises `ExtractorError` for a file that `training.train` has not written so.
+    """
     path = adapter / "training.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+        whole = {"revision"} <= set(about["base"]) and set(about["form"]) == {"template", "option"}
+        if not (whole and float(about["temperature"]) > 0):
+            raise ValueError("no revision, form or temperature above 0")
+    except (ValueError, LookupError, TypeError) as error:
+        from .scoring import ExtractorError  # noqa: PLC0415 - imports torch
+
+        raise ExtractorError(f"{path} cannot be read ({error}); run 02_train_extractor again") from error
+    return about

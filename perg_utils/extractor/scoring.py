@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from ..engines.checkpoint import load
@@ -19,7 +21,7 @@ from ..engines.transformers_engine import find_model
 from ..errors import PergError
 from ..profile import ExtractorConfig, ModelConfig
 from ..schema import LETTERS
-from .wordings import NONE, REFUSED, UNDECIDED
+from .wordings import MOST_OPTIONS, NONE, REFUSED, UNDECIDED
 
 #: A response and its options, in the order of their letters.
 Case = tuple[str, Sequence[str]]
@@ -58,9 +60,12 @@ class Scorer:
     def _put_on(self, adapter: Path) -> None:
         from peft import PeftModel  # noqa: PLC0415 - slow to import
 
+        # The library would ask the hub for files that a folder lacks.
+        if not (adapter / "adapter_config.json").is_file() or not list(adapter.glob("adapter_model.*")):
+            raise ExtractorError(f"there is no adapter in {adapter}; run 02_train_extractor, which makes one")
         try:
             self.model = PeftModel.from_pretrained(self.model, adapter).eval()
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
+        except (OSError, ValueError, RuntimeError, LookupError, TypeError, SafetensorError, UnpicklingError) as error:
             raise ExtractorError(
                 f"the adapter {adapter} does not load onto {self.base.model}: {error}\nAn adapter fits only the base "
                 "model it was trained on: name that as extractor.base, or run 02_train_extractor again"
@@ -81,6 +86,10 @@ class Scorer:
         texts = [self.text(case) for case in cases]
         return self._tokenizer(texts, split_special_tokens=True)["input_ids"] if texts else []
 
+    def takes(self, tokens: Sequence[int]) -> bool:
+        """Return whether so many tokens fit into the model's context."""
+        return self.context is None or len(tokens) <= self.context
+
     def logits(self, encoded: Sequence[list[int]], options: Sequence[int]) -> Tensor:
         """Return the scores of `LABELS`, shape (rows, 26); minus infinity for letters beyond a row's `options`."""
         padded = self._tokenizer.pad({"input_ids": list(encoded)}, padding_side="left", return_tensors="pt")
@@ -91,9 +100,12 @@ class Scorer:
         return scores.masked_fill(~_valid(options).to(scores.device), float("-inf"))
 
     def read(self, cases: Sequence[Case]) -> list[Tensor | None]:
-        """Return the scores (26 numbers) of each case, without gradients; None for a case that is too long."""
+        """Return the scores (26 numbers) of each case, without gradients; None for a case that it cannot take.
+
+        That is one with more tokens than its context, of which none is cut, or with more than `MOST_OPTIONS` options.
+        """
         encoded = self.encode(cases)
-        fits = [place for place, ids in enumerate(encoded) if self.context is None or len(ids) <= self.context]
+        fits = [i for i, ids in enumerate(encoded) if self.takes(ids) and len(cases[i][1]) <= MOST_OPTIONS]
         fits.sort(key=lambda place: len(encoded[place]))
         out: list[Tensor | None] = [None] * len(cases)
         with torch.inference_mode():
@@ -116,7 +128,7 @@ def _label_tokens(tokenizer: Any, model: str) -> list[int]:
     found = []
     for label in LABELS:
         forms = [tokenizer(form.format(label), add_special_tokens=False)["input_ids"] for form in _FORMS]
-        single = [ids[0] for ids in forms if len(ids) == 1]
+        single = [ids[0] for ids in forms if len(ids) == 1 and ids[0] != tokenizer.unk_token_id]
         if not single or single[0] in found:
             raise ExtractorError(f"the tokenizer of {model} has no token of its own for {label}; take another base")
         found.append(single[0])

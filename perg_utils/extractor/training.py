@@ -25,7 +25,7 @@ from ..profile import ExtractorConfig, LoraTraining
 from ..progress import Progress
 from ..workspace import write_text
 from .corpus import Corpus, Sample
-from .scoring import LABELS, Scorer
+from .scoring import LABELS, ExtractorError, Scorer
 
 #: Samples of the wordings kept for checking, and how often they are read during training.
 CHECKED, CHECKS = 660, 20
@@ -54,19 +54,19 @@ def train(config: ExtractorConfig, options: Sequence[Sequence[str]], folder: Pat
     from peft import LoraConfig, get_peft_model  # noqa: PLC0415 - slow to import
 
     recipe, started = config.training, time.monotonic()
+    checks = Corpus(options, seed + 1).take("check", CHECKED)
     scorer = Scorer(config)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng():  # for the adapter's start, and for bases with dropout
         torch.manual_seed(seed)
         lora = LoraConfig(
             r=recipe.rank,
             lora_alpha=2 * recipe.rank,
             target_modules="all-linear",
-            trainable_token_indices={"embed_tokens": scorer.characters()} if recipe.characters else None,
+            trainable_token_indices=scorer.characters() if recipe.characters else None,
             task_type="CAUSAL_LM",
         )
         scorer.model = get_peft_model(scorer.model, lora)
-    checks = Corpus(options, seed + 1).take("check", CHECKED)
-    best, curve, stopped = _fit(scorer, recipe, Corpus(options, seed).stream("train"), checks)
+        best, curve, stopped = _fit(scorer, recipe, Corpus(options, seed).stream("train"), checks)
     scores, wanted = read_all(scorer, checks)
     temperature = fit_temperature(scores, wanted)
     parameters = sum(p.numel() for p in scorer.model.parameters() if p.requires_grad)
@@ -76,8 +76,9 @@ def train(config: ExtractorConfig, options: Sequence[Sequence[str]], folder: Pat
 
 
 def read_all(scorer: Scorer, samples: Sequence[Sample]) -> tuple[Tensor, Tensor]:
-    """Return the scores (n, 26) of samples, none of them too long, and the places of their labels (n)."""
+    """Return the scores (n, 26) of samples and the places of their labels (n); raises as `train` does."""
     scores = [row for row in scorer.read([(s.response, s.options) for s in samples]) if row is not None]
+    _require_room(scorer, len(scores) == len(samples))
     return torch.stack(scores), torch.tensor([LABELS.index(s.label) for s in samples])
 
 
@@ -115,6 +116,11 @@ def _fit(
                 kept = {name: p.detach().clone() for name, p in weights.items()}
             elif seen - best >= recipe.patience * every * recipe.batch_size:
                 break
+    if not kept:
+        raise ExtractorError(
+            f"training on {scorer.base.model} diverged: its loss is no number; take a smaller "
+            f"extractor.training.learning_rate than {recipe.learning_rate:g}, or dtype float32"
+        )
     with torch.no_grad():
         for name, values in kept.items():
             weights[name].copy_(values)
@@ -132,9 +138,18 @@ def _batches(scorer: Scorer, stream: Iterator[Sample], size: int) -> Iterator[li
     while True:
         samples = list(itertools.islice(stream, size * _POOL))
         encoded = scorer.encode([(s.response, s.options) for s in samples])
+        _require_room(scorer, all(scorer.takes(ids) for ids in encoded))
         pairs = sorted(zip(encoded, samples, strict=True), key=lambda pair: len(pair[0]))
         for place in torch.randperm(_POOL, generator=mix).tolist():
             yield pairs[place * size : (place + 1) * size]
+
+
+def _require_room(scorer: Scorer, enough: bool) -> None:
+    if not enough:
+        raise ExtractorError(
+            f"a made-up response with its options is longer than {scorer.base.model} can read ({scorer.context} "
+            "tokens); take another extractor.base"
+        )
 
 
 def _learn(scorer: Scorer, optimizer: torch.optim.Optimizer, batch: list[tuple[list[int], Sample]]) -> float:

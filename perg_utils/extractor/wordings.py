@@ -12,8 +12,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..schema import LETTERS
+
 #: Labels that are no letter of an option (those of arXiv 2404.08382): no option is right, refusal, undecided.
 NONE, REFUSED, UNDECIDED = "X", "Y", "Z"
+#: With more options their letters would meet these labels.
+MOST_OPTIONS = LETTERS.index(NONE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +199,7 @@ KINDS = (
             "{alien} it is.",
             "You [will|should] [find|see|know] that it is {alien}.",
             "{alien} [suits|fits] the question[| best].",
-            "[Not one|None] of [them|these|{rest}] is right.",
+            "[Not one|None] of [them|these] is right.",
             "There is no right option here.",
             "[Every|Each] [option|one] is wrong.",
             "All [options|these|of them] are wrong.",
