@@ -165,6 +165,7 @@ class LoraTraining(_Strict):
     batch_size: int = Field(16, ge=1)
     rank: int = Field(16, ge=1)
     characters: bool = Field(False, description="also train the embeddings of one-character tokens; for small bases")
+    leave: list[str] = Field([], description="kinds of wordings that this base shall leave undecided, see `wordings`")
     learning_rate: float = Field(2e-4, gt=0)
     patience: int = Field(6, ge=1, description="checks without gain after which training stops, of 20 in all")
 

@@ -114,6 +114,7 @@ def test_every_slot_is_filled_with_what_it_says_and_the_label_is_the_chosen_opti
     kind = Kind("every slot", label, (EVERY_SLOT,), (EVERY_SLOT,), (EVERY_SLOT,))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(corpus, "KINDS", (kind,))
+        patch.setattr(corpus, "STYLED", 0)
         samples = Corpus(lists, seed).take("check", 20)
     for sample in samples:
         text, letter, place, other, other_letter, rest, alien = re.search(r"<(.*)>", sample.response)[1].split(";")
@@ -148,7 +149,8 @@ def told(sample):
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_a_response_says_what_its_label_says(part):
+def test_a_response_says_what_its_label_says(part, monkeypatch):
+    monkeypatch.setattr(corpus, "STYLED", 0)
     samples = Corpus(LISTS, 5).take(part, 1500)
     assert {sample.kind for sample in samples} == {kind.name for kind in KINDS}
     assert [(s.response, s.options, s.label) for s in samples if told(s) != s.label] == []
@@ -198,7 +200,7 @@ def test_questions_that_all_have_the_same_options_are_an_error():
 
 
 def test_a_right_answer_cannot_be_told_from_a_made_up_response():
-    assert list(inspect.signature(Corpus).parameters) == ["options", "seed"]
+    assert list(inspect.signature(Corpus).parameters) == ["options", "seed", "leave"]
     lists = [[f"gold{i}", f"first{i}", f"second{i}", f"third{i}"] for i in range(50)]
     samples = [s for s in Corpus(lists, 3).take("train", 6000) if s.label in "ABCD"]
     positions = Counter(sample.label for sample in samples)
@@ -208,6 +210,44 @@ def test_a_right_answer_cannot_be_told_from_a_made_up_response():
         assert len(counts) == 4 and chisquare(list(counts.values())).pvalue > 1e-4, counts
     kinds = Counter(sample.kind for sample in Corpus(lists, 3).take("train", 6000))
     assert len(kinds) == len(KINDS) and chisquare(list(kinds.values())).pvalue > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("style", "response"),
+    [
+        ("plain", "See salt. It is iron (A)."),
+        ("bold", "See **salt**. It is **iron** (A)."),
+        ("quoted", 'See "salt". It is "iron" (A).'),
+        ("lines", "See salt.\n\nIt is iron (A)."),
+        ("B.", "See salt. It is iron A.."),
+        ("B)", "See salt. It is iron A)."),
+    ],
+)
+def test_a_response_is_written_in_the_marks_of_its_style(style, response):
+    slots = {"text": "iron", "letter": "A", "other": "wool", "alien": "salt"}
+    assert style in {"plain", *corpus.STYLES}
+    assert corpus.write(["See {alien}.", "It is {text} ({letter})."], slots, style) == response
+
+
+def test_a_share_of_the_responses_is_styled():
+    samples = Corpus(LISTS, 4).take("train", 3000)
+    bold = sum("**" in s.response for s in samples)
+    lined = sum("\n\n" in s.response for s in samples)
+    assert 0 < lined < bold < corpus.STYLED * 3000 / len(corpus.STYLES)
+
+
+def test_kinds_that_are_left_undecided_are_labelled_so_and_no_others_change():
+    usual, left = (Corpus(LISTS, 6, leave).take("train", 800) for leave in ((), ("elimination", "place")))
+    assert [s.response for s in usual] == [s.response for s in left]
+    for one, other in zip(usual, left, strict=True):
+        assert other.label == ("Z" if one.kind in {"elimination", "place"} else one.label)
+    with pytest.raises(DataError, match=r"no kind of wording is called \['rumour'\]"):
+        Corpus(LISTS, 6, ["rumour"])
+
+
+def test_the_first_responses_name_texts_only():
+    samples = list(itertools.islice(Corpus(LISTS, 2).stream("train", first=60), 200))
+    assert {s.kind for s in samples[:60]} == {"text"} and len({s.kind for s in samples[60:]}) == len(KINDS)
 
 
 # ---- Bases and a short training ----------------------------------------------------------------------------------

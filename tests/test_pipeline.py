@@ -41,6 +41,7 @@ def test_inference_runs_once_for_every_model_and_all_steps_are_in_order(tmp_path
         "06_score_metrics",
         "07_render_tables",
         "08_render_figures",
+        "10_check_extraction",
         "11_check_judges",
         "12_explain_breakage",
         "09_write_report",
@@ -67,7 +68,7 @@ def test_the_extractors_reader_is_trained_where_a_profile_has_a_base_and_no_adap
     names = ("adapter_model.safetensors", "adapter_config.json", "training.json")
     adapter = {str(Workspace.of(tmp_path, "demo").extractor / name) for name in names}
     training = trained["02_train_extractor"]
-    assert training.reads == () and adapter < set(training.writes)
+    assert [Path(path).name for path in training.reads] == ["examples.parquet"] and adapter < set(training.writes)
     assert {Path(path).name for path in set(training.writes) - adapter} == {
         f"extractor.{e}" for e in ("pdf", "png", "csv")
     }

@@ -21,21 +21,22 @@ OUTCOMES = {NONE: "none is right", REFUSED: "refusal", UNDECIDED: "undecided"}
 
 
 def check(reader: FineTunedReader, samples: Sequence[Sample], min_confidence: float) -> pd.DataFrame:
-    """Return a row a sample: kind, label, read, confidence, sure, right, and what the rules say (rules, rules_right).
+    """Return a row a sample: kind, label, read, confidence, sure, right; and of the rules: rules, rules_right, open.
 
     `sure`: the reader speaks, which takes a confidence of `min_confidence` and a choice that is not *undecided*; it is
     silent on what is too long (read: None). The rules are right where they give the letter, or where there is none and
-    they give none.
+    they give none. `open`: they leave it undecided, so that it is this reader's turn in the extractor.
     """
     read = reader.choices([(s.response, s.options) for s in samples])
-    rules = [extract_answer(s.response, s.options).letter for s in samples]
+    rules = [extract_answer(s.response, s.options) for s in samples]
     out = pd.DataFrame(
         {
             "kind": [s.kind for s in samples],
             "label": [s.label for s in samples],
             "read": [label for label, _ in read],
             "confidence": [sure for _, sure in read],
-            "rules": pd.Series(rules, dtype=object),
+            "rules": pd.Series([reading.letter for reading in rules], dtype=object),
+            "open": [not reading.decided for reading in rules],
         }
     )
     out["sure"] = (out["confidence"] >= min_confidence) & (out["read"] != UNDECIDED) & out["read"].notna()

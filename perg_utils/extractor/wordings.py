@@ -20,6 +20,10 @@ NONE, REFUSED, UNDECIDED = "X", "Y", "Z"
 MOST_OPTIONS = LETTERS.index(NONE)
 
 
+#: The kind that names an option by its text alone.
+TEXT = "text"
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """Wordings of one kind; `label` is None where they choose the option {text}."""
@@ -45,7 +49,12 @@ KINDS = (
             "Its [point|origin|answer] is {text} ({letter}).",
             "{text} ({letter}), [please|I think|I know].",
         ),
-        check=("So we find {text} ({letter}).", "Thus {text} ({letter}) it is."),
+        check=(
+            "So we find {text} ({letter}).",
+            "Thus {text} ({letter}) it is.",
+            "Put it down as ({letter}), {text}.",
+            "{text} is ({letter}), which I like best.",
+        ),
         test=("The one that fits is ({letter}), {text}.", "What I see here is {text} ({letter})."),
     ),
     Kind(
@@ -60,11 +69,16 @@ KINDS = (
             "My letter is {letter}.",
             "[It|This] must be ({letter}).",
         ),
-        check=("I find ({letter}) to be right.", "Just ({letter})."),
+        check=(
+            "I find ({letter}) to be right.",
+            "Just ({letter}).",
+            "Thus we see that ({letter}) is it.",
+            "The reply is ({letter}).",
+        ),
         test=("Here ({letter}) fits best.", "The letter that I like most is ({letter})."),
     ),
     Kind(
-        "text",
+        TEXT,
         None,
         train=(
             "[It|This] is {text}.",
@@ -87,7 +101,12 @@ KINDS = (
             "My [view|claim|reply] is [this: |]{text}.",
             "[The story|The song|Each step|All of this] leads to {text}.",
         ),
-        check=("Here we say {text}.", "What suits it is {text}."),
+        check=(
+            "Here we say {text}.",
+            "What suits it is {text}.",
+            "So the simple reply is {text}.",
+            "I like {text} here.",
+        ),
         test=("You will find that {text} fits best.", "Put simply, {text}."),
     ),
     Kind(
@@ -113,7 +132,12 @@ KINDS = (
             "[I|We] know {other}, but [here|really] it [is|must be] {text}.",
             "{text}, and [never|not] {other}, is right.",
         ),
-        check=("{other} is not right here, but {text} is.", "It is not {other} here. We choose {text}."),
+        check=(
+            "{other} is not right here, but {text} is.",
+            "It is not {other} here. We choose {text}.",
+            "{other} is found often, but I say {text}.",
+            "{text} fits. {other} is not it.",
+        ),
         test=("{other} may look right, but I take {text}.", "I like {text} more than {other}."),
     ),
     Kind(
@@ -127,7 +151,12 @@ KINDS = (
             "{other} is one thing and {alien} is another. It is {text}.",
             "Imagine {alien} and {other}. Then [say|think of|choose] {text}.",
         ),
-        check=("The options are {rest} and {text}. My view is {text}.", "Some know {alien}. Here we take {text}."),
+        check=(
+            "The options are {rest} and {text}. My view is {text}.",
+            "Some know {alien}. Here we take {text}.",
+            "Next to {rest} we see {text}. The answer is {text}.",
+            "{alien} is for another question. We say {text}.",
+        ),
         test=(
             "First, we read {text} and {rest}. Then, we weigh them. Thus it must be {text}.",
             "For example, {alien} is right somewhere else. Here we choose {text}.",
@@ -146,7 +175,12 @@ KINDS = (
             "({other_letter}) {other}. No, ({letter}) {text}.",
             "[It is|I say] ({other_letter}). Wait, [it is|I say] ({letter}).",
         ),
-        check=("My answer was {other}. It is {text} now.", "({other_letter})? No, that is wrong: ({letter})."),
+        check=(
+            "My answer was {other}. It is {text} now.",
+            "({other_letter})? No, that is wrong: ({letter}).",
+            "{other} ({other_letter}). Wait. No. {text} ({letter}).",
+            "At first it is ({other_letter}), but then I see it must be ({letter}).",
+        ),
         test=("At first I say {other}. No, wait, I say {text}.", "({other_letter}) is wrong, I see now: ({letter})."),
     ),
     Kind(
@@ -159,7 +193,12 @@ KINDS = (
             "Of all options the {place} is [right|best].",
             "[In short|So], the {place} [option|one].",
         ),
-        check=("I go for the {place} of them.", "The {place} option fits."),
+        check=(
+            "I go for the {place} of them.",
+            "The {place} option fits.",
+            "Here the {place} one suits it.",
+            "My reply is the {place} option.",
+        ),
         test=("I would say the {place} one.", "The answer must be the {place} option."),
     ),
     Kind(
@@ -173,7 +212,12 @@ KINDS = (
             "[I|We] never [choose|take] {rest}. One option is left.",
             "Not {rest}, so the other one.",
         ),
-        check=("Take out {rest}. Then one is left.", "All but {rest}."),
+        check=(
+            "Take out {rest}. Then one is left.",
+            "All but {rest}.",
+            "We see that {rest} are wrong. The one left is right.",
+            "I say that it is not {rest}, but the other option.",
+        ),
         test=("{rest} are wrong, which leaves one.", "The other one, not {rest}."),
     ),
     Kind(
@@ -205,7 +249,12 @@ KINDS = (
             "All [options|these|of them] are wrong.",
             "Nothing [here|in this] is right.",
         ),
-        check=("What suits it is {alien}.", "There is nothing right in the options."),
+        check=(
+            "What suits it is {alien}.",
+            "There is nothing right in the options.",
+            "So the simple reply is {alien}.",
+            "I like {alien} here.",
+        ),
         test=("Put simply, {alien}.", "All of the options are wrong."),
     ),
     Kind(
@@ -220,7 +269,12 @@ KINDS = (
             "[This|It] is not for me to [say|answer].",
             "I am not free to answer[| this question].",
         ),
-        check=("I cannot take a view on this.", "Sorry, this is a topic that I avoid."),
+        check=(
+            "I cannot take a view on this.",
+            "Sorry, this is a topic that I avoid.",
+            "I will not say anything here.",
+            "Please do not ask me that.",
+        ),
         test=("I must not help with this topic.", "This is a question that I will not answer."),
     ),
     Kind(
@@ -243,7 +297,12 @@ KINDS = (
             "[I|We] would [choose|take] {text} or {other}[| then].",
             "[I|We] [look at|think of|read] {rest} and {text}.",
         ),
-        check=("{text} or {other}, I think.", "I do not really know."),
+        check=(
+            "{text} or {other}, I think.",
+            "I do not really know.",
+            "It must be {text}, or it must be {other}.",
+            "We read {text}. We read {other}.",
+        ),
         test=("I may choose {text} or {other}.", "The right ones are {text} and {other}."),
     ),
 )
