@@ -38,7 +38,6 @@ esac
 NOT_IMPORTED = {
     "accelerate": "transformers needs it for `device_map`",
     "ipykernel": "papermill starts it by its name, python3",
-    "safetensors": "transformers reads and writes weights with it",
 }
 
 
