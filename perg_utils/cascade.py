@@ -29,18 +29,25 @@ def open_readers(profile: Profile, workspace: Workspace, journal: Journal) -> li
     if profile.extractor.base is not None:
         from .extractor.reader import open_reader  # noqa: PLC0415 - torch
 
-        readers.append(open_reader(profile.extractor, _adapter(profile.extractor, workspace)))
+        readers.append(open_reader(profile.extractor, adapter_folder(profile.extractor, workspace)))
     fallback = open_fallback(profile, journal)
     return readers if fallback is None else [*readers, fallback]
 
 
-def check_extractor(config: ExtractorConfig, profile: Profile) -> None:
-    """Raise `PergError` for a prompt or an adapter's folder that is missing; models are checked like any others."""
+def check_extractor(config: ExtractorConfig, profile: Profile, workspace: Workspace) -> None:
+    """Raise `PergError` for a prompt or an adapter's folder that cannot be used; models are checked like any others."""
     if config.fallback is not None:
         extract_prompts(profile).messages(EXTRACT, response="", options=("", ""))
     if config.adapter is not None and local_adapter(config) is None and _is_path(config.adapter):
         raise EngineError(
             f"extractor.adapter: no folder '{config.adapter}' in {ROOT} nor in {Path.cwd()}; leave it out to train one"
+        )
+
+    own = local_adapter(config)
+    if own is not None and own.resolve() == workspace.extractor.resolve():
+        raise EngineError(
+            f"extractor.adapter is this run's own folder {own}, which is cleared where no step trains one; copy it to "
+            "another place and name that"
         )
 
 
@@ -69,8 +76,8 @@ def by_layer(answers: pd.DataFrame, readers: Sequence[Reader]) -> pd.DataFrame:
     return pd.DataFrame(out).set_index("layer").astype({"usd": "float64"})
 
 
-def _adapter(config: ExtractorConfig, workspace: Workspace) -> Path:
-    """The folder of the adapter: the run's own, the user's, or the hub's, fetched once."""
+def adapter_folder(config: ExtractorConfig, workspace: Workspace) -> Path:
+    """Return the folder of the adapter: the run's own, the user's, or the hub's, fetched once."""
     if config.adapter is None:
         return workspace.extractor
     folder = local_adapter(config)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from .schema import LETTERS, Status
 
 _NONE = re.compile(
+    r"\A\W*none of (?:these|those|them|the above)\W*\Z|"
     r"\bnone of (?:the|these|those)\b(?! other)[^.\n]{0,60}?(?:options|choices|answers|above|are|is|correct)|"
     r"\bno (?:option|choice|answer)s?\b[^.\n]{0,30}\b(?:is|are) (?:correct|right|accurate)|"
     r"\b(?:is|are|was)(?: not|n't|n’t) (?:an option|one of|(?:included |listed |present |provided |given |available )?"

@@ -24,6 +24,7 @@ import psutil
 from .cascade import check_extractor
 from .errors import PergError
 from .profile import PROFILES, ROOT, ModelConfig, Profile, ProfileError, load_profile
+from .workspace import Workspace
 
 PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "aiohttp", "pandas", "pyarrow", "papermill")
 HUB = "https://huggingface.co"
@@ -97,7 +98,7 @@ def obstacles(profile: Profile, machine: Machine) -> list[str]:
 
 def _adapter_obstacles(profile: Profile) -> list[str]:
     try:
-        check_extractor(profile.extractor, profile)
+        check_extractor(profile.extractor, profile, Workspace.of(ROOT, profile.name))
     except PergError as error:
         return [str(error)]
     return []

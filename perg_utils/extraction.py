@@ -211,8 +211,13 @@ def _json_answer(text: str) -> str | None:
     if not (body.startswith("{") and body.endswith("}")):
         return None
     try:
-        fields = json.loads(body)
+        # As pairs, so that a key given twice is seen.
+        pairs = json.loads(body, object_pairs_hook=list)
     except (ValueError, RecursionError):  # the former also for a number of thousands of digits
         return None
-    values = {str(key).lower(): value for key, value in fields.items()}
-    return next((str(values[key]) for key in _JSON_KEYS if isinstance(values.get(key), str | int)), None)
+    given = [(str(key).lower(), value) for key, value in pairs if isinstance(value, str | int)]
+    answers = [str(value) for wanted in _JSON_KEYS for key, value in given if key == wanted]
+    letters = {answer.strip().upper() for answer in answers if len(answer.strip()) == 1}
+    if len(letters) > 1:
+        return " or ".join(sorted(letters))
+    return answers[0] if answers else None

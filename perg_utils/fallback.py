@@ -112,10 +112,12 @@ def read_reply(text: str, options: int) -> Extraction:
 
 
 def _reading(reply: Reply, options: int) -> Extraction:
+    if reply.finish_reason == "length":
+        # One letter of a reply that was cut off may be the first of several; nothing, a thought that filled the limit.
+        return read_reply("", options)
     if reply.status != Status.OK or reply.text is None:
         return Extraction(None, "no_reply", reply.status, layer="llm")
-    # One letter of a reply that was cut off may be the first of several.
-    return read_reply("" if reply.finish_reason == "length" else reply.text, options)
+    return read_reply(reply.text, options)
 
 
 def _code(text: str) -> str | None:

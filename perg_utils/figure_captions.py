@@ -12,6 +12,8 @@ from .statistics import LEAST_FOR_RELATIVE
 #: The model that the paper shows by setting.
 PAPERS_MODEL = "Llama3-70B"
 
+#: Figures that have notebooks of their own, where a profile has what they show.
+ELSEWHERE = frozenset({"extractor", "extraction", "judges", "practice"})
 #: File name of each figure -> (title, what it shows and what it does not).
 CAPTIONS = {
     "reproduction": (TITLE, CAPTION),
@@ -88,6 +90,22 @@ CAPTIONS = {
         )
         for source in Source
     },
+    "extraction": (
+        "What each layer of the extractor reads",
+        "Responses of this run that state their letter, told in ways that are harder to read, by the rules, the "
+        "fine-tuned reader, and one after the other. As they are, the rules' letter is the truth.",
+    ),
+    "extractor": (
+        "How the fine-tuned reader of answers learned",
+        "Above: loss on made-up responses, in wordings learned from and in new ones; dotted: the adapter that is kept. "
+        "Below, in wordings kept for the test: how often it is sure enough to speak, and how often it is right then. "
+        "Intervals hold for these wordings and this training.",
+    ),
+    "judges": (
+        "Alignment failure by judge",
+        "zero_shot with one relevant preference, by the judges of this profile, where a response counts as followed "
+        "from a rating of 2, 3 or 4 on.",
+    ),
     "practice": (
         "Breakage and practice (embedded models only)",
         "Facts by what training did with them: plain; repeated, shown as often as styled ones but never with a "

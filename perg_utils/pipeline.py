@@ -170,7 +170,7 @@ def run(command: Command, make_steps: Callable[[Profile, Workspace], list[Step]]
     workspace = Workspace.of(command.out, profile.name)
     plan = make_steps(profile, workspace)
     chosen = select(plan, command.only)
-    _check_ready(profile, chosen)
+    _check_ready(profile, chosen, workspace)
     began, ran = time.monotonic(), 0
     with locked(workspace.run):
         state, fingerprints = State(workspace.run / "state.json"), Fingerprints(profile)
@@ -291,7 +291,7 @@ def _check_place(command: Command, profile: Profile) -> None:
         print(f"note: with --set, the results of '{profile.name}' are replaced; --out DIR keeps them apart", flush=True)
 
 
-def _check_ready(profile: Profile, chosen: list[Step]) -> None:
+def _check_ready(profile: Profile, chosen: list[Step], workspace: Workspace) -> None:
     """Find before the first step what would stop a later one: prompts, model folders, keys, the released files."""
     if profile.published_dir is not None and not (ROOT / profile.published_dir).is_dir():
         raise PipelineError(
@@ -305,7 +305,7 @@ def _check_ready(profile: Profile, chosen: list[Step]) -> None:
         check_judges(profile)
         models += profile.judge_models()
     if any(step.id == "04_extract_answers" for step in chosen):
-        check_extractor(profile.extractor, profile)
+        check_extractor(profile.extractor, profile, workspace)
         models += profile.extractor.models()
     elif any(step.id == "02_train_extractor" for step in chosen):
         models += profile.extractor.models()[:1]

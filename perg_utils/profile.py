@@ -85,7 +85,9 @@ class ModelConfig(_Strict):
     concurrency: int = Field(16, ge=1, description="requests in flight at each server, at most")
     timeout: float = Field(300.0, gt=0, description="seconds that one reply may take")
     batch: bool = Field(False, description="ask through OpenAI's Batch API: half the price, within a day")
-    max_cost_usd: float | None = Field(None, gt=0, description="stop before this model has cost more")
+    max_cost_usd: float | None = Field(
+        None, gt=0, description="stop before this model has cost more in this run, in all its roles together"
+    )
     extra_body: dict[str, Any] = {}
     thinking: bool | None = Field(None, description="set the chat template's thinking switch; null leaves it alone")
     aligner: str | None = Field(None, description="name of the model that edits in Pref-Aligner; null: this one")
@@ -199,14 +201,14 @@ class ExtractorConfig(_Strict):
         if self.adapter is not None and self.base is None:
             raise ValueError("extractor.adapter needs extractor.base, the model that it was trained on")
         try:
-            empty, filled = (self.template.format(response=text, options=text) for text in ("", "?"))
-            bare, written = (self.option.format(letter=text, text=text) for text in ("", "?"))
+            template = [self.template.format(response=r, options=o) for r, o in (("", ""), ("?", ""), ("", "?"))]
+            option = [self.option.format(letter=x, text=t) for x, t in (("", ""), ("?", ""), ("", "?"))]
         except (LookupError, ValueError, AttributeError) as error:
             raise ValueError(
                 "extractor.template may hold {response} and {options}, extractor.option {letter} and {text}, and no "
                 f"other braces ({error!r})"
             ) from error
-        if len(filled) != len(empty) + 2 or len(written) != len(bare) + 2:
+        if any(len(one) != len(form[0]) + 1 for form in (template, option) for one in form[1:]):
             raise ValueError(
                 "extractor.template must hold {response} and {options}, extractor.option {letter} and {text}, each once"
             )

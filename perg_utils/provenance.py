@@ -25,7 +25,7 @@ from .workspace import Workspace, file_digest, write_text
 
 PACKAGES = [
     *("perg-utils", "torch", "transformers", "tokenizers", "aiohttp", "datasets", "numpy", "pandas", "pyarrow"),
-    *("scipy", "matplotlib", "pydantic", "papermill", "jinja2"),
+    *("scipy", "matplotlib", "pydantic", "papermill", "jinja2", "peft", "safetensors"),
 ]
 
 

@@ -260,13 +260,19 @@ def test_an_adapter_of_ones_own_is_taken_from_its_folder_or_the_hub(tmp_path, op
         layers(load_profile("demo", ["extractor.adapter=somebody/reader"]), tmp_path)
 
 
-def test_an_adapters_folder_that_is_missing_is_found_before_the_run():
+def test_an_adapters_folder_that_is_missing_or_the_runs_own_is_found_before_the_run(tmp_path):
     for name in ("./nowhere", "/no/such/folder", "just_a_name"):
         profile = load_profile("demo", [f"extractor.adapter={name}"])
         with pytest.raises(PergError, match=rf"no folder '{name}'.*leave it out to train one"):
-            check_extractor(profile.extractor, profile)
+            check_extractor(profile.extractor, profile, Workspace.of(tmp_path, "demo"))
     hub = load_profile("demo", ["extractor.adapter=somebody/reader"])
-    check_extractor(hub.extractor, hub)
+    check_extractor(hub.extractor, hub, Workspace.of(tmp_path, "demo"))
+    own = Workspace.of(tmp_path, "demo").extractor
+    own.mkdir(parents=True)
+    profile = load_profile("demo", [f"extractor.adapter={own}"])
+    with pytest.raises(PergError, match=r"is this run's own folder .* copy it to another place"):
+        check_extractor(profile.extractor, profile, Workspace.of(tmp_path, "demo"))
+    check_extractor(profile.extractor, profile, Workspace.of(tmp_path / "other", "demo"))
 
 
 @pytest.mark.parametrize(

@@ -348,6 +348,15 @@ def test_letters_inside_an_options_text_do_not_count():
     assert extract_answer("The answer is P(A) = 0 for A and B.", options).letter == "A"
 
 
+def test_none_of_these_alone_is_read():
+    assert extract_answer("None of these.", ["salt", "iron"]).how == "none_of_the_options"
+
+
+@pytest.mark.parametrize("response", ['{"answer": "A", "final_answer": "B"}', '{"answer": "A", "answer": "C"}'])
+def test_json_that_contradicts_itself_names_nothing(response):
+    assert extract_answer(response, ["salt", "iron", "wool"]).letter is None
+
+
 @given(st.text(max_size=300), st.integers(2, 13))
 def test_no_response_breaks_the_rules_or_gives_a_letter_beyond_the_options(response, n):
     found = extract_answer(response, [f"thing {i}" for i in range(n)])

@@ -368,13 +368,17 @@ def test_a_missing_key_and_a_missing_folder_stop_a_run_before_its_first_step(tmp
     profile = profile_at(["https://api.example.org/v1"])
     extraction = [s for s in pipeline.steps(profile, Workspace(tmp_path, tmp_path)) if s.id == "04_extract_answers"]
     with pytest.raises(PergError, match="TEST_KEY"):
-        pipeline._check_ready(profile, extraction)
-    pipeline._check_ready(profile, [s for s in pipeline.steps(profile, Workspace(tmp_path, tmp_path)) if s.model])
+        pipeline._check_ready(profile, extraction, Workspace(tmp_path, tmp_path))
+    pipeline._check_ready(
+        profile,
+        [s for s in pipeline.steps(profile, Workspace(tmp_path, tmp_path)) if s.model],
+        Workspace(tmp_path, tmp_path),
+    )
     based = load_profile("demo", ["extractor.base.model=./nowhere"])
     for step in ("02_train_extractor", "04_extract_answers"):
         chosen = [s for s in pipeline.steps(based, Workspace(tmp_path, tmp_path)) if s.id == step]
         with pytest.raises(PergError, match="nowhere"):
-            pipeline._check_ready(based, chosen)
+            pipeline._check_ready(based, chosen, Workspace(tmp_path, tmp_path))
 
 
 def test_the_plan_says_how_many_responses_may_be_asked_about_and_what_it_may_cost():

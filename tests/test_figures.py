@@ -14,6 +14,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from perg_utils import drawing, figure_preferences, figures, statistics
+from perg_utils.figure_captions import ELSEWHERE
 from perg_utils.metrics import by_category, metrics, score
 from perg_utils.profile import Profile
 from perg_utils.published_printed import PRINTED, printed_metrics
@@ -23,7 +24,7 @@ SIZES = [1, 4, 14]
 
 #: `practice` needs the training record of the embedded models; notebook 12 draws it.
 #: Notebooks 12 and 13 draw the two others.
-EVERY_RUN = [name for name in figures.CAPTIONS if name not in {"practice", "reproduction"}]
+EVERY_RUN = [name for name in figures.CAPTIONS if name not in {*ELSEWHERE, "reproduction"}]
 #: Figures that show the judge's ratings.
 JUDGED = {"scatter", "settings", "methods", "aligner"}
 #: What the paper's printed figures allow.

@@ -58,6 +58,8 @@ FORMS: dict[str, Callable[[str, Sequence[str], str], str | None]] = {
 def compare(rows: pd.DataFrame, reader: Reader) -> pd.DataFrame:
     """Return how the rules, the reader, and one after the other read `rows` (of `stated`) in each form.
 
+    As they are, the rules' letter is the truth, so only the reader is held to it.
+
     Columns: form, layers, n, right, wrong, silent (percent of n), and right_where_speaks with low, high (exact 95 %).
     Forms that no response has are left out.
     """
@@ -72,7 +74,10 @@ def compare(rows: pd.DataFrame, reader: Reader) -> pd.DataFrame:
         rules = [reading.letter for reading in read_all(cases)]
         both = [reading.letter for reading in read_all(cases, [reader])]
         alone = [reading.letter for reading in reader.read(cases)]
-        for layers, letters in (("rules", rules), (reader.layer, alone), (f"rules, then {reader.layer}", both)):
+        layered = [(reader.layer, alone)]
+        if tell is not _as_it_is:  # as they are the rules' letter is the truth, so that they cannot be wrong
+            layered = [("rules", rules), *layered, (f"rules, then {reader.layer}", both)]
+        for layers, letters in layered:
             out.append({"form": form, "layers": layers, **_shares(letters, truth)})
     return pd.DataFrame(out)
 
