@@ -88,7 +88,7 @@ def test_a_second_call_runs_nothing_and_ends_within_seconds(finished):
     began = time.monotonic()
     out = run(*REDUCED, "--out", finished)
     assert time.monotonic() - began < 30
-    assert out.count(": up to date") == 14
+    assert out.count(": up to date") == 15
     assert "0 of 15 steps run" in out
 
 
@@ -101,7 +101,7 @@ def test_a_forced_inference_asks_nothing_and_gives_the_same_table(finished):
 
 def test_the_plan_of_a_finished_run_has_nothing_left_to_ask(finished):
     out = run(*REDUCED, "--out", finished, "--dry-run")
-    assert out.count(": up to date") == 14
+    assert out.count(": up to date") == 15
     assert "to be asked: about 0 prompt and 0 reply tokens" in out
 
 
