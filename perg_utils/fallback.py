@@ -17,13 +17,12 @@ from .engines.base import Decoding, Engine, Reply, Request
 from .engines.journal import Journal
 from .engines.pricing import Price, meter_of, price_of
 from .extraction import Case, Extraction
+from .extractor.wordings import NONE, REFUSED, UNDECIDED
 from .profile import Profile
 from .progress import Progress
 from .prompts import EXTRACT, PromptSet, load_prompts
 from .schema import LETTERS, Status
 
-#: Replies that are no option's letter: no option is right, refusal, undecided.
-_NONE, _REFUSES, _UNSURE = "X", "Y", "Z"
 _ONE_LETTER = re.compile(r"[\s\"'`*().:]{0,8}([A-Za-z])[\s\"'`*().:]{0,8}")
 _FENCE = re.compile(r"```(?:json)?\s*(.*?)\s*```", re.DOTALL)
 #: Room for one letter, or `{"answer": "B"}`.
@@ -102,13 +101,13 @@ def read_reply(text: str, options: int) -> Extraction:
     X, Y and Z are no option, a refusal, undecided. Anything else, several letters above all, is undecided.
     """
     code = _code(text.strip())
-    if code == _NONE:
+    if code == NONE:
         return Extraction(None, "none_of_the_options", Status.UNPARSABLE, layer="llm")
-    if code == _REFUSES:
+    if code == REFUSED:
         return Extraction(None, "refusal", Status.REFUSED, layer="llm")
-    if code is not None and code != _UNSURE and code in LETTERS[:options]:
+    if code is not None and code != UNDECIDED and code in LETTERS[:options]:
         return Extraction(code, "replied", Status.OK, layer="llm")
-    return Extraction(None, "unsure" if code == _UNSURE else "unread_reply", Status.UNPARSABLE, layer="llm")
+    return Extraction(None, "unsure" if code == UNDECIDED else "unread_reply", Status.UNPARSABLE, layer="llm")
 
 
 def _reading(reply: Reply, options: int) -> Extraction:

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..extraction import Extraction
+from ..extraction import Case, Extraction
 from ..profile import ExtractorConfig
 from ..schema import Status
 from .wordings import NONE, REFUSED, UNDECIDED
 
 if TYPE_CHECKING:
-    from .scoring import Case, Scorer
+    from .scoring import Scorer
 
 LAYER = "finetuned"
 

@@ -19,12 +19,11 @@ from torch import Tensor
 from ..engines.checkpoint import load
 from ..engines.transformers_engine import find_model
 from ..errors import PergError
+from ..extraction import Case
 from ..profile import ExtractorConfig, ModelConfig
 from ..schema import LETTERS
 from .wordings import MOST_OPTIONS, NONE, REFUSED, UNDECIDED
 
-#: A response and its options, in the order of their letters.
-Case = tuple[str, Sequence[str]]
 #: The labels, in the order of the scores.
 LABELS = LETTERS
 _OTHERS = [LABELS.index(label) for label in (NONE, REFUSED, UNDECIDED)]
