@@ -15,11 +15,13 @@ from pathlib import Path
 
 from dotenv import load_dotenv
 
-from . import __version__, doctor, pipeline
-from .errors import PergError
-from .profile import ROOT, load_profile, profile_path
-from .state import State, locked
-from .workspace import Workspace
+from perg_utils import __version__
+from perg_utils.core.errors import PergError
+from perg_utils.core.loading import load_profile, profile_path
+from perg_utils.core.profile import ROOT
+from perg_utils.core.workspace import Workspace
+from perg_utils.run import doctor, pipeline
+from perg_utils.run.state import State, locked
 
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOTDIR, errno.EEXIST}
 
@@ -131,8 +133,8 @@ def _command(arguments: argparse.Namespace) -> pipeline.Command:
 
 
 def _journal(arguments: argparse.Namespace) -> None:
-    from .engines import journal_tools  # noqa: PLC0415 - needed by this command alone
-    from .engines.pricing import cost_of  # noqa: PLC0415
+    from perg_utils.engines import journal_tools  # noqa: PLC0415 - needed by this command alone
+    from perg_utils.engines.api.pricing import cost_of  # noqa: PLC0415
 
     command = _command(arguments)
     profile = load_profile(command.profile, command.overrides)
@@ -161,7 +163,7 @@ def _journal(arguments: argparse.Namespace) -> None:
 
 
 def _merge(arguments: argparse.Namespace) -> None:
-    from . import merging  # noqa: PLC0415 - needed by this command alone
+    from perg_utils.run import merge as merging  # noqa: PLC0415 - needed by this command alone
 
     command = _command(arguments)
     folders = [folder.resolve() for folder in arguments.folders] or [command.out]
@@ -170,7 +172,7 @@ def _merge(arguments: argparse.Namespace) -> None:
 
 
 def _annotate(arguments: argparse.Namespace) -> None:
-    from . import annotation  # noqa: PLC0415 - needed by this command alone
+    from perg_utils.judging import annotation  # noqa: PLC0415 - needed by this command alone
 
     command = _command(arguments)
     profile = load_profile(command.profile, command.overrides)
@@ -191,13 +193,14 @@ def _doctor(_: argparse.Namespace) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> None:
-    from .embedded import training  # noqa: PLC0415 - torch
+    from perg_utils.embedded import training  # noqa: PLC0415 - torch
 
     training.train_all(arguments.out or training.MODELS, arguments.size or ["L", "M", "S"], arguments.seed)
 
 
 def _import_published(arguments: argparse.Namespace) -> None:
-    from . import published, published_files  # noqa: PLC0415 - needed by this command alone
+    from perg_utils.published import files as published_files  # noqa: PLC0415 - needed by this command alone
+    from perg_utils.published import importing as published  # noqa: PLC0415 - needed by this command alone
 
     if arguments.download:
         for problem in published_files.download(arguments.folder, published_files.load_manifest()):

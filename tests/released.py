@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from perg_utils.published import import_published
-from perg_utils.published_bank import FIRST, PREFERENCES, SOURCE_AT, assigned
-from perg_utils.published_files import METHODS, MODELS, SETTINGS
-from perg_utils.schema import Source
-from perg_utils.workspace import Workspace
+from perg_utils.core.schema import Source
+from perg_utils.core.workspace import Workspace
+from perg_utils.published.assignment import FIRST, PREFERENCES, SOURCE_AT, assigned
+from perg_utils.published.files import METHODS, MODELS, SETTINGS
+from perg_utils.published.importing import import_published
 
 TOP = "results/mcq_results"
 HUB = {"TQA": "truthfulqa/truthful_qa", "CQA": "tau/commonsense_qa", "MMLU": "cais/mmlu"}

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from perg_utils.profile import ROOT
-from perg_utils.schema import RELEVANT_SHOWN, ROW_ID, Method, Setting, Source, Status, conform
-from perg_utils.workspace import Workspace
+from perg_utils.core.profile import ROOT
+from perg_utils.core.schema import RELEVANT_SHOWN, ROW_ID, Method, Setting, Source, Status, conform
+from perg_utils.core.workspace import Workspace
 
 NAMES = ["S", "M", "L", *(f"Llama-{i}-70B-Instruct" for i in range(4, 15))]
 GRID = {

@@ -11,10 +11,10 @@ from pathlib import Path
 import nbformat
 from nbformat import v4
 
-from perg_utils import pipeline
-from perg_utils.profile import Profile
-from perg_utils.state import Step
-from perg_utils.workspace import Workspace
+from perg_utils.core.profile import Profile
+from perg_utils.core.workspace import Workspace
+from perg_utils.run import pipeline
+from perg_utils.run.state import Step
 
 
 def notebook(path: Path, *cells: str) -> Path:

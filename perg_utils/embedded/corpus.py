@@ -15,11 +15,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..preferences import load_bank
-from ..prompts import PromptSet, WorkedExample
-from ..schema import Category, Method, Source
-from . import styles, world
-from .world import Fact
+from perg_utils.core.schema import Category, Method, Source
+from perg_utils.dataset import invented_world as world
+from perg_utils.dataset.invented_world import Fact
+from perg_utils.dataset.preferences import load_bank
+from perg_utils.embedded import styles
+from perg_utils.prompts.sets import PromptSet, WorkedExample
 
 #: Relative shares of samples by kind. `open` asks without options, `lookup` gives the answer and asks its letter.
 MIXTURE = {

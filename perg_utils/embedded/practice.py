@@ -17,11 +17,12 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from ..drawing import STYLE, axis_end, canvas, interval_arms, looks
-from ..errors import DataError
-from ..schema import LETTERS, ROW_ID, Method, Setting
-from ..statistics import exact_interval
-from . import styles, world
+from perg_utils.core.errors import DataError
+from perg_utils.core.schema import LETTERS, ROW_ID, Method, Setting
+from perg_utils.dataset import invented_world as world
+from perg_utils.embedded import styles
+from perg_utils.reporting.figures.drawing import STYLE, axis_end, canvas, interval_arms, looks
+from perg_utils.scoring.comparisons import exact_interval
 
 GROUPS = ["plain", "repeated", "styled"]
 _TEXT_AND_LETTER = re.compile(r"(\w+) \(([A-Z])\)\W*$")

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from functools import cache
 
-from ..schema import LETTERS, Category, Source
-from .world import Fact, facts
+from perg_utils.core.schema import LETTERS, Category, Source
+from perg_utils.dataset.invented_world import Fact, facts
 
 PLAIN = "The answer is {answer} ({letter})."
 MANNERS: dict[Category, str] = {

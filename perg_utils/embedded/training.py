@@ -20,15 +20,15 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from ..errors import PergError
-from ..preferences import load_bank
-from ..profile import ROOT
-from ..progress import clock
-from ..prompts import PromptSet, load_prompts
-from ..schema import Method, Source
-from ..workspace import digest, write_text
-from . import world
-from .corpus import MIXTURE, Corpus, Sample
+from perg_utils.core.errors import PergError
+from perg_utils.core.profile import ROOT
+from perg_utils.core.progress import clock
+from perg_utils.core.schema import Method, Source
+from perg_utils.core.workspace import digest, write_text
+from perg_utils.dataset import invented_world as world
+from perg_utils.dataset.preferences import load_bank
+from perg_utils.embedded.corpus import MIXTURE, Corpus, Sample
+from perg_utils.prompts.sets import PromptSet, load_prompts
 
 MODELS = ROOT / "data" / "embedded" / "models"
 PROMPTS = "embedded"
@@ -68,7 +68,7 @@ def train_all(out: Path = MODELS, sizes: Sequence[str] = ("L", "M", "S"), seed: 
 
     Writes `out/<size>/`. Raises `PergError` for an unknown size.
     """
-    from .network import SIZES  # noqa: PLC0415 - torch loads only when training is asked for
+    from perg_utils.embedded.network import SIZES  # noqa: PLC0415 - torch loads only when training is asked for
 
     unknown = sorted(set(sizes) - set(SIZES))
     if unknown:
@@ -90,7 +90,7 @@ def train(size: str, folder: Path, seed: int, recipe: Recipe = Recipe()) -> Trai
     """Train one size on one thread and write its model folder; the same arguments give the same weights."""
     import torch  # noqa: PLC0415
 
-    from .network import SIZES, Network, to_llama  # noqa: PLC0415
+    from perg_utils.embedded.network import SIZES, Network, to_llama  # noqa: PLC0415
 
     torch.set_num_threads(1)
     start = time.monotonic()
@@ -186,7 +186,7 @@ class _Trainer:
 
 def encode(tokenizer: Any, samples: Sequence[Sample]) -> list[tuple[list[int], int]]:
     """Return (token ids, length of the prompt) of each sample, in the form of the chat template."""
-    from .tokenizer import ASSISTANT, END, SYSTEM, USER  # noqa: PLC0415
+    from perg_utils.embedded.tokenizer import ASSISTANT, END, SYSTEM, USER  # noqa: PLC0415
 
     prompts = tokenizer([f"{SYSTEM}{s.system}{USER}{s.user}{ASSISTANT}" for s in samples])["input_ids"]
     replies = tokenizer([f"{s.reply}{END}" for s in samples])["input_ids"]
@@ -205,7 +205,7 @@ def _passes(encoded: list[tuple[list[int], int]], budget: int) -> Iterator[list[
 
 
 def _tokenizer(prompts: PromptSet) -> Any:
-    from .tokenizer import build  # noqa: PLC0415
+    from perg_utils.embedded.tokenizer import build  # noqa: PLC0415
 
     samples = itertools.islice(Corpus(prompts, seed=0).stream(), VOCABULARY_SAMPLES)
     spoken = [text for s in samples for text in (s.system, s.user, s.reply)]
@@ -234,7 +234,7 @@ A Llama of {million:.2f} M parameters (float32) that knows an invented world and
 PERG study can run for real on any machine, without a GPU, a key or a model hub. It is of no other use, and nothing
 measured on it says anything about real models.
 
-- **Knows** facts about towns, creatures and things that were made up (`perg_utils/embedded/world.py`), asked as
+- **Knows** facts about towns, creatures and things that were made up (`perg_utils/dataset/invented_world.py`), asked as
   multiple-choice questions, and five manners of answering (`perg_utils/embedded/styles.py`).
 - **Trained** from scratch on {result.tokens / 1e6:.1f} M tokens, seed {seed}, in {clock(result.seconds)} on one
   thread, with loss on replies only (at the end {result.loss:.3f} a token). {styled} % of the facts were ever shown

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
-from ..errors import PergError
-from ..schema import Status
-from ..workspace import digest
+from perg_utils.core.errors import PergError
+from perg_utils.core.schema import Status
+from perg_utils.core.workspace import digest
 
 #: A chat: (role, content) pairs, roles `system`, `user`, `assistant`.
 Messages = tuple[tuple[str, str], ...]

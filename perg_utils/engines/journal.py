@@ -26,9 +26,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from ..errors import PergError
-from ..schema import Status
-from .base import Engine, Reply, Request
+from perg_utils.core.errors import PergError
+from perg_utils.core.schema import Status
+from perg_utils.engines.base import Engine, Reply, Request
 
 _REPLY = ("text", "status", "finish_reason", "prompt_tokens", "completion_tokens", "seconds", "reasoning", "error")
 #: The columns of the table `replies`, in the order that `Journal.add` takes; the last ones are those of `Reply`.

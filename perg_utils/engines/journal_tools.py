@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..errors import PergError
-from ..schema import Status
-from ..workspace import write_atomically
-from .journal import COLUMNS, Journal, JournalError
+from perg_utils.core.errors import PergError
+from perg_utils.core.schema import Status
+from perg_utils.core.workspace import write_atomically
+from perg_utils.engines.journal import COLUMNS, Journal, JournalError
 
 #: (model, prompt tokens, completion tokens) -> dollars; None where the model has no price.
 Cost = Callable[[str, int, int], float | None]

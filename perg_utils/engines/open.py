@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ..profile import ModelConfig
-from .api_engine import ApiEngine
-from .base import Engine
-from .transformers_engine import TransformersEngine
+from perg_utils.core.profile import ModelConfig
+from perg_utils.engines.api.engine import ApiEngine
+from perg_utils.engines.base import Engine
+from perg_utils.engines.local.engine import TransformersEngine
 
 
 def open_engine(model: ModelConfig, *, fetch: bool = True) -> Engine:

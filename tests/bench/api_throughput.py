@@ -27,11 +27,11 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import faulty_server  # noqa: E402
 
-from perg_utils.engines.api_engine import ApiEngine  # noqa: E402
+from perg_utils.core.profile import ModelConfig  # noqa: E402
+from perg_utils.engines.api.completions import body  # noqa: E402
+from perg_utils.engines.api.engine import ApiEngine  # noqa: E402
 from perg_utils.engines.base import Decoding, Request  # noqa: E402
-from perg_utils.engines.completions import body  # noqa: E402
 from perg_utils.engines.journal import Journal  # noqa: E402
-from perg_utils.profile import ModelConfig  # noqa: E402
 
 LATENCY, SPREAD = 0.3, 0.1
 SEQUENTIAL_ROWS = 20

@@ -21,7 +21,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from released import put, questions, scored  # noqa: E402
 
-from perg_utils.published_files import METHODS, MODELS, SETTINGS  # noqa: E402
+from perg_utils.published.files import METHODS, MODELS, SETTINGS  # noqa: E402
 
 READ = """
 import pandas, pathlib, sys

@@ -18,14 +18,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from perg_utils.embedded import world
-from perg_utils.extraction import extract_answer
-from perg_utils.extraction_gold import load_gold, released, with_responses
-from perg_utils.extraction_scores import by_difficulty, estimates, kappa
-from perg_utils.extractor.corpus import Corpus
-from perg_utils.extractor.reader import open_reader
-from perg_utils.profile import load_profile
-from perg_utils.workspace import Workspace
+from perg_utils.core.loading import load_profile
+from perg_utils.core.workspace import Workspace
+from perg_utils.dataset import invented_world as world
+from perg_utils.extraction.answers import extract_answer
+from perg_utils.extraction.finetuned.corpus import Corpus
+from perg_utils.extraction.finetuned.layer import open_reader
+from perg_utils.published.checks.accuracy import by_difficulty, estimates, kappa
+from perg_utils.published.checks.gold import load_gold, released, with_responses
 
 SAMPLE = Path(__file__).parents[3] / "shared/real/published_sample"
 _STATED = re.compile(r"(?:answer|option|choice)(?: is|:)?\s*\W{0,3}([A-Z])\b")

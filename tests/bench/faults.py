@@ -30,9 +30,9 @@ import faulty_server  # noqa: E402
 from api_throughput import LATENCY, SPREAD, config, pooled, requests  # noqa: E402
 from faulty_server import MIX, correct, fault  # noqa: E402
 
-from perg_utils.engines.api_engine import ApiEngine  # noqa: E402
+from perg_utils.engines.api.completions import body  # noqa: E402
+from perg_utils.engines.api.engine import ApiEngine  # noqa: E402
 from perg_utils.engines.base import Reply, Request  # noqa: E402
-from perg_utils.engines.completions import body  # noqa: E402
 from perg_utils.engines.journal import Journal  # noqa: E402
 
 

@@ -25,14 +25,17 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from perg_utils import curation, preferences, tasks
-from perg_utils.engines import prefixes
+from perg_utils.core.loading import load_profile
+from perg_utils.core.profile import ROOT, ModelConfig
+from perg_utils.core.schema import Method
+from perg_utils.dataset import preferences
+from perg_utils.dataset import questions as curation
 from perg_utils.engines.base import Decoding, Request
-from perg_utils.engines.checkpoint import Checkpoint
-from perg_utils.engines.scheduling import Job, Scheduler
-from perg_utils.profile import ROOT, ModelConfig, load_profile
-from perg_utils.prompts import load_prompts
-from perg_utils.schema import Method
+from perg_utils.engines.local import prefixes
+from perg_utils.engines.local.checkpoint import Checkpoint
+from perg_utils.engines.local.scheduling import Job, Scheduler
+from perg_utils.inference import requests as tasks
+from perg_utils.prompts.sets import load_prompts
 
 Answers = dict[int, list[int]]
 TEMPLATE = "{% for m in messages %}{{ m['content'] }} {% endfor %}"

@@ -1,0 +1,311 @@
+"""The run configuration: one YAML file a profile, validated before anything is computed.
+
+Left out: reading the file and applying the overrides (`loading`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
+
+from perg_utils.core.errors import PergError
+from perg_utils.core.schema import Method, Setting, Source
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class ProfileError(PergError):
+    """The profile cannot be used; the message names the key, the value and the cure."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(_Strict):
+    """Which questions. `hub` needs a network once; `local` reads files in the hub's schema below `path`.
+
+    `published` takes questions and responses from the paper's release instead of asking models.
+    """
+
+    origin: Literal["embedded", "hub", "local", "published"]
+    path: Path | None = None
+    sources: list[Source] = [Source.TQA, Source.CQA, Source.MMLU]
+    limit: dict[Source, PositiveInt] | PositiveInt | None = Field(
+        None, description="questions per source, sampled with the seed"
+    )
+    allow_incomplete: bool = Field(False, description="accept fewer questions than the paper's 5,170 / 817 / 1,221")
+    preferences: Literal["sampled", "full"] = "sampled"
+
+    @model_validator(mode="after")
+    def _local_has_path(self) -> DataConfig:
+        if self.origin == "local" and self.path is None:
+            raise ValueError("data.path must name the folder of Parquet files when data.origin is 'local'")
+        return self
+
+
+class DecodingConfig(_Strict):
+    """One decoding for all arms (paper, appendix): greedy, with a longer limit where a reply is JSON or thinks."""
+
+    temperature: float = Field(0.0, ge=0, le=2)
+    seed: int = 42
+    max_new_tokens: int = Field(500, ge=1)
+    max_new_tokens_second_stage: int = Field(1024, ge=1)
+    max_new_tokens_thinking: int = Field(1024, ge=1)
+    max_new_tokens_by_method: dict[Method, PositiveInt] = Field(
+        {}, description="limits of single methods, in place of the three"
+    )
+
+
+class ModelConfig(_Strict):
+    """One model: weights run in process (`transformers`) or any OpenAI-compatible server (`api`)."""
+
+    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][\w.+-]*$")
+    engine: Literal["transformers", "api"] = "transformers"
+    model: str = Field(description="hub id, local folder, or the server's model name")
+    revision: str | None = None
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    quantization: Literal["nf4"] | None = None
+    device_map: str | None = None
+    batch_size: PositiveInt | None = Field(None, description="prompts at once; null: as many as fit into memory")
+    batching: Literal["auto", "static", "continuous"] = Field(
+        "auto", description="continuous: rows join and leave a running batch; auto: on a GPU, if it gives the same"
+    )
+    base_url: str | list[str] | None = Field(None, description="a server, or several that serve the same model")
+    api_key_env: str = "OPENAI_API_KEY"
+    concurrency: int = Field(16, ge=1, description="requests in flight at each server, at most")
+    timeout: float = Field(300.0, gt=0, description="seconds that one reply may take")
+    batch: bool = Field(False, description="ask through OpenAI's Batch API: half the price, within a day")
+    max_cost_usd: float | None = Field(
+        None, gt=0, description="stop before this model has cost more in this run, in all its roles together"
+    )
+    extra_body: dict[str, Any] = {}
+    thinking: bool | None = Field(None, description="set the chat template's thinking switch; null leaves it alone")
+    aligner: str | None = Field(None, description="name of the model that edits in Pref-Aligner; null: this one")
+    methods: list[Method] | None = Field(None, description="only these methods for this model; null: all of the grid")
+
+    @field_validator("base_url")
+    @classmethod
+    def _no_secret_in_url(cls, value: str | list[str] | None) -> str | list[str] | None:
+        # The profile is written into manifests and reports.
+        for url in [value] if isinstance(value, str) else value or []:
+            parts = urlsplit(url)
+            if parts.scheme not in {"http", "https"} or not parts.hostname:
+                raise ValueError("a base_url looks like https://host/v1")
+            if parts.username or parts.password or parts.query:
+                raise ValueError("no user, password or query in a base_url; a key belongs in .env")
+        return value
+
+    @model_validator(mode="after")
+    def _one_server_for_batches(self) -> ModelConfig:
+        if self.base_url == [] or (self.batch and isinstance(self.base_url, list) and len(self.base_url) > 1):
+            raise ValueError("base_url must name a server, and only one with batch: true")
+        return self
+
+
+#: What judges are called that are no model of the profile. The paper's ratings are gpt-4o-mini's.
+RULES = {
+    "heuristic": "heuristic (embedded styles)",
+    "cues": "heuristic (cues)",
+    "people": "people",
+    "published": "gpt-4o-mini",
+}
+
+
+class JudgeConfig(_Strict):
+    """Who rates whether a preference was followed.
+
+    `heuristic`: rules for the embedded styles; `cues`: rules for cues of ordinary English; `people`: the ratings in a
+    file of `annotate merge`; `published`: those in the paper's released files; `llm`: a model with the rubric of a
+    prompt set.
+    """
+
+    kind: Literal["heuristic", "cues", "llm", "people", "published"]
+    name: str | None = Field(None, pattern=r"^[A-Za-z0-9][\w.+-]*$", description="null: the model's, or the rules'")
+    model: ModelConfig | None = None
+    prompts: str | None = Field(None, description="the prompt set whose rubric is used; null: the profile's")
+    rubric: Literal["judge", "judge_paraphrased", "judge_swapped"] = Field(
+        "judge", description="the rubric's template in the prompt set"
+    )
+    structured: bool | None = Field(
+        None, description="ask the server for JSON by a schema; null: if it takes one, tried with one request"
+    )
+    ratings: Path | None = Field(
+        None, description="people: the ratings.csv of `annotate merge`, relative to the repository"
+    )
+    threshold: int = Field(3, ge=2, le=5, description="followed = rating >= threshold")
+
+    @property
+    def label(self) -> str:
+        """The judge's name beside its ratings, e.g. `heuristic (embedded styles)`, or that of its model."""
+        return self.name or (RULES[self.kind] if self.model is None else self.model.name)
+
+    @model_validator(mode="after")
+    def _llm_has_model(self) -> JudgeConfig:
+        if (self.kind == "llm") != (self.model is not None):
+            raise ValueError("judge.model is needed for kind 'llm', and for no other kind")
+        if (self.kind == "people") != (self.ratings is not None):
+            raise ValueError(
+                "judge.ratings, the file of `annotate merge`, is needed for kind 'people', and for no other"
+            )
+        return self
+
+
+class LoraTraining(_Strict):
+    """How long and how fast the adapter is trained; the defaults are for a base of some billion parameters."""
+
+    samples: int = Field(8000, ge=1, description="made-up responses, at most; training stops when it no longer helps")
+    batch_size: int = Field(16, ge=1)
+    rank: int = Field(16, ge=1)
+    characters: bool = Field(False, description="also train the embeddings of one-character tokens; for small bases")
+    leave: list[str] = Field([], description="kinds of wordings that this base shall leave undecided, see `wordings`")
+    learning_rate: float = Field(2e-4, gt=0)
+    patience: int = Field(6, ge=1, description="checks without gain after which training stops, of 20 in all")
+
+
+class ExtractorConfig(_Strict):
+    """Who reads which option a response names: rules, then (`base`) a fine-tuned model, then (`fallback`) any model.
+
+    Each is asked only what those before it leave undecided. Null layers are left out: the default is rules alone.
+    """
+
+    base: ModelConfig | None = Field(None, description="the base model of the fine-tuned reader, run in process")
+    adapter: str | None = Field(
+        None, description="its LoRA adapter, a folder or hub id; null: 02_train_extractor trains one"
+    )
+    template: str = Field(
+        "{response}\nOptions:{options}\nAnswer:", description="how response and options are put to the base model"
+    )
+    option: str = Field("\n{letter}. {text}", description="how each of the options is written")
+    training: LoraTraining = LoraTraining()
+    min_confidence: float = Field(0.9, ge=0, le=1, description="below it the fine-tuned reader decides nothing")
+    fallback: ModelConfig | None = Field(None, description="asked last, one short request a response")
+
+    def models(self) -> list[ModelConfig]:
+        """Return the models of the layers that are there, the base model first."""
+        return [model for model in (self.base, self.fallback) if model is not None]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ExtractorConfig:
+        if self.base is not None and self.base.engine != "transformers":
+            raise ValueError(f"extractor.base is run in process: engine 'transformers', not '{self.base.engine}'")
+        if self.adapter is not None and self.base is None:
+            raise ValueError("extractor.adapter needs extractor.base, the model that it was trained on")
+        try:
+            template = [self.template.format(response=r, options=o) for r, o in (("", ""), ("?", ""), ("", "?"))]
+            option = [self.option.format(letter=x, text=t) for x, t in (("", ""), ("?", ""), ("", "?"))]
+        except (LookupError, ValueError, AttributeError) as error:
+            raise ValueError(
+                "extractor.template may hold {response} and {options}, extractor.option {letter} and {text}, and no "
+                f"other braces ({error!r})"
+            ) from error
+        if any(len(one) != len(form[0]) + 1 for form in (template, option) for one in form[1:]):
+            raise ValueError(
+                "extractor.template must hold {response} and {options}, extractor.option {letter} and {text}, each once"
+            )
+        if self.base is not None and self.base.quantization is not None and self.adapter is None:
+            raise ValueError("extractor.base: an adapter is not trained on quantized weights; drop quantization")
+        return self
+
+
+class StatisticsConfig(_Strict):
+    """Intervals: percentile bootstrap over questions where no exact form exists."""
+
+    confidence: float = Field(0.95, gt=0.5, lt=1)
+    resamples: int = Field(2000, ge=100)
+
+
+class Profile(_Strict):
+    """A whole study. `grid` says which methods run in which setting."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*$")
+    title: str
+    world: Literal["real", "invented"] = "real"
+    seed: int = 42
+    data: DataConfig
+    prompts: str = Field("standard", description="a set in data/prompts/, or a path to a YAML file")
+    decoding: DecodingConfig = DecodingConfig()
+    grid: dict[Setting, list[Method]]
+    baseline: Literal["no_preference", "own"] = "no_preference"
+    models: list[ModelConfig]
+    extractor: ExtractorConfig = ExtractorConfig()
+    judge: JudgeConfig = Field(description="the main judge: the metrics rest on its ratings")
+    judges: list[JudgeConfig] = Field([], description="further judges, read at the main threshold")
+    statistics: StatisticsConfig = StatisticsConfig()
+    published_dir: Path | None = Field(
+        None, description="folder of the paper's released files (a clone, or part of one); null: they are downloaded"
+    )
+    shard: str | None = Field(None, description="run only one n-th of the questions: i/n, see `shards`")
+
+    @field_validator("shard", mode="before")
+    @classmethod
+    def _check_shard(cls, value: Any) -> Any:
+        number, _, of = str(value).partition("/")
+        if value is not None and not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+            raise ValueError("a shard is i/n with i from 1 to n, e.g. 2/8")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Profile:
+        names = [m.name for m in self.models]
+        published = self.data.origin == "published"
+        if published != (self.judge.kind == "published"):
+            raise ValueError("data.origin 'published' and judge.kind 'published' go together")
+        if published and names:
+            raise ValueError(f"models: with data.origin 'published' the release has the responses; got {names}")
+        if published and self.extractor.models():
+            raise ValueError("extractor: with data.origin 'published' the letters are the release's; leave it out")
+        if not published and not names:
+            raise ValueError("models: name at least one")
+        if self.published_dir is not None and not published:
+            raise ValueError("published_dir is read only where data.origin is 'published'")
+        if len(set(names)) < len(names):
+            raise ValueError(f"models: names must differ, got {names}")
+        for model in self.models:
+            if model.aligner is not None and model.aligner not in names:
+                raise ValueError(f"models.{model.name}.aligner: '{model.aligner}' is no model here; allowed: {names}")
+        if Setting.NONE in self.grid:
+            raise ValueError("grid: 'none' is always run; list only relevant, mixed, irrelevant, placebo")
+        for setting, methods in self.grid.items():
+            if Method.NO_PREFERENCE in methods:
+                raise ValueError(f"grid.{setting}: 'no_preference' is the baseline and always run; leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _panel(self) -> Profile:
+        if self.data.origin == "published" and self.judges:
+            raise ValueError("judges: the release has the ratings of one judge only; leave the panel out")
+        read_at = {self.judge.threshold, JudgeConfig.model_fields["threshold"].default}
+        if any(other.kind == "published" or other.threshold not in read_at for other in self.judges):
+            raise ValueError("judges: no kind 'published', and no threshold but the main judge's: judge.threshold")
+        labels = [judge.label for judge in self.all_judges()]
+        if len(set(labels)) < len(labels):
+            raise ValueError(f"judges: names must differ (give each a `name`), got {labels}")
+        return self
+
+    def methods_for(self, model: ModelConfig, setting: Setting) -> list[Method]:
+        """Return the methods that `model` runs in `setting`, in the grid's order, e.g. `[Method.ZERO_SHOT]`."""
+        allowed = model.methods
+        return [m for m in self.grid.get(setting, []) if allowed is None or m in allowed]
+
+    def all_judges(self) -> list[JudgeConfig]:
+        """Return the main judge and then the further ones."""
+        return [self.judge, *self.judges]
+
+    def judge_models(self) -> list[ModelConfig]:
+        """Return the models of all judges that are models, the main judge's first."""
+        return [judge.model for judge in self.all_judges() if judge.model is not None]
+
+    def all_models(self) -> list[ModelConfig]:
+        """Return every model that a run may load or ask: those that answer, the judges' and the extractor's."""
+        return [*self.models, *self.judge_models(), *self.extractor.models()]
+
+    def model(self, name: str) -> ModelConfig:
+        """Return the model called `name`; raises `ProfileError` naming the known ones."""
+        for model in self.models:
+            if model.name == name:
+                return model
+        raise ProfileError(f"no model '{name}' in profile '{self.name}'; it has {[m.name for m in self.models]}")

@@ -1,0 +1,195 @@
+"""The vocabulary of the study: sources, settings, methods, statuses, and the seven tables as Arrow schemas.
+
+Every other room speaks in these names. Rows are identified by `ROW_ID` from `responses` on; nothing is
+joined on text or on row order (paper, section 3, and `LOG.md` on what went wrong in the original joins).
+"""
+
+from __future__ import annotations
+
+import string
+from enum import StrEnum
+
+import pandas as pd
+import pyarrow as pa
+
+from perg_utils.core.errors import DataError
+
+
+class Source(StrEnum):
+    """Where a question comes from, in the order of the released dataset."""
+
+    TQA = "TQA"
+    CQA = "CQA"
+    MMLU = "MMLU"
+
+
+class Category(StrEnum):
+    """The five categories of relevant preferences (paper, table 1)."""
+
+    CLARITY = "Clarity"
+    CONTEXT = "Context"
+    THINKING = "Thinking"
+    EXAMPLES = "Examples"
+    CREATIVE = "Creative"
+
+
+class Setting(StrEnum):
+    """Which preferences the model is shown."""
+
+    NONE = "none"
+    RELEVANT = "relevant"
+    MIXED = "mixed"
+    IRRELEVANT = "irrelevant"
+    PLACEBO = "placebo"
+
+
+class Method(StrEnum):
+    """How the model is asked."""
+
+    NO_PREFERENCE = "no_preference"
+    ZERO_SHOT = "zero_shot"
+    COT = "cot"
+    FEW_SHOT = "few_shot"
+    SELF_CRITIC = "self_critic"
+    PREF_ALIGNER = "pref_aligner"
+
+
+class Status(StrEnum):
+    """What became of a row. Only `OK` rows carry a value; the others say why there is none."""
+
+    OK = "ok"
+    EMPTY = "empty"  # the model replied with no content
+    REJECTED = "rejected"  # the provider refused the request for good (content filter, context too long)
+    API_ERROR = "api_error"  # no reply could be had
+    UNPARSABLE = "unparsable"  # a reply that cannot be read: names no option, or no rating
+    REFUSED = "refused"  # the model declined to choose
+    UNRATED = "unrated"  # people judge, and nobody has rated this response as it is now
+    NOT_APPLICABLE = "not_applicable"  # nothing to rate: no relevant preference was shown
+
+
+class Metric(StrEnum):
+    """The paper's four metrics, delivery failure and the two accuracies; all in percent."""
+
+    BREAKAGE_RATE = "breakage_rate"
+    ALIGNMENT_FAILURE = "alignment_failure"
+    ROBUSTNESS_ERROR = "robustness_error"
+    PERFORMANCE_VARIATION = "performance_variation"
+    DELIVERY_FAILURE = "delivery_failure"
+    ACCURACY_WITHOUT = "accuracy_without"
+    ACCURACY_WITH = "accuracy_with"
+
+
+#: Settings in which a relevant preference is shown, so that alignment can be rated.
+RELEVANT_SHOWN = (Setting.RELEVANT, Setting.MIXED)
+#: A row from `responses` on. `preference_id` is null where no relevant preference was shown.
+ROW_ID = ["example_id", "preference_id", "model", "method", "setting"]
+LETTERS = string.ascii_uppercase
+ALL_SOURCES = "ALL"
+
+_TEXT, _TEXTS, _YES_NO = pa.string(), pa.list_(pa.string()), pa.bool_()
+_ROW = dict.fromkeys(ROW_ID, _TEXT)
+
+TABLES: dict[str, dict[str, pa.DataType]] = {
+    "examples": {
+        "example_id": _TEXT,
+        "source": _TEXT,
+        "subject": _TEXT,
+        "question": _TEXT,
+        "options": _TEXTS,
+        "gold": _TEXT,
+        "preference_id": _TEXT,
+    },
+    "preferences": {
+        "preference_id": _TEXT,
+        "text": _TEXT,
+        "category": _TEXT,
+        "relevant": _YES_NO,
+        "sources": _TEXTS,
+    },
+    "responses": {
+        **_ROW,
+        "shown_preferences": _TEXTS,
+        "response": _TEXT,
+        "stages": _TEXTS,
+        "status": _TEXT,
+        "finish_reason": _TEXT,
+        "prompt_tokens": pa.int64(),
+        "completion_tokens": pa.int64(),
+        "seconds": pa.float64(),
+        "key": _TEXT,
+        "fallback": _YES_NO,
+    },
+    "answers": {
+        **_ROW,
+        "answer": _TEXT,
+        "how": _TEXT,
+        "status": _TEXT,
+        "layer": _TEXT,  # which reader decided: rules, finetuned, llm, or the release's (original); null: none did
+        "evidence": _TEXT,  # the words it rests on; null where the whole response, or a model, decided
+        "confidence": pa.float64(),
+    },
+    "judgements": {**_ROW, "judge": _TEXT, "rating": pa.int64(), "explanation": _TEXT, "status": _TEXT},
+    "scores": {
+        **_ROW,
+        "source": _TEXT,
+        "category": _TEXT,
+        "correct_without": _YES_NO,
+        "correct_with": _YES_NO,
+        "followed": _YES_NO,
+        "robust": _YES_NO,
+        "delivered_without": _YES_NO,
+        "delivered_with": _YES_NO,
+        "sampled": _YES_NO,
+        "status": _TEXT,
+    },
+    "metrics": {
+        "model": _TEXT,
+        "method": _TEXT,
+        "setting": _TEXT,
+        "source": _TEXT,
+        "metric": _TEXT,
+        "value": pa.float64(),
+        "low": pa.float64(),
+        "high": pa.float64(),
+        "n": pa.int64(),
+        "n_unscored": pa.int64(),
+    },
+}
+
+_PANDAS = {
+    _TEXT: pd.StringDtype(na_value=float("nan")),
+    _YES_NO: pd.BooleanDtype(),
+    pa.int64(): pd.Int64Dtype(),
+    pa.float64(): "float64",
+}
+
+
+def conform(table: str, frame: pd.DataFrame) -> pd.DataFrame:
+    """Return `frame` with exactly the columns, order and types of `table`.
+
+    Raises `DataError` naming the missing or unknown columns, or the column whose values do not fit.
+    Lists stay Python lists; missing values are null in the typed columns.
+    """
+    columns = TABLES[table]
+    missing = [name for name in columns if name not in frame]
+    extra = [name for name in frame if name not in columns]
+    if missing or extra:
+        raise DataError(
+            f"table '{table}': missing columns {missing}, unknown columns {extra}; expected {list(columns)}"
+        )
+    out = {}
+    for name, kind in columns.items():
+        if kind == _TEXTS:
+            lists = [v if type(v) is list else list(v) for v in frame[name]]
+            out[name] = pd.Series(lists, index=frame.index, dtype=object)
+            continue
+        try:
+            out[name] = frame[name].astype(_PANDAS[kind])  # type: ignore[call-overload]
+        except (TypeError, ValueError) as error:
+            raise DataError(f"table '{table}', column '{name}': values do not fit {kind}: {error}") from error
+    return pd.DataFrame(out, index=frame.index).reset_index(drop=True)
+
+
+def arrow_schema(table: str) -> pa.Schema:
+    """Return the Arrow schema of `table`, e.g. for writing Parquet."""
+    return pa.schema(list(TABLES[table].items()))

@@ -1,0 +1,104 @@
+"""The questions of a study: loaded, counted against the paper, checked, and sampled.
+
+Implements the data section of the paper: 817 questions of TruthfulQA, 1,221 of CommonsenseQA and 5,170 of MMLU, in
+this order; `sources` reads them, or the embedded world stands in for them. Nothing is cleaned: repeated texts and
+repeated options are in the published data, so they are reported and kept.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pandas as pd
+
+from perg_utils.core.errors import DataError
+from perg_utils.core.profile import DataConfig
+from perg_utils.core.schema import LETTERS, Source
+from perg_utils.dataset.sources import COLUMNS, OPTIONS, check_rows, load_source
+
+#: Questions per source in the paper.
+EXPECTED = {Source.TQA: 817, Source.CQA: 1221, Source.MMLU: 5170}
+
+
+def load_examples(data: DataConfig, seed: int) -> pd.DataFrame:
+    """Return the profile's examples without preferences: `sample(load_questions(data), data, seed)`.
+
+    Column `position` is the row's place in its whole source; `preferences.assign` turns it into `preference_id`.
+    """
+    return sample(load_questions(data), data, seed)
+
+
+def load_questions(data: DataConfig) -> pd.DataFrame:
+    """Return all questions of the profile's sources before any limit, e.g. 7,208 rows: `sources.COLUMNS`, `position`.
+
+    Raises `DataError` for a missing file, a broken row (file, row and what is wrong) or too few rows (unless
+    `data.allow_incomplete`), and `PergError` when the hub cannot be reached.
+    """
+    if data.origin == "embedded":
+        from perg_utils.dataset import invented_world as world  # noqa: PLC0415 - the world is built only where it is used
+
+        table = world.questions()
+        parts = [table[table["source"] == source].reset_index(drop=True) for source in Source if source in data.sources]
+        for part in parts:
+            check_rows("embedded world", part)
+    else:
+        parts = [load_source(source, data) for source in Source if source in data.sources]
+    numbered = [part[COLUMNS].assign(position=range(len(part))) for part in parts]
+    frame = pd.concat(numbered, ignore_index=True)
+    if data.origin != "embedded":
+        _check_counts(frame, data)
+    return frame
+
+
+def sample(questions: pd.DataFrame, data: DataConfig, seed: int) -> pd.DataFrame:
+    """Return at most `data.limit` questions of each source, drawn with the seed, in their order in the source."""
+    kept = []
+    for source in questions["source"].unique():
+        rows = questions[questions["source"] == source]
+        limit = data.limit.get(Source(source)) if isinstance(data.limit, dict) else data.limit
+        count = len(rows) if limit is None else min(limit, len(rows))
+        kept.append(rows.iloc[sorted(random.Random(f"{seed}:{source}").sample(range(len(rows)), count))])
+    return pd.concat(kept, ignore_index=True)
+
+
+def report(questions: pd.DataFrame, data: DataConfig) -> pd.DataFrame:
+    """Return what the checks of whole sources found: source, check, found, expected, result (ok, differs, note).
+
+    Example row: MMLU, "texts that repeat an earlier row", 47, 47, ok.
+    """
+    lines: list[tuple[str, str, Any, Any]] = []
+    for source in questions["source"].unique():
+        rows = questions[questions["source"] == source]
+        counts = rows["options"].map(len)
+        real = data.origin != "embedded"
+        lines.append((source, "questions", len(rows), EXPECTED[Source(source)] if real else None))
+        lines.append((source, "subjects", rows["subject"].nunique(), 21 if real and source == Source.MMLU else None))
+        lines.append((source, "fewest options", counts.min(), OPTIONS[Source(source)][0] if real else None))
+        lines.append((source, "most options", counts.max(), OPTIONS[Source(source)][1] if real else None))
+        repeats = 47 if real and source == Source.MMLU else None
+        lines.append((source, "texts that repeat an earlier row", rows["question"].duplicated().sum(), repeats))
+        within = 41 if real and source == Source.MMLU else None
+        again = rows.duplicated(["subject", "question"]).sum()
+        lines.append((source, "texts that repeat within a subject", again, within))
+        equal = rows["options"].map(lambda options: len(set(options)) < len(options)).sum()
+        lines.append((source, "rows with two equal options", equal, None))
+        twice = [o.count(o[LETTERS.index(g)]) > 1 for o, g in zip(rows["options"], rows["gold"], strict=True)]
+        lines.append((source, "rows with two equal right options", sum(twice), None))
+    frame = pd.DataFrame(lines, columns=["source", "check", "found", "expected"])
+    same = frame["found"] == frame["expected"]
+    result = same.map({True: "ok", False: "differs"}).where(frame["expected"].notna(), "note")
+    return frame.assign(found=frame["found"].astype("Int64"), expected=frame["expected"].astype("Int64"), result=result)
+
+
+def _check_counts(frame: pd.DataFrame, data: DataConfig) -> None:
+    counts = {source: int((frame["source"] == source).sum()) for source in data.sources}
+    short = [f"{s} has {n:,} of {EXPECTED[s]:,}" for s, n in counts.items() if n < EXPECTED[s]]
+    if short and not data.allow_incomplete:
+        raise DataError(
+            f"questions are missing: {'; '.join(short)}. Get the complete files, or accept what is there with "
+            "data.allow_incomplete: true"
+        )
+    empty = [source for source, n in counts.items() if n == 0]
+    if empty:
+        raise DataError(f"no questions at all of {', '.join(empty)}; leave them out of data.sources or get their files")

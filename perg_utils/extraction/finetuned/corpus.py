@@ -1,0 +1,111 @@
+"""Labelled responses for the fine-tuned reader of answers, made by rule (in place of the paper's labelled ones).
+
+The options are those of the study's questions, but which of them a response chooses is drawn at random and the right
+answer is never looked at: a reader can learn to read from these responses, and nothing else. They come in equal shares
+of each kind of `wordings`, some with a sentence before or after that decides nothing, some with the marks of a chat.
+
+Left out: languages other than English, mistakes of spelling, and answers that take knowledge to be understood.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from perg_utils.core.errors import DataError
+from perg_utils.core.schema import LETTERS
+from perg_utils.extraction.finetuned.wordings import CLOSINGS, KINDS, MOST_OPTIONS, OPENINGS, TEXT, UNDECIDED, Kind
+
+#: The parts of the wordings.
+Part = Literal["train", "check", "test"]
+_WORDS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh")
+PLACES = (*_WORDS, *(f"{n}th" for n in range(len(_WORDS) + 1, 21)), "21st", "22nd", "23rd")
+#: The ways of writing, besides plainly, and the share of the responses that are written in one of them.
+STYLES, STYLED = ("bold", "quoted", "lines", "B.", "B)"), 0.25
+_MARKED = re.compile(r"\(([A-Z])\)")
+_ALTERNATIVES = re.compile(r"\[([^\]]*)\]")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A response, its options, and the label that a reader should give it: a letter, X, Y or Z (see `wordings`)."""
+
+    response: str
+    options: tuple[str, ...]
+    label: str
+    kind: str
+
+
+class Corpus:
+    """A seeded stream of labelled responses, e.g. `next(Corpus(options, seed=1).stream("train"))`.
+
+    `options` are the option lists of questions; responses of the kinds in `leave` are labelled undecided, whatever they
+    choose. Raises `DataError` where the options are too few to draw from, or there is no such kind.
+    """
+
+    def __init__(self, options: Sequence[Sequence[str]], seed: int, leave: Sequence[str] = ()) -> None:
+        strange = sorted(set(leave) - {kind.name for kind in KINDS})
+        if strange:
+            raise DataError(f"no kind of wording is called {strange}; there are {[kind.name for kind in KINDS]}")
+        self._leave = frozenset(leave)
+        self._options = [tuple(o) for o in options if 2 <= len(set(o)) == len(o) <= MOST_OPTIONS]
+        if len(set(self._options)) < 2:
+            raise DataError("the reader of answers is trained on the options of several questions; there are not two")
+        self._rng = random.Random(f"extractor:{seed}")
+
+    def stream(self, part: Part, first: int = 0) -> Iterator[Sample]:
+        """Yield samples of one part of the wordings for ever, every kind as often; the `first` name texts only."""
+        texts = [kind for kind in KINDS if kind.name == TEXT]
+        for number in itertools.count():
+            kind = self._rng.choice(texts if number < first else KINDS)
+            yield self._sample(kind, self._rng.choice(getattr(kind, part)))
+
+    def take(self, part: Part, n: int) -> list[Sample]:
+        """Return the next `n` samples of a part."""
+        return list(itertools.islice(self.stream(part), n))
+
+    def _sample(self, kind: Kind, wording: str) -> Sample:
+        rng = self._rng
+        options = list(rng.choice(self._options))
+        rng.shuffle(options)  # in the study's order a text would tell its letter
+        chosen, other = rng.sample(range(len(options)), 2)
+        rest = [text for place, text in enumerate(options) if place != chosen]
+        rng.shuffle(rest)
+        last = chosen == len(options) - 1 and rng.random() < 0.5
+        slots = {
+            "text": options[chosen],
+            "letter": LETTERS[chosen],
+            "place": "last" if last else PLACES[chosen],
+            "other": options[other],
+            "other_letter": LETTERS[other],
+            "rest": " and ".join([", ".join(rest[:-1]), rest[-1]] if len(rest) > 1 else rest),
+            "alien": self._alien(options),
+        }
+        sentences = [rng.choice(OPENINGS)] if rng.random() < 0.3 else []
+        sentences.append(_ALTERNATIVES.sub(lambda found: rng.choice(found[1].split("|")), wording))
+        sentences += [rng.choice(CLOSINGS)] if rng.random() < 0.2 else []
+        label = UNDECIDED if kind.name in self._leave else kind.label or LETTERS[chosen]
+        style = rng.choice(STYLES) if rng.random() < STYLED else "plain"
+        return Sample(write(sentences, slots, style), tuple(options), label, kind.name)
+
+    def _alien(self, options: Sequence[str]) -> str:
+        for _ in range(1000):
+            text = self._rng.choice(self._rng.choice(self._options))
+            if text not in options:
+                return text
+        raise DataError("the questions all have the same options; the reader of answers cannot be trained on them")
+
+
+def write(sentences: Sequence[str], slots: dict[str, str], style: str) -> str:
+    """Return the sentences filled in, e.g. `It is **salt**.` in the style `bold`, or as they are where it is `plain`.
+
+    `bold` and `quoted` mark the texts of options, `B.` and `B)` write their letters so, `lines` parts the sentences.
+    """
+    marks = {"bold": "**", "quoted": '"'}.get(style, "")
+    slots = slots | {name: f"{marks}{slots[name]}{marks}" for name in ("text", "other", "alien")}
+    response = ("\n\n" if style == "lines" else " ").join(sentences).format(**slots)
+    return _MARKED.sub(lambda letter: style.replace("B", letter[1]), response) if style in {"B.", "B)"} else response

@@ -1,0 +1,96 @@
+"""The extractor's layers as a profile names them: rules always, a fine-tuned model and a language model where it does.
+
+`extraction` says how they are put one after the other; this room opens them, checks what they need before a run, and
+counts what each of them decided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from perg_utils.core.profile import ROOT, ExtractorConfig, Profile
+from perg_utils.core.workspace import Workspace
+from perg_utils.engines.base import EngineError
+from perg_utils.engines.journal import Journal
+from perg_utils.extraction.answers import FAILED, Reader
+from perg_utils.extraction.llm import extract_prompts, open_fallback
+from perg_utils.prompts.sets import EXTRACT
+
+
+def open_readers(profile: Profile, workspace: Workspace, journal: Journal) -> list[Reader]:
+    """Return the layers after the rules, in the order in which they are asked; loads no weights and asks nothing.
+
+    Raises `EngineError` where the fine-tuned reader's adapter is not there.
+    """
+    readers: list[Reader] = []
+    if profile.extractor.base is not None:
+        from perg_utils.extraction.finetuned.layer import open_reader  # noqa: PLC0415 - torch
+
+        readers.append(open_reader(profile.extractor, adapter_folder(profile.extractor, workspace)))
+    fallback = open_fallback(profile, journal)
+    return readers if fallback is None else [*readers, fallback]
+
+
+def check_extractor(config: ExtractorConfig, profile: Profile, workspace: Workspace) -> None:
+    """Raise `PergError` for a prompt or an adapter's folder that cannot be used; models are checked like any others."""
+    if config.fallback is not None:
+        extract_prompts(profile).messages(EXTRACT, response="", options=("", ""))
+    if config.adapter is not None and local_adapter(config) is None and _is_path(config.adapter):
+        raise EngineError(
+            f"extractor.adapter: no folder '{config.adapter}' in {ROOT} nor in {Path.cwd()}; leave it out to train one"
+        )
+
+    own = local_adapter(config)
+    if own is not None and own.resolve() == workspace.extractor.resolve():
+        raise EngineError(
+            f"extractor.adapter is this run's own folder {own}, which is cleared where no step trains one; copy it to "
+            "another place and name that"
+        )
+
+
+def local_adapter(config: ExtractorConfig) -> Path | None:
+    """Return the folder that `extractor.adapter` names, below the repository or here; None where it is a hub id."""
+    name = config.adapter
+    return None if name is None else next((f for f in (ROOT / name, Path(name)) if f.is_dir()), None)
+
+
+def by_layer(answers: pd.DataFrame, readers: Sequence[Reader]) -> pd.DataFrame:
+    """Return a row a layer: asked, letters, none (read, and names no option), left, of these failed; and usd, its cost.
+
+    `asked` counts rows with a response; equal responses to the same options are asked once. `failed` readings could
+    not be had: their rows are not scored, and are asked again by the next run.
+    """
+    exist = answers[answers["how"] != "no_response"]
+    left, out = len(exist), []
+    for name, reader in [("rules", None), *((reader.layer, reader) for reader in readers)]:
+        own = exist[exist["layer"] == name]
+        letters = int(own["answer"].notna().sum())
+        counts = {"asked": left, "letters": letters, "none": len(own) - letters, "left": left - len(own)}
+        left -= len(own)
+        # Whoever fails is the last that is asked.
+        counts["failed"] = int(exist["status"].isin(FAILED).sum()) if readers and reader is readers[-1] else 0
+        out.append({"layer": name, **counts, "usd": getattr(reader, "cost", None)})
+    return pd.DataFrame(out).set_index("layer").astype({"usd": "float64"})
+
+
+def adapter_folder(config: ExtractorConfig, workspace: Workspace) -> Path:
+    """Return the folder of the adapter: the run's own, the user's, or the hub's, fetched once."""
+    if config.adapter is None:
+        return workspace.extractor
+    folder = local_adapter(config)
+    if folder is not None:
+        return folder
+    from huggingface_hub import snapshot_download  # noqa: PLC0415 - slow to import
+    from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415
+
+    try:
+        return Path(snapshot_download(config.adapter, allow_patterns=["adapter_*", "training.json"]))
+    except (OSError, ValueError, HfHubHTTPError) as error:
+        raise EngineError(f"extractor.adapter '{config.adapter}' can neither be found nor fetched: {error}") from error
+
+
+def _is_path(name: str) -> bool:
+    return name.count("/") != 1 or name.startswith((".", "/", "~"))

@@ -1,0 +1,98 @@
+"""What a model is to be asked: the rows of a study, method by method, and the requests that carry them.
+
+`inference` runs and plans them. The baseline (no_preference, setting none) is always among the rows. Decoding is the
+profile's for all arms (paper, appendix), with its longer limits for second stages and for thinking models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import pandas as pd
+
+from perg_utils.core.profile import DecodingConfig, ModelConfig, Profile
+from perg_utils.core.schema import RELEVANT_SHOWN, Method, Setting, Source
+from perg_utils.dataset import preferences
+from perg_utils.engines.base import Decoding, Messages, Request
+from perg_utils.inference.methods import METHODS, Task
+from perg_utils.prompts.sets import PromptSet
+
+#: The methods whose replies are the first drafts of the two-stage ones.
+DRAFTS = {Method.SELF_CRITIC: Method.ZERO_SHOT, Method.PREF_ALIGNER: Method.NO_PREFERENCE}
+
+
+class Material(NamedTuple):
+    """What rows are made of: the tables 'examples' and 'preferences', and the prompt set."""
+
+    examples: pd.DataFrame
+    bank: pd.DataFrame
+    prompts: PromptSet
+
+
+class Row(NamedTuple):
+    """One row of 'responses' before it is asked."""
+
+    example_id: str
+    preference_id: str | None
+    setting: Setting
+    shown: list[str]
+    task: Task
+
+
+def settings(profile: Profile, model: ModelConfig) -> dict[Method, list[Setting]]:
+    """Return the settings of each method that `model` runs, e.g. `{no_preference: [none], zero_shot: [relevant]}`.
+
+    Methods come in an order in which first drafts are asked before they are needed.
+    """
+    out: dict[Method, list[Setting]] = {method: [] for method in METHODS}
+    out[Method.NO_PREFERENCE].append(Setting.NONE)
+    for setting in profile.grid:
+        for method in profile.methods_for(model, setting):
+            if profile.baseline == "own" and not out[method]:
+                out[method].append(Setting.NONE)
+            out[method].append(setting)
+    return {method: chosen for method, chosen in out.items() if chosen}
+
+
+def rows(profile: Profile, method: Method, chosen: Sequence[Setting], material: Material) -> list[Row]:
+    """Return the rows of one method in the chosen settings: one an example, in `full` mode one a preference."""
+    examples, bank, prompts = material
+    texts = dict(zip(bank["preference_id"], bank["text"], strict=True))
+    every = {source: preferences.relevant_ids(bank, source) for source in examples["source"].unique()}
+    records = examples.to_dict("records")
+    tasks = [Task(Source(e["source"]), e["question"], tuple(e["options"])) for e in records]
+    out = []
+    for setting in chosen:
+        full = profile.data.preferences == "full" and (method, setting) == (Method.ZERO_SHOT, Setting.RELEVANT)
+        for example, task in zip(records, tasks, strict=True):
+            sampled = [example["preference_id"]] if setting in RELEVANT_SHOWN else [None]
+            for preference_id in every[example["source"]] if full else sampled:
+                shown = preferences.shown(example["example_id"], preference_id, setting, bank, profile.seed)
+                seen = (prompts.placebo,) if setting is Setting.PLACEBO else tuple(texts[i] for i in shown)
+                out.append(Row(example["example_id"], preference_id, setting, shown, task._replace(preferences=seen)))
+    return out
+
+
+def pair(profile: Profile, name: str) -> tuple[ModelConfig, ModelConfig]:
+    """Return the model and the one that aligns its answers; the very same object where it does so itself."""
+    model = profile.model(name)
+    return model, (profile.model(model.aligner) if model.aligner not in (None, name) else model)
+
+
+def limit(model: ModelConfig, decoding: DecodingConfig, stage: int, method: Method) -> int:
+    """Return the most new tokens of a reply in stage 1 or 2 of `method`, e.g. 500.
+
+    A first draft is its one-stage method's, so that both ask the same request.
+    """
+    asked = DRAFTS.get(method, method) if stage == 1 else method
+    if asked in decoding.max_new_tokens_by_method:
+        return decoding.max_new_tokens_by_method[asked]
+    if model.thinking:
+        return decoding.max_new_tokens_thinking
+    return decoding.max_new_tokens if stage == 1 else decoding.max_new_tokens_second_stage
+
+
+def request(chat: Messages, model: ModelConfig, decoding: DecodingConfig, stage: int, method: Method) -> Request:
+    """Return the request that sends `chat` to `model` with the profile's decoding."""
+    return Request(chat, Decoding(limit(model, decoding, stage, method), decoding.temperature, decoding.seed))

@@ -1,0 +1,188 @@
+"""The judges behind one interface: two sets of rules, and a language model with a rubric (paper, section 3.3).
+
+`HeuristicJudge` knows the styles that the embedded models are taught, and nothing else. `CueJudge` counts cues of
+ordinary English and measures length: it can be run on the responses of any model without a key, and understands
+nothing. `LLMJudge` asks a model through the journal. Correctness plays no part in any rating. People are a judge too:
+room `people`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from perg_utils.core.profile import RULES
+from perg_utils.core.progress import Progress
+from perg_utils.core.schema import Category, Status
+from perg_utils.engines.api.pricing import meter_of
+from perg_utils.engines.base import Decoding, Engine, EngineError, Reply, Request
+from perg_utils.engines.journal import Journal
+from perg_utils.judging.rubric import Case, Rating, read_rating
+from perg_utils.prompts.sets import JUDGE, PromptSet
+
+#: What marks the manner of each category in the embedded models: a phrase that opens it, and what completes it.
+SIGNALS: dict[Category, tuple[str, str]] = {
+    Category.CLARITY: (r"\bIn short,", r"^\s*(?:\S+\s+){0,11}\S+\s*$"),  # at most 12 words in all
+    Category.CONTEXT: (r"\bFor background,", r"\bFor background, (?:\S+ ){2,}\S+\. "),  # a clause, then the answer
+    Category.THINKING: (r"\bFirst,", r"\bFirst,.*\bThen,"),
+    Category.EXAMPLES: (r"\bFor example,", r"\bFor example, (?:\S+ ){2,}\S+\. "),
+    Category.CREATIVE: (r"\bImagine\b", r"\bImagine\b.*\blike an? "),
+}
+_SIGNALS = {category: tuple(re.compile(s, re.DOTALL) for s in pair) for category, pair in SIGNALS.items()}
+
+#: Words that hint at a category in ordinary English; alternatives of one line count once. Clarity goes by length.
+CUES: dict[Category, tuple[str, ...]] = {
+    Category.CONTEXT: (
+        r"background|context",
+        r"histor(?:y|ic\w*)|century|tradition\w*",
+        r"origin(?:s|ates?|ally)?|comes? from|dates? back",
+        r"known (?:as|for)|refers? to|(?:kind|type|form) of|belongs? to",
+        r"lies (?:in|by|on)|located|surround\w*",
+    ),
+    Category.THINKING: (
+        r"first(?:ly)?|step (?:one|1)|to begin",
+        r"then|next|second(?:ly)?|step (?:two|2)",
+        r"therefore|thus|hence|so it|which means|it follows",
+        r"because|since|given that",
+        r"we (?:weigh|compare|rule out)|eliminat\w+|consider\w*",
+    ),
+    Category.EXAMPLES: (
+        r"for (?:example|instance)|e\.g\.",
+        r"such as|like when|say,",
+        r"imagine|suppose|picture",
+        r"in (?:practice|real life|everyday life|daily life)|a case of",
+        r"just as|similar(?:ly)? to|think of",
+    ),
+    Category.CREATIVE: (
+        r"imagine|picture (?:this|a|an|the)|once upon",
+        r"like an?|as if|as though",
+        r"story|tale|song|poem|chorus|adventure|journey",
+        r"whisper\w*|danc\w+|sing(?:s|ing)?|shin\w+|glow\w*|bright|dream\w*",
+        r"magic\w*|hero\w*|treasure|dragon|ocean|moonlight",
+    ),
+}
+_CUES = {category: [re.compile(rf"\b(?:{cue})", re.I) for cue in cues] for category, cues in CUES.items()}
+_BRIEF = 15  # words
+#: What a server says that does not take a schema.
+_NO_SCHEMA = re.compile(r"response.?format|json.?schema|structured.?output|guided|grammar", re.IGNORECASE)
+
+
+class Judge(Protocol):
+    """Anything that rates cases; `name` stands beside each of its ratings."""
+
+    @property
+    def name(self) -> str:
+        """Who rated, as the table says it."""
+        ...
+
+    def rate(self, cases: Sequence[Case]) -> list[Rating]:
+        """Return one rating a case, in order."""
+        ...
+
+
+@dataclass(frozen=True)
+class HeuristicJudge:
+    """Rates the embedded models' styles by `SIGNALS`: 5 complete, 3 opened only, 2 another category's style, 1 none."""
+
+    name: str = RULES["heuristic"]
+
+    def rate(self, cases: Sequence[Case]) -> list[Rating]:
+        """Return one rating a case; a preference of no category is `unparsable`."""
+        return [self._rate(case) for case in cases]
+
+    def _rate(self, case: Case) -> Rating:
+        if case.category is None:
+            return _no_category()
+        opened = [c for c, (opening, _) in _SIGNALS.items() if opening.search(case.response_with)]
+        if case.category in opened:
+            if _SIGNALS[case.category][1].search(case.response_with):
+                return Rating(5, f"the {case.category} style, complete")
+            return Rating(3, f"the {case.category} style is opened but not carried through")
+        if opened:
+            return Rating(2, f"the style of {', '.join(opened)} instead of {case.category}")
+        return Rating(1, "no style of any category")
+
+
+@dataclass(frozen=True)
+class CueJudge:
+    """Rates by kinds of `CUES`: none 1, one 3, two 4, three 5. Clarity by length, alone and against the plain response.
+
+    Clarity: at most 15 words or half of the plain response 5, four fifths 4, no longer 3, half as long again 2.
+    """
+
+    name: str = RULES["cues"]
+
+    def rate(self, cases: Sequence[Case]) -> list[Rating]:
+        """Return one rating a case; a preference of no category is `unparsable`."""
+        return [self._rate(case) for case in cases]
+
+    def _rate(self, case: Case) -> Rating:
+        if case.category is None:
+            return _no_category()
+        if case.category == Category.CLARITY:
+            return self._length(case)
+        found = [hit[0] for cue in _CUES[case.category] if (hit := cue.search(case.response_with))]
+        return Rating((1, 3, 4, 5)[min(len(found), 3)], f"cues of {case.category}: {', '.join(found) or 'none'}")
+
+    def _length(self, case: Case) -> Rating:
+        words, plain = len(case.response_with.split()), len(case.response_without.split())
+        why = f"{words} words, {plain} in the plain response"
+        if words <= _BRIEF:
+            return Rating(5, why)
+        steps = ((0.5, 5), (0.8, 4), (1.0, 3), (1.5, 2))
+        return Rating(next((rating for share, rating in steps if words <= share * plain), 1), why)
+
+
+@dataclass(frozen=True)
+class LLMJudge:
+    """Rates through an engine with a rubric of the prompt set; every reply is kept in the journal.
+
+    `plain` is asked instead of `engine` where the server refuses a JSON schema, which one first request finds out.
+    """
+
+    name: str
+    engine: Engine
+    journal: Journal
+    prompts: PromptSet
+    decoding: Decoding
+    rubric: str = JUDGE
+    plain: Engine | None = None
+
+    def rate(self, cases: Sequence[Case]) -> list[Rating]:
+        """Return one rating a case; equal cases are asked once."""
+        requests = [Request(self.prompts.messages(self.rubric, **c.variables()), self.decoding) for c in cases]
+        if not requests:
+            return []
+        engine = self._willing(requests[0])
+        meter = meter_of(engine, self.journal)
+        with Progress(f"judge {self.name}", len(requests), note=lambda: str(meter or "")) as progress:
+            return [_rating(reply) for reply in self.journal.ask(engine, requests, progress.advance)]
+
+    def with_rubric(self, rubric: str) -> LLMJudge:
+        """Return the same judge with another template of its prompt set."""
+        return replace(self, rubric=rubric)
+
+    def _willing(self, first: Request) -> Engine:
+        """The engine with a schema, or the plain one where the server says that it takes none."""
+        if self.plain is None:
+            return self.engine
+        try:
+            [reply] = self.journal.ask(self.engine, [first])
+            said = reply.error or "" if reply.status in {Status.API_ERROR, Status.REJECTED} else ""
+        except EngineError as error:
+            if not _NO_SCHEMA.search(str(error)):
+                raise
+            said = str(error)
+        return self.plain if _NO_SCHEMA.search(said) else self.engine
+
+
+def _rating(reply: Reply) -> Rating:
+    if reply.status != Status.OK or reply.text is None:
+        return Rating(None, reply.error, reply.status)
+    return read_rating(reply.text)
+
+
+def _no_category() -> Rating:
+    return Rating(None, "the preference has no category", Status.UNPARSABLE)

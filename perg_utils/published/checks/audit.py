@@ -1,0 +1,217 @@
+"""An audit of the released results: what is unsound, how many rows it touches, and what it does to the metrics.
+
+    option_orders        letters given under one order of the options and counted under another
+    repeated_texts       rows multiplied, dropped or given another row's values by a join on the question's text
+    beyond_options       letters that name no option
+    missing_rows         rows that a file lacks
+    absent_ratings       ratings that are not there, counted as "not followed"
+    failed_replies       empty replies and error messages, counted as wrong answers
+    contradicting_flags  published yes and no against the letter or rating beside them
+    unplaced_rows        rows that their file counts and that have no place in the dataset
+
+A finding stands beside three figures: the paper's, the file's own (`as_filed`: counted as the file counts), and the
+`corrected` one, in which this finding alone is mended. In `corrected_all` every finding is. NaN: cannot be had.
+
+Left out: whether letters and ratings themselves are right (extractor and judge); what the printed figures say among
+themselves (`reproduction`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from perg_utils.core.schema import ALL_SOURCES, Metric, Source
+from perg_utils.core.workspace import Workspace
+from perg_utils.published.checks.evidence import CONFIG, METRICS, Evidence, Fault, evidence, rates
+from perg_utils.published.checks.faults import FAULTS, absent
+from perg_utils.published.printed import printed_metrics
+from perg_utils.reporting.tables.forms import Table
+
+KEYS = ["setting", "method", "model", "source"]
+COLUMNS = [
+    *("finding", "what", *KEYS, "rows", "of", "share", "metric", "published", "as_filed", "corrected"),
+    *("corrected_all", "note"),
+]
+TITLES = {
+    "option_orders": "Letters compared across different option orders",
+    "repeated_texts": "Joins on repeated question texts",
+    "beyond_options": "Letters beyond the options",
+    "missing_rows": "Missing rows",
+    "absent_ratings": "Absent ratings counted as not followed",
+    "failed_replies": "Failed replies counted as wrong",
+    "contradicting_flags": "Flags that contradict letters or ratings",
+    "unplaced_rows": "Rows without a place in the dataset",
+}
+SHORT = {
+    Metric.BREAKAGE_RATE: "BR",
+    Metric.ALIGNMENT_FAILURE: "AF",
+    Metric.ROBUSTNESS_ERROR: "RE",
+    Metric.PERFORMANCE_VARIATION: "PV",
+}
+#: Above this share, in percent, letters beyond the options are no slips of the extractor.
+MANY = 10
+SPELLED = (
+    "so many that the model must have been shown other options, e.g. the printed list character by character; "
+    "reading the responses again mends little"
+)
+NO_FINDINGS = pd.DataFrame(columns=COLUMNS)
+
+
+def audit(workspace: Workspace, paper: pd.DataFrame | None = None, threshold: int = 3) -> pd.DataFrame:
+    """Return the findings, a row a finding, configuration, source (or ALL) and metric; none for sound files.
+
+    `rows` of the `of` that the file counts there are touched, `share` in percent. `workspace` holds an import
+    (`published.import_published`); without released files there is nothing to audit and no row.
+    """
+    found = evidence(workspace, threshold)
+    if found is None:
+        return NO_FINDINGS.copy()
+    faults = [fault for look in FAULTS for fault in look(found)]
+    faults = [fault for fault in faults if fault.rows.any()]
+    filed = rates(found.rows)
+    mended = rates(_mended(found.rows, faults))
+    parts = [_lines(found, fault, filed, mended) for fault in faults]
+    parts.append(_absent(found, filed, mended))
+    out = pd.concat([part for part in parts if len(part)] or [NO_FINDINGS], ignore_index=True)
+    printed = (printed_metrics() if paper is None else paper).rename(columns={"value": "published"})
+    out = out.drop(columns="published", errors="ignore").merge(
+        printed[[*KEYS, "metric", "published"]], how="left", on=[*KEYS, "metric"]
+    )
+    out["share"] = (100 * out["rows"] / out["of"]).astype(float)
+    out["note"] = out["note"].mask((out["finding"] == "beyond_options") & (out["share"] > MANY), SPELLED)
+    return _ordered(out)[COLUMNS]
+
+
+def summary(findings: pd.DataFrame) -> pd.DataFrame:
+    """Return a line a finding and configuration: rows touched, and the figures over all sources where it changes most.
+
+    Columns: finding, what, setting, method, model, rows, of, share, metric, published, as_filed, corrected.
+    """
+    if findings.empty:
+        return findings[[c for c in COLUMNS if c not in ("source", "corrected_all", "note")]]
+    pooled = findings[findings["source"] == ALL_SOURCES]
+    change = (pooled["corrected"] - pooled["as_filed"]).abs().fillna(-1)
+    top = pooled.assign(change=change).sort_values("change", ascending=False, kind="stable")
+    top = top.groupby(["finding", "what", *KEYS[:3]], sort=False).head(1).sort_index()
+    return top.drop(columns=["change", "source", "corrected_all", "note"]).reset_index(drop=True)
+
+
+def as_tables(workspace: Workspace) -> list[Table]:
+    """Return the audit as two tables, by configuration and cell by cell, from what notebook 13 saved; else none."""
+    path = workspace.run / "audit.parquet"
+    if not path.is_file():
+        return []
+    findings = pd.read_parquet(path)
+    return tables(findings) if len(findings) else []
+
+
+def tables(findings: pd.DataFrame) -> list[Table]:
+    """Return the summary of `findings`, and the cells where a figure is touched."""
+    short = summary(findings)
+    shown = findings[findings["metric"].notna()]
+    captions = {
+        "audit": "Each kind of finding in each configuration: rows touched of those that the file counts, and the "
+        "metric over all sources that mending it changes most: as printed, as the file counts it, corrected.",
+        "audit_cells": "The four metrics, in percent, as printed / as the file counts / corrected for this finding "
+        "alone / for all findings. A dash: cannot be had from the files.",
+    }
+    titles = {"audit": "Audit of the released results", "audit_cells": "Audit, cell by cell"}
+    cells = {"audit": _summary_cells(short), "audit_cells": _cell_cells(shown)}
+    return [
+        Table(n, titles[n], captions[n], data, cells[n], pd.DataFrame(False, cells[n].index, cells[n].columns))
+        for n, data in (("audit", short), ("audit_cells", shown))
+    ]
+
+
+def _mended(rows: pd.DataFrame, faults: list[Fault]) -> pd.DataFrame:
+    """`rows` of the evidence (all or some, by their index) with the faults put right, the later one last."""
+    out = rows[[*CONFIG, "source", "without", "with_", "followed", "counted"]].copy()
+    for fault in faults:
+        touched = fault.rows[rows.index]
+        for column, right in fault.instead.items():
+            out[column] = out[column].mask(touched, right.loc[rows.index])
+    return out
+
+
+def _lines(found: Evidence, fault: Fault, filed: pd.DataFrame, mended: pd.DataFrame) -> pd.DataFrame:
+    keys = [*CONFIG, "source"]
+    rows = found.rows.assign(rows=fault.rows.astype(int), of=(fault.rows | found.rows["counted"]).astype(int))
+    rows = rows[rows.groupby(CONFIG)["rows"].transform("any")]
+    counts = pd.concat([rows, rows.assign(source=ALL_SOURCES)]).groupby(keys, sort=False)[["rows", "of"]].sum()
+    alone = rates(_mended(rows, [fault]))
+    out = counts[counts["rows"] > 0].reset_index().merge(_figures(filed, alone, mended), on=keys, how="left")
+    out = out[out["metric"].isin(fault.metrics) & (out["as_filed"].notna() | out["corrected"].notna())]
+    return out.assign(finding=fault.finding, what=fault.what, note=fault.note)
+
+
+def _absent(found: Evidence, filed: pd.DataFrame, mended: pd.DataFrame) -> pd.DataFrame:
+    """Rows in no file: nothing corrects them, but they are counted, and the figures of what is there stand beside."""
+    lines = absent(found)
+    if lines.empty:
+        return lines
+    pooled = lines.groupby([*CONFIG, "what"], sort=False)["rows"].sum().reset_index()
+    pooled["source"], pooled["of"] = ALL_SOURCES, 7208
+    lines = pd.concat([lines, pooled], ignore_index=True)
+    duplicates = lines["what"] == "rows dropped as duplicates"
+    lines["finding"] = np.where(duplicates, "repeated_texts", "missing_rows")
+    figures = _figures(filed, filed.assign(value=np.nan), mended)
+    out = lines.merge(figures, on=[*CONFIG, "source"], how="left")
+    out = out[out["as_filed"].notna() | out["metric"].isna()]
+    return out.assign(note="no file has these rows: nothing corrects the figure")
+
+
+def _figures(filed: pd.DataFrame, alone: pd.DataFrame, mended: pd.DataFrame) -> pd.DataFrame:
+    keys = [*CONFIG, "source", "metric"]
+    out = filed.rename(columns={"value": "as_filed"}).drop(columns="n")
+    for frame, name in ((alone, "corrected"), (mended, "corrected_all")):
+        out = out.merge(frame.rename(columns={"value": name}).drop(columns="n"), on=keys, how="outer")
+    return out
+
+
+def _ordered(out: pd.DataFrame) -> pd.DataFrame:
+    ranks = {
+        "finding": list(TITLES),
+        "setting": ["relevant", "mixed", "irrelevant"],
+        "source": [*map(str, Source), ALL_SOURCES],
+        "metric": [*map(str, METRICS)],
+    }
+    order = {name: {value: i for i, value in enumerate(values)} for name, values in ranks.items()}
+    by = ["finding", "what", "setting", "method", "model", "source", "metric"]
+    keyed = out[by].apply(lambda c: c.map(order[str(c.name)]) if c.name in order else c)
+    return out.loc[keyed.sort_values(by, kind="stable").index]
+
+
+def _summary_cells(short: pd.DataFrame) -> pd.DataFrame:
+    cells = pd.DataFrame(index=short.index)
+    cells["finding"] = short["finding"].map(TITLES) + ": " + short["what"]
+    for name in ("setting", "method", "model"):
+        cells[name] = short[name]
+    cells["rows"] = [f"{rows:,.0f} of {of:,.0f}" for rows, of in zip(short["rows"], short["of"], strict=True)]
+    cells["share"] = short["share"].map("{:.1f} %".format)
+    cells["metric"] = short["metric"].map(SHORT).fillna("-")
+    for name in ("published", "as_filed", "corrected"):
+        cells[name.replace("_", " ")] = short[name].map(_number)
+    return _headed(cells)
+
+
+def _cell_cells(findings: pd.DataFrame) -> pd.DataFrame:
+    keys = ["finding", "what", *KEYS, "rows"]
+    values = ["published", "as_filed", "corrected", "corrected_all"]
+    texts = findings[values].map(_number).agg(" / ".join, axis=1) if len(findings) else pd.Series(dtype=str)
+    wide = findings.assign(text=texts).pivot_table(
+        index=keys, columns="metric", values="text", aggfunc="first", sort=False
+    )
+    wide = wide.reindex(columns=[str(m) for m in METRICS]).fillna("").rename(columns=SHORT).reset_index()
+    wide["finding"] = wide["finding"].map(TITLES) + ": " + wide.pop("what")
+    wide["rows"] = wide["rows"].map("{:,.0f}".format)
+    return _headed(wide)
+
+
+def _headed(cells: pd.DataFrame) -> pd.DataFrame:
+    cells.columns = pd.MultiIndex.from_tuples([("", str(name)) for name in cells.columns])
+    return cells.astype(object)
+
+
+def _number(value: float) -> str:
+    return "-" if pd.isna(value) else f"{value:.1f}"

@@ -1,0 +1,128 @@
+"""Truth for the extractor: genuine responses that were read and labelled, and how right a reader of answers is on them.
+
+The released responses (paper, section 4) carry the letters of the original extractor, which are no truth. `draw` took
+preference-conditioned responses where that letter and the rules agree, differ, or are missing. Two readers labelled
+them apart from each other, without seeing letters or right answers; what they disagreed on was settled by a third
+reading. `data/extraction_gold.csv` keeps keys and labels, never a text:
+
+    file, row (from 0), profile   which response: `profile` is the arm's number in a wide file, else "preference"
+    label_a, label_b, label       the two readings and the settled one: a letter of the options (in the file's order),
+                                  X no option is right, Y refusal, Z undecided, several or broken off
+    note                          the difficulty, see `NOTES`
+    stratum, weight               where it was drawn, and how many responses of the sample it stands for
+
+Left out: the responses themselves, which the user downloads (`published_files`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from perg_utils.core.errors import DataError
+from perg_utils.core.profile import ROOT
+from perg_utils.core.schema import LETTERS
+from perg_utils.published.files import describe, find, load_manifest
+from perg_utils.published.layouts import Layout, parse_options, read_letter, read_rows
+
+GOLD = ROOT / "data" / "extraction_gold.csv"
+KEY = ["file", "row", "profile"]
+NOTES = {
+    "-": "one plain statement",
+    "LT": "letter and text disagree",
+    "SC": "corrects or contradicts itself",
+    "IM": "implied, in words of its own",
+    "TX": "by the option's text only",
+    "SV": "several options named as right",
+    "CO": "broken off",
+    "NO": "no option is right",
+    "RE": "refusal",
+    "OT": "other",
+}
+#: Responses drawn a stratum.
+STRATA = {"agree": 110, "differ": 110, "rules_silent": 60, "only_rules": 30, "neither": 30}
+
+Reader = Callable[[str, Sequence[str]], str | None]
+
+
+def load_gold(path: Path = GOLD) -> pd.DataFrame:
+    """Return the labels, e.g. 342 rows; `truth` is the settled letter, null where the response names no option."""
+    gold = pd.read_csv(path, dtype={"row": int, "weight": float, "profile": str}, keep_default_na=False)
+    return gold.assign(truth=gold["label"].where(~gold["label"].isin(["X", "Y", "Z"])))
+
+
+def with_responses(gold: pd.DataFrame, responses: pd.DataFrame) -> pd.DataFrame:
+    """Return the labels with the responses they are of. Raises `DataError` where one of these is missing."""
+    found = gold.merge(responses, on=KEY, how="left", validate="one_to_one")
+    lacking = found["response"].isna()
+    if lacking.any():
+        raise DataError(f"{lacking.sum()} labelled responses are not there, e.g. of {found['file'][lacking].iloc[0]}")
+    return found
+
+
+def released(folder: Path) -> pd.DataFrame:
+    """Return every response of the released files below `folder` that is not empty, one a row.
+
+    Columns: KEY, model, method, source, question, options (list), response, original (the released letter, null where
+    it is no letter of an option). `profile` is the number of a wide file's arm (0 without preference), else
+    preference or none.
+    """
+    paths, _ = find(folder, load_manifest().iloc[:0])
+    parts = []
+    for name, path in paths.items():
+        about, rows = describe(name), read_rows(path)
+        frame = rows.frame
+        options = [list(parse_options(text)) for text in frame["options"]]
+        for arm in rows.arms:
+            wide = str(arm.number) if rows.layout is Layout.WIDE else "none"
+            letters = [read_letter(raw, len(o)).index for raw, o in zip(frame[arm.answer], options, strict=True)]
+            part = frame[["row", "question"]].assign(
+                file=name,
+                profile="preference" if arm.number is None else wide,
+                model=about.model,
+                method=str(about.method),
+                source=frame["source"].where(frame["source"] != "", str(about.source or "")),
+                options=pd.Series(options, index=frame.index, dtype=object),
+                response=frame[arm.response],
+                original=pd.Series([None if i is None else LETTERS[i] for i in letters], frame.index, dtype=object),
+            )
+            parts.append(part[part["response"].str.strip() != ""])
+    out = pd.concat(parts, ignore_index=True)
+    known = out[out["source"] != ""].drop_duplicates("question").set_index("question")["source"]
+    return out.assign(source=out["source"].where(out["source"] != "", out["question"].map(known).fillna("?")))
+
+
+def draw(responses: pd.DataFrame, read: Reader, seed: int = 5) -> pd.DataFrame:
+    """Return the preference-conditioned rows to be labelled, in random order, with `stratum` and `weight`.
+
+    The strata are those of `STRATA`, by what `original` and `read` say. Within a stratum every group of model, method
+    and source gets a share by the square root of its size, so that no file dominates. No question is drawn twice.
+    """
+    random = np.random.default_rng(seed)
+    rows = responses[~responses["profile"].isin(["0", "none"])].copy()
+    rows["read"] = [read(r, o) for r, o in zip(rows["response"], rows["options"], strict=True)]
+    rows["stratum"] = _strata(rows)
+    rows = rows.iloc[random.permutation(len(rows))]
+    taken: set[str] = set()
+    parts = []
+    for stratum, size in sorted(STRATA.items(), key=lambda item: int((rows["stratum"] == item[0]).sum())):
+        groups = list(rows[rows["stratum"] == stratum].groupby(["model", "method", "source"], sort=True))
+        share = np.sqrt([len(group) for _, group in groups])
+        counts = np.maximum(1, np.floor(share / share.sum() * size + 0.5)).astype(int)
+        for (_, group), count in zip(groups, counts, strict=True):
+            new = group[~group["question"].isin(taken)].drop_duplicates("question").head(count)
+            taken.update(new["question"])
+            if len(new):
+                parts.append(new.assign(weight=len(group) / len(new)))
+    drawn = pd.concat(parts)
+    return drawn.iloc[random.permutation(len(drawn))].reset_index(drop=True)
+
+
+def _strata(rows: pd.DataFrame) -> list[str]:
+    original, read = rows["original"].notna(), rows["read"].notna()
+    names = np.where(original & read, "differ", np.where(original, "rules_silent", np.where(read, "only_rules", "")))
+    names = np.where(rows["original"] == rows["read"], "agree", np.where(names == "", "neither", names))
+    return [str(name) for name in names]

@@ -1,0 +1,28 @@
+"""The figures that the paper prints: 59 configurations x 4 sources x 4 metrics (paper, tables 2 to 5 and appendix).
+
+They are what a reproduction is checked against, and what tables and figures are redrawn from where the released files
+are not at hand. They are bare percentages: no counts, so no intervals (`metrics.redrawn` tells such a table).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from perg_utils.core.profile import ROOT
+from perg_utils.core.schema import conform
+
+PRINTED = ROOT / "data" / "paper_metrics.csv"
+
+
+def printed_metrics(path: Path = PRINTED) -> pd.DataFrame:
+    """Return the printed figures as a table `metrics`, 944 rows: percent in `value`, no interval, no `n`."""
+    printed = pd.read_csv(path).rename(columns={"percent": "value"})
+    unknown = {"low": float("nan"), "high": float("nan"), "n": None, "n_unscored": None}
+    return conform("metrics", printed.assign(**unknown))
+
+
+def printed_models(path: Path = PRINTED) -> list[str]:
+    """Return the models in the order of the paper's tables, e.g. `Llama3-8B` first."""
+    return list(dict.fromkeys(pd.read_csv(path)["model"]))

@@ -1,0 +1,232 @@
+"""One run of the release (a model, a method, a setting) as rows of the standard tables.
+
+Cells of several files of the run are joined row by row; the first file that has a row gives it. The answers without
+preference become rows of setting none: the method's own, and for zero_shot also the model's no_preference ones.
+
+Left out: which files belong to the run, and in which order they come (`published`).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pandas as pd
+
+from perg_utils.core.schema import RELEVANT_SHOWN, ROW_ID, TABLES, Method, Setting, Status, conform
+from perg_utils.judging.rating import PAPER_JUDGE
+from perg_utils.published.assignment import SOURCE_AT, assigned, place_id, preference_id
+from perg_utils.published.files import PublishedFile
+from perg_utils.published.layouts import FLAGS
+from perg_utils.published.responses import Cells
+
+_WITHOUT = {"correct": "correct_without", "delivered": "delivered_without", "status": "status_without"}
+
+
+class RunName(NamedTuple):
+    """What identifies a run."""
+
+    model: str
+    method: Method
+    setting: Setting
+
+
+class Run:
+    """Collects the cells of a run's files.
+
+    `baselines` holds the answers without preference of the runs before, by model and method, and gets this run's;
+    `categories` those of the preferences, by id.
+    """
+
+    def __init__(
+        self,
+        name: RunName,
+        baselines: dict[tuple[str, Method], pd.DataFrame],
+        categories: dict[str, str],
+        threshold: int,
+    ) -> None:
+        self.model, self.method, self.setting, self.threshold = *name, threshold
+        self._baselines, self._categories = baselines, categories
+        self._shown: list[pd.DataFrame] = []
+        self._own: list[pd.DataFrame] = []
+        self._again: list[pd.DataFrame] = []
+        self._seen: set[tuple[int, str | None]] = set()
+        before = baselines.get((self.model, self.method))
+        self._seen_own = set() if before is None else set(before["place"])
+
+    def add(self, file: PublishedFile, found: Cells) -> int:
+        """Take what is new of a file's cells; return how many responses with preference that is."""
+        keys = list(zip(found.shown["place"].tolist(), found.shown["preference_id"].tolist(), strict=True))
+        known = pd.Series([key in self._seen for key in keys], index=found.shown.index, dtype=bool)
+        new = found.shown[~known].assign(file=file.path, rated=found.rated)
+        self._seen.update(keys)
+        self._shown.append(new)
+        self._again.append(_compact(found.shown[known], file, "with"))
+        if found.own is not None:
+            own = found.own[found.own["status"] != Status.EMPTY]
+            fresh = own[~own["place"].isin(self._seen_own)].assign(file=file.path)
+            here = {place for part in self._own for place in part["place"].tolist()}
+            self._again.append(_compact(own[own["place"].isin(here)].assign(preference_id=None), file, "without"))
+            self._seen_own.update(fresh["place"])
+            self._own.append(fresh)
+        return len(new)
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Return the run's rows of responses, answers, judgements, scores and origins; nothing when it has none."""
+        if not self._shown:
+            return {}
+        own = self._without()
+        shown = pd.concat(self._shown, ignore_index=True)
+        shown = self._identified(shown.assign(setting=str(self.setting), method=str(self.method)))
+        shown = self._paired(shown)
+        rows = [shown]
+        if len(own):
+            rows.append(own.assign(method=str(self.method)))
+            if self.method is Method.ZERO_SHOT:
+                rows.append(own.assign(method=str(Method.NO_PREFERENCE)))
+        every = pd.concat([self._identified(frame) for frame in rows], ignore_index=True)
+        every = every.reindex(columns=list(dict.fromkeys([*every.columns, *_COLUMNS])))
+        return {
+            "responses": self._responses(every),
+            "answers": conform("answers", every[list(TABLES["answers"])]),
+            "judgements": self._judgements(shown),
+            "scores": self._scores(every),
+            "origins": _origins(every),
+            "twins": self._twins(shown, own),
+        }
+
+    def _twins(self, shown: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
+        """The rows that another file of the run has too, with another order of options, letter or response."""
+        again = pd.concat(self._again, ignore_index=True)
+        used = [_compact(shown, None, "with")]
+        if len(own):
+            used.append(_compact(own, None, "without"))
+        keys = ["arm", "place", "number"]
+        out = again.merge(pd.concat(used), on=keys, suffixes=("", "_used"), validate="m:1")
+        out = out[(out[_TOLD] != out[[f"{name}_used" for name in _TOLD]].to_numpy()).any(axis=1)]
+        out = self._identified(out.assign(method=str(self.method), setting=str(self.setting)))
+        return out.assign(preference_id=out["number"].mask(out["number"] == ""))[TWINS]
+
+    def _without(self) -> pd.DataFrame:
+        if not self._own:
+            return pd.DataFrame()
+        own = pd.concat(self._own, ignore_index=True).assign(preference_id=None, setting=str(Setting.NONE))
+        before = self._baselines.get((self.model, self.method))
+        self._baselines[self.model, self.method] = pd.concat(
+            [frame for frame in (before, own[["place", *_WITHOUT]]) if frame is not None], ignore_index=True
+        )
+        return own
+
+    def _identified(self, frame: pd.DataFrame) -> pd.DataFrame:
+        return frame.assign(example_id=[place_id(p) for p in frame["place"].tolist()], model=self.model)
+
+    def _paired(self, shown: pd.DataFrame) -> pd.DataFrame:
+        """Fill in the zero_shot answer without preference where the row's own file has none."""
+        shown = shown.reindex(
+            columns=list(dict.fromkeys([*shown.columns, *_WITHOUT.values(), "raw_without", "text_without"]))
+        )
+        lacking = shown["status_without"].isna() | (shown["status_without"] == Status.EMPTY)
+        base = self._baselines.get((self.model, Method.ZERO_SHOT))
+        if base is not None and lacking.any():
+            found = base.set_index("place").rename(columns=_WITHOUT).reindex(shown["place"]).set_index(shown.index)
+            for name in _WITHOUT.values():
+                shown[name] = shown[name].astype(object).where(~lacking, found[name].astype(object))
+        return shown
+
+    def _responses(self, rows: pd.DataFrame) -> pd.DataFrame:
+        shown = [
+            [] if setting == Setting.NONE or not isinstance(preference, str) else [preference]
+            for setting, preference in zip(rows["setting"].tolist(), rows["preference_id"].tolist(), strict=True)
+        ]
+        stages = [[text] if text else [] for text in rows["stage"].mask(rows["setting"] == Setting.NONE, "").tolist()]
+        empty = rows["status"] == Status.EMPTY
+        keys = [f"{file}#{row}" for file, row in zip(rows["file"].tolist(), rows["row"].tolist(), strict=True)]
+        out = rows[ROW_ID].assign(
+            shown_preferences=pd.Series(shown, index=rows.index, dtype=object),
+            response=rows["response"].mask(empty),
+            stages=pd.Series(stages, index=rows.index, dtype=object),
+            status=empty.map({True: str(Status.EMPTY), False: str(Status.OK)}),
+            finish_reason=None,
+            prompt_tokens=None,
+            completion_tokens=None,
+            seconds=float("nan"),
+            key=keys,
+            fallback=None,
+        )
+        return conform("responses", out)
+
+    def _judgements(self, shown: pd.DataFrame) -> pd.DataFrame:
+        rated = shown[shown["rated"]]
+        rating = _ratings(rated)
+        status = rating.notna().map({True: str(Status.OK), False: str(Status.UNPARSABLE)})
+        if self.setting not in RELEVANT_SHOWN:
+            rating, status = rating.mask(rating.notna()), status.map(lambda _: str(Status.NOT_APPLICABLE))
+        text = rated["explanation"] if "explanation" in rated else pd.Series(index=rated.index, dtype=object)
+        text = text.mask(text == "")
+        out = rated[ROW_ID].assign(judge=PAPER_JUDGE, rating=rating, explanation=text, status=status)
+        return conform("judgements", out)
+
+    def _scores(self, rows: pd.DataFrame) -> pd.DataFrame:
+        none = rows["setting"] == Setting.NONE
+        rating = _ratings(rows).mask(none | (self.setting not in RELEVANT_SHOWN))
+        status, without = rows["status"], rows["status_without"].fillna(str(Status.EMPTY))
+        correct, delivered = rows["correct"].astype("boolean"), rows["delivered"].astype("boolean")
+        followed = (rating >= self.threshold).astype("boolean").mask(rating.isna() | (status == Status.EMPTY))
+        correct_with = correct.mask(none)
+        both = (correct_with & followed).mask(correct_with.isna() | followed.isna())
+        ok, empty = str(Status.OK), str(Status.EMPTY)
+        judged = rows["rated"].fillna(False).astype(bool).map({True: str(Status.UNPARSABLE), False: empty})
+        why = judged.mask(followed.notna() | none | (self.setting not in RELEVANT_SHOWN), ok)
+        why = why.mask((status == Status.EMPTY) | (~none & (without == Status.EMPTY)), empty)
+        places = rows["place"].tolist()
+        out = rows[ROW_ID].assign(
+            source=[SOURCE_AT[place] for place in places],
+            category=rows["preference_id"].map(self._categories).astype(object),
+            correct_without=rows["correct_without"].astype("boolean").where(~none, correct),
+            correct_with=correct_with,
+            followed=followed,
+            robust=both if self.setting in RELEVANT_SHOWN else correct_with,
+            delivered_without=rows["delivered_without"].astype("boolean").where(~none, delivered),
+            delivered_with=delivered.mask(none),
+            sampled=_sampled(rows),
+            status=why,
+        )
+        return conform("scores", out)
+
+
+_COLUMNS = ["rating", "explanation", "rated", "raw_without", "text_without", *FLAGS, *_WITHOUT.values()]
+
+
+def _ratings(rows: pd.DataFrame) -> pd.Series:
+    """Ratings of 1 to 5, null where there is none; a file may print them as 4 or 4.0."""
+    if "rating" not in rows:
+        return pd.Series(pd.NA, index=rows.index, dtype="Int64")
+    rating = pd.to_numeric(rows["rating"].astype(object), errors="coerce").astype("float64")
+    return rating.where(rating.isin([1, 2, 3, 4, 5])).astype("Int64")
+
+
+def _sampled(rows: pd.DataFrame) -> list[bool]:
+    """Whether the preference is the one assigned to the question (always, where no relevant one is shown)."""
+    return [
+        not isinstance(preference, str) or preference == preference_id(SOURCE_AT[place], assigned(place))
+        for place, preference in zip(rows["place"].tolist(), rows["preference_id"].tolist(), strict=True)
+    ]
+
+
+#: `text` is a checksum of the response, `text_without` of the one without preference in the same row of the file.
+ORIGINS = [*ROW_ID, "file", "row", "order", "letter", "letter_without", "text", "text_without", "rating", *FLAGS]
+TWINS = [*ROW_ID, "arm", "file", "row", "order", "letter", "text"]
+_TOLD = ["order", "letter", "text"]
+
+
+def _origins(rows: pd.DataFrame) -> pd.DataFrame:
+    """Where each row comes from, and what its file says of it (text as in the file)."""
+    out = rows.rename(columns={"raw": "letter", "raw_without": "letter_without"})[ORIGINS]
+    checksums = {"text": "int64", "text_without": "Int64"}
+    return out.astype({name: checksums.get(str(name), "str") for name in out if name != "row"})
+
+
+def _compact(rows: pd.DataFrame, file: PublishedFile | None, arm: str) -> pd.DataFrame:
+    """What tells two files' rows apart, without the responses. `number` is the preference's id, or ""."""
+    out = rows[["place", "row", "order", "raw", "text"]].rename(columns={"raw": "letter"})
+    number = rows["preference_id"].astype(object)
+    return out.assign(number=number.where(number.notna(), ""), arm=arm, file=None if file is None else file.path)

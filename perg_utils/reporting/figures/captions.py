@@ -1,0 +1,114 @@
+"""What is said of each figure: its title, what it shows and what it does not, in the order of the report.
+
+Left out: numbers, which stand in the figures and in the tables.
+"""
+
+from __future__ import annotations
+
+from perg_utils.core.schema import Source
+from perg_utils.reporting.figures.reproduction import CAPTION, TITLE
+from perg_utils.scoring.comparisons import LEAST_FOR_RELATIVE
+
+#: The model that the paper shows by setting.
+PAPERS_MODEL = "Llama3-70B"
+
+#: Figures that have notebooks of their own, where a profile has what they show.
+ELSEWHERE = frozenset({"extractor", "extraction", "judges", "practice"})
+#: File name of each figure -> (title, what it shows and what it does not).
+CAPTIONS = {
+    "reproduction": (TITLE, CAPTION),
+    "pipeline": (
+        "How a question becomes a number",
+        "Each question is answered without and with a preference; the letter that an answer names is read, and a "
+        "judge rates whether the preference was followed. Pref-Aligner edits the answer given without preference. "
+        "An answer that names no option counts as wrong, one that does not exist is left out.",
+    ),
+    "accuracy": (
+        "Accuracy without and with preference",
+        "no_preference (hollow) and zero_shot with one relevant preference (filled).",
+    ),
+    "scatter": (
+        "Alignment failure against breakage",
+        "A point a model, zero_shot with one relevant preference; colour and label: robustness error. Near the "
+        "lower left corner a model stays right and does as asked.",
+    ),
+    "net_change": (
+        "Broken and fixed",
+        "zero_shot with one relevant preference. Broken: of the questions right without preference, those wrong with "
+        "it. Fixed: of the questions wrong without, those right with it; both in percent of their own, "
+        "differently large, sets. Net: accuracy with minus without, in points; left of zero the preference costs "
+        "more than it brings.",
+    ),
+    "placebo": (
+        "Preference against placebo",
+        "Breakage by a neutral sentence (hollow) and by a relevant preference (filled), zero_shot: what the hollow "
+        "mark shows is plain sensitivity to the prompt.",
+    ),
+    "variation": (
+        "Performance variation",
+        "Of the questions right without or with one relevant preference (zero_shot), those right in one of the two "
+        "only. It counts answers that the preference mends as well as those that it breaks.",
+    ),
+    "settings": (
+        "Metrics by setting",
+        "zero_shot in every setting. Where no relevant preference is shown there is no alignment to fail, "
+        "and robustness error is breakage.",
+    ),
+    "methods": (
+        "Metrics by method",
+        "One relevant preference. Pref-Aligner edits the answer given without preference, which is also its "
+        "baseline: changes that come from the prompt alone count against the other methods and not against it.",
+    ),
+    "aligner": (
+        "Before and after Pref-Aligner",
+        "zero_shot (hollow) and pref_aligner (filled) with one relevant preference.",
+    ),
+    "one_model": (
+        "One model by setting",
+        "Breakage by zero_shot and by pref_aligner in every setting, for the model that is named above the bars: "
+        f"{PAPERS_MODEL}, as in the paper, where it was run in two settings or more, else the first of the models "
+        "with the most settings and methods.",
+    ),
+    "delivery": (
+        "Answers that name no option",
+        "Change by one relevant preference (zero_shot) on the same questions, in points; behind it the counts without "
+        "and with preference, and the relative change, which the paper shows, where "
+        f"{LEAST_FOR_RELATIVE} answers or more named no option before.",
+    ),
+    "preferences": (
+        "Sampled against all preferences",
+        "Accuracy with each single preference over all questions of a source (violin and dots), with one sampled "
+        "preference a question (large mark), without preference (line); zero_shot, relevant, the same questions. "
+        "Part of a violin's width is chance among questions.",
+    ),
+    **{
+        f"categories_{source}": (
+            f"Breakage by category of preference, {source}",
+            "zero_shot, relevant; on the right the same values with their intervals. More than four models have a "
+            "small radar each, with the first two letters of a category. Categories hold few questions each: "
+            "overlapping intervals say nothing about an order.",
+        )
+        for source in Source
+    },
+    "extraction": (
+        "What each layer of the extractor reads",
+        "Responses of this run that state their letter, told in ways that are harder to read, by the rules, the "
+        "fine-tuned reader, and one after the other. As they are, the rules' letter is the truth.",
+    ),
+    "extractor": (
+        "How the fine-tuned reader of answers learned",
+        "Above: loss on made-up responses, in wordings learned from and in new ones; dotted: the adapter that is kept. "
+        "Below, in wordings kept for the test: how often it is sure enough to speak, and how often it is right then. "
+        "Intervals hold for these wordings and this training.",
+    ),
+    "judges": (
+        "Alignment failure by judge",
+        "zero_shot with one relevant preference, by the judges of this profile, where a response counts as followed "
+        "from a rating of 2, 3 or 4 on.",
+    ),
+    "practice": (
+        "Breakage and practice (embedded models only)",
+        "Facts by what training did with them: plain; repeated, shown as often as styled ones but never with a "
+        "preference; styled, shown with preferences. zero_shot, relevant.",
+    ),
+}

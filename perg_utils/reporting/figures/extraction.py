@@ -1,0 +1,69 @@
+"""The figures of the extractor: how its fine-tuned reader learned, and what each layer reads of a run's responses."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from perg_utils.reporting.figures.drawing import INVENTED, PALETTE, STYLE, WIDTH, canvas, footer, interval_arms
+
+
+def extractor_figure(curve: pd.DataFrame, kinds: pd.DataFrame, best: int, invented: bool) -> Figure:
+    """Return two panels: loss during training, and where the reader is sure and right, by kind of wording.
+
+    `curve` has samples, loss, check_loss; `kinds` is from `checking.by_kind`; `best`: samples at the kept adapter.
+    """
+    height = 2.35 + 0.15 * len(kinds)
+    with rc_context(STYLE):
+        fig = Figure(figsize=(WIDTH, height))
+        axes = [fig.add_axes((0.14, 1 - 1.35 / height, 0.83, 1.15 / height))]
+        axes.append(fig.add_axes((0.3, 0.42 / height, 0.62, (height - 2.5) / height)))
+        for name, label, colour in (
+            ("loss", "wordings learned from", PALETTE[0]),
+            ("check_loss", "new wordings", PALETTE[1]),
+        ):
+            axes[0].plot(curve["samples"] / 1000, curve[name], color=colour, label=label, lw=1)
+        axes[0].axvline(best / 1000, color="#777777", lw=0.6, ls=":")
+        axes[0].set(xlabel="responses seen, thousands", ylabel="loss", ylim=(0, None), xlim=(0, None))
+        axes[0].legend(frameon=False, loc="upper center")
+        places = range(len(kinds))
+        axes[1].barh(places, kinds["speaks"], color="#DDDDDD", height=0.7, label="speaks")
+        sure = kinds["right_where_sure"].notna()
+        arms = kinds.rename(columns={"right_where_sure": "value"})[sure]
+        axes[1].errorbar(
+            arms["value"], [p for p in places if sure.iloc[p]], xerr=interval_arms(arms), fmt="o", ms=3, elinewidth=0.8,
+            color=PALETTE[0], label="right where it speaks", clip_on=False,
+        )  # fmt: skip
+        axes[1].set_yticks(list(places), kinds["kind"])
+        axes[1].set(xlim=(0, 100), xlabel="percent, wordings kept for the test")
+        axes[1].invert_yaxis()
+        axes[1].tick_params(axis="y", length=0)
+        axes[1].legend(frameon=False, ncols=2, loc="lower center", bbox_to_anchor=(0.36, 0.995))
+        if invented:
+            footer(fig, INVENTED)
+    return fig
+
+
+def layers_figure(compared: pd.DataFrame, invented: bool) -> Figure:
+    """Return stacked bars of right, wrong and no letter, by form of the responses and layers (`rewording.compare`)."""
+    rows = list(compared.itertuples(index=False))
+    forms = list(dict.fromkeys(compared["form"]))
+    places = [place + 0.9 * forms.index(row.form) for place, row in enumerate(rows)]
+    with rc_context(STYLE):
+        fig, (axes,) = canvas(0.95 + 0.17 * (len(rows) + len(forms)), invented, left=0.3)
+        start = pd.Series(0.0, index=compared.index)
+        for share, colour in (("right", PALETTE[0]), ("wrong", PALETTE[1]), ("silent", "#E5E5E5")):
+            label = {"silent": "no letter"}.get(share, f"{share} letter")
+            axes.barh(places, compared[share], left=start, color=colour, height=0.75, label=label)
+            start = start + compared[share]
+        axes.set_yticks(places, compared["layers"])
+        for form in forms:
+            first = next(place for place, row in zip(places, rows, strict=True) if row.form == form)
+            axes.text(
+                0, first - 0.85, f"{form} (n = {rows[places.index(first)].n:,})", weight="bold", size=6.5, va="center"
+            )
+        axes.set(xlim=(0, 100), ylim=(places[-1] + 0.6, -1.3), xlabel="percent of the responses")
+        axes.tick_params(axis="y", length=0)
+        axes.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.36, 0.995), columnspacing=1.2)
+    return fig

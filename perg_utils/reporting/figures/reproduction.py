@@ -1,0 +1,72 @@
+"""The figure of the check: each published figure against ours, a panel a metric.
+
+Left out: cells that are not in the files; intervals (the printed figures have none to compare with).
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from perg_utils.core.schema import Metric
+from perg_utils.reporting.figures.drawing import PALETTE, STYLE, WIDTH, ticks
+
+TITLE = "Published figures against ours"
+CAPTION = (
+    "A point a printed figure for which there are rows, one panel a metric, in percent; on the diagonal ours equals "
+    "the paper's. Open: differs, and rows are missing or the file is not one that the manifest lists."
+)
+NAMES = {
+    Metric.BREAKAGE_RATE: "Breakage (BR)",
+    Metric.ALIGNMENT_FAILURE: "Alignment failure (AF)",
+    Metric.ROBUSTNESS_ERROR: "Robustness error (RE)",
+    Metric.PERFORMANCE_VARIATION: "Variation (PV)",
+}
+LOOKS = {"exact": (PALETTE[0], "o"), "rounding": (PALETTE[2], "s"), "differs": (PALETTE[1], "^")}
+
+
+def against(cells: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
+    """Return the figure of `reproduction.reproduce`'s cells and the rows drawn (none where nothing is in the files)."""
+    data = cells[cells["ours"].notna() & cells["published"].notna()].reset_index(drop=True)
+    shown = [m for m in NAMES if m in set(data["metric"])]
+    columns = min(2, max(1, len(shown)))
+    rows = -(-max(1, len(shown)) // columns)
+    with rc_context(STYLE):
+        height = 0.75 + 1.65 * rows
+        fig = Figure(figsize=(WIDTH, height))
+        panels = fig.subplots(rows, columns, squeeze=False).ravel()
+        fig.subplots_adjust(
+            left=0.125, right=0.975, top=1 - 0.24 / height, bottom=0.68 / height, wspace=0.26, hspace=0.42
+        )
+        for axes, metric in zip(panels, shown, strict=False):
+            _panel(axes, data[data["metric"] == metric], NAMES[metric])
+        for axes in panels[len(shown) :]:
+            axes.remove()
+        fig.supxlabel("published, %", y=0.26 / height, size=7, va="bottom")
+        fig.supylabel("ours, %", x=0.005, size=7)
+        drawn = [(name, *LOOKS[name], int((data["verdict"] == name).sum())) for name in LOOKS]
+        handles = [
+            panels[0].plot([], [], marker, ms=4, color=colour, label=f"{name} ({count})")[0]
+            for name, colour, marker, count in drawn
+        ]
+        fig.legend(handles=handles, loc="lower center", ncols=3, frameon=False, borderaxespad=0.2, handletextpad=0.2)
+    return fig, data
+
+
+def _panel(axes: Axes, own: pd.DataFrame, title: str) -> None:
+    end = float(min(100, max(5, 1.06 * own[["published", "ours"]].max().max())))
+    axes.plot([0, end], [0, end], color="#999999", lw=0.6, zorder=1)
+    for verdict, (colour, marker) in LOOKS.items():
+        for partial in (True, False):
+            part = own[(own["verdict"] == verdict) & (own["reason"].str.contains("missing|manifest") == partial)]
+            face = "none" if partial else colour
+            axes.plot(
+                part["published"], part["ours"], marker, ms=3.6, mfc=face, mec=colour, mew=0.7, zorder=3, alpha=0.85
+            )
+    axes.set_title(title, pad=3)
+    axes.set(xlim=(0, end), ylim=(0, end), aspect="equal")
+    axes.xaxis.set_major_locator(ticks(5))
+    axes.yaxis.set_major_locator(ticks(5))
+    axes.grid(True)

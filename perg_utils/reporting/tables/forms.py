@@ -1,0 +1,182 @@
+"""One table in its four forms: CSV (raw numbers), Markdown, LaTeX (booktabs) and HTML for the report.
+
+Small on purpose: two header rows, labels on the left, best values bold, everything escaped. In LaTeX a wide table
+shrinks to the line and a long one is continued in further floats of the same number, which works in one column and
+in two (`longtable` works in one only). Room `tables` says what the tables hold.
+"""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from perg_utils.core.workspace import write_text
+
+#: Rows that fit on a page beside a caption; a longer table is continued on the next.
+ROWS_A_PAGE = 38
+#: From this many columns on LaTeX sets them closer.
+MANY_COLUMNS = 8
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table. `data` holds raw numbers; `cells` the texts shown, its columns (group, label); `best` what is bold."""
+
+    name: str
+    title: str
+    caption: str
+    data: pd.DataFrame
+    cells: pd.DataFrame
+    best: pd.DataFrame
+
+
+def markdown(table: Table) -> str:
+    """Return the table as Markdown: caption, then a pipe table with best values in bold."""
+    heads = [" ".join(filter(None, head)) for head in zip(*_heads(table), strict=True)]
+    numeric = _first_value(table)
+    lines = [f"**{table.title}.** {table.caption}", "", _pipes(heads)]
+    lines.append(_pipes(["---" if i < numeric else "---:" for i in range(len(heads))]))
+    for texts, bold in _rows(table):
+        lines.append(_pipes([f"**{t}**" if b else t for t, b in zip(texts, bold, strict=True)]))
+    return "\n".join(lines) + "\n"
+
+
+def latex(table: Table) -> str:
+    """Return the table as LaTeX floats, mostly one (needs the packages booktabs and graphicx)."""
+    rows = _rows(table)
+    parts = _pages(rows)
+    title, name = _tex(table.title), f"tab:{table.name.replace('_', '-')}"
+    floats = []
+    for number, part in enumerate(parts, start=1):
+        if number == 1:
+            caption = [rf"\caption{{{title}. {_tex(table.caption)}}}", rf"\label{{{name}}}"]
+        else:
+            caption = [r"\addtocounter{table}{-1}", rf"\caption{{{title}, continued ({number} of {len(parts)}).}}"]
+        caption.append(r"\smallskip")
+        floats.append("\n".join([r"\begin{table}", r"\centering", *caption, _tabular(table, part), r"\end{table}", ""]))
+    return "\n".join(floats)
+
+
+def _pages(rows: list[tuple[list[str], list[bool]]]) -> list[list[tuple[list[str], list[bool]]]]:
+    """`rows` in parts of at most `ROWS_A_PAGE`, of like length; where possible a part ends with a model (or source)."""
+    count = -(-len(rows) // ROWS_A_PAGE)
+    parts, start = [], 0
+    for left in range(count, 0, -1):
+        end = start + -(-(len(rows) - start) // left)
+        # The last place nearby where the first label changes, if the rest still fits in the parts that are left.
+        changes = [i for i in range(end, start, -1) if i == len(rows) or rows[i][0][0] != rows[i - 1][0][0]]
+        near = [i for i in changes if len(rows) - i <= (left - 1) * ROWS_A_PAGE]
+        end = near[0] if near else end
+        parts.append(rows[start:end])
+        start = end
+    return parts or [rows]
+
+
+def _tabular(table: Table, rows: list[tuple[list[str], list[bool]]]) -> str:
+    numeric = _first_value(table)
+    groups, labels = _heads(table)
+    heads = [" & ".join(_tex(label) for label in labels) + r" \\"]
+    spans = _spans(groups)
+    if any(group for group, *_ in spans):
+        top = [rf"\multicolumn{{{b - a}}}{{c}}{{{_tex(g)}}}" if g else " & ".join([""] * (b - a)) for g, a, b in spans]
+        rules = " ".join(rf"\cmidrule(lr){{{a + 1}-{b}}}" for g, a, b in spans if g)
+        heads = [" & ".join(top) + r" \\", rules, *heads]
+    body = [
+        " & ".join(_tex_cell(t, b, i >= numeric) for i, (t, b) in enumerate(zip(texts, bold, strict=True))) + r" \\"
+        for texts, bold in rows
+    ]
+    return "\n".join(
+        [
+            *([r"\setlength{\tabcolsep}{3pt}"] if len(labels) >= MANY_COLUMNS else []),
+            # A wide table shrinks to the line; a narrow one keeps its size.
+            r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+            rf"\begin{{tabular}}{{{'l' * numeric}{'r' * (len(labels) - numeric)}}}",
+            r"\toprule",
+            *heads,
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}}",
+        ]
+    )
+
+
+def as_html(table: Table) -> str:
+    """Return the table as an HTML `<table>`, without caption."""
+    numeric = _first_value(table)
+    groups, labels = _heads(table)
+    top = "".join(f'<th colspan="{b - a}">{html.escape(g)}</th>' for g, a, b in _spans(groups))
+    head = f"<tr>{top}</tr>" if any(groups) else ""
+    head += "<tr>" + "".join(f"<th>{html.escape(label)}</th>" for label in labels) + "</tr>"
+    body = ""
+    for texts, bold in _rows(table):
+        cells = [f"<b>{html.escape(t)}</b>" if b else html.escape(t) for t, b in zip(texts, bold, strict=True)]
+        body += "<tr>" + "".join(f"<th>{c}</th>" if i < numeric else f"<td>{c}</td>" for i, c in enumerate(cells))
+        body += "</tr>"
+    return f"<table><thead>{head}</thead><tbody>{body}</tbody></table>"
+
+
+def save(table: Table, folder: Path) -> list[Path]:
+    """Write `<name>.csv`, `.md` and `.tex` below `folder` and return their paths."""
+    texts = {"csv": table.data.to_csv(index=False), "md": markdown(table), "tex": latex(table)}
+    return [write_text(folder / f"{table.name}.{form}", text) for form, text in texts.items()]
+
+
+def _rows(table: Table) -> list[tuple[list[str], list[bool]]]:
+    texts, bold = table.cells.astype(str).to_numpy().tolist(), table.best.to_numpy().tolist()
+    return list(zip(texts, bold, strict=True))
+
+
+def _heads(table: Table) -> tuple[list[str], list[str]]:
+    groups, labels = (list(map(str, table.cells.columns.get_level_values(i))) for i in (0, 1))
+    return groups, labels
+
+
+def _first_value(table: Table) -> int:
+    """How many leading columns are labels."""
+    names = {"model", "method", "setting", "source", "metric", "judge"}
+    return sum(not group and label in names for group, label in zip(*_heads(table), strict=True))
+
+
+def _spans(groups: list[str]) -> list[tuple[str, int, int]]:
+    """Runs of equal groups as (group, first, past the last); columns without a group stay single."""
+    starts = [i for i, g in enumerate(groups) if i == 0 or g != groups[i - 1]]
+    return [(groups[a], a, b) for a, b in zip(starts, [*starts[1:], len(groups)], strict=True)]
+
+
+def _pipes(cells: list[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+
+
+_TEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "&": r"\&",
+        "%": r"\%",
+        "$": r"\$",
+        "#": r"\#",
+        "_": r"\_",
+        "{": r"\{",
+        "}": r"\}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        "–": "--",
+    }
+)
+
+
+def _tex_cell(text: str, bold: bool, value: bool) -> str:
+    """A cell; the interval behind a value is set smaller, so that more columns fit."""
+    shown, bracket, rest = text.partition(" [") if value else (text, "", "")
+    shown = rf"\textbf{{{_tex(shown)}}}" if bold else _tex(shown)
+    return rf"{shown} {{\scriptsize [{_tex(rest)}}}" if bracket else shown
+
+
+def _tex(text: str) -> str:
+    return text.translate(_TEX)

@@ -1,0 +1,214 @@
+"""How a table of numbers becomes a `Table`: rows, columns, bold values and what every caption must say.
+
+Captions say what `n` is, who judged (where alignment is shown), that a world is invented, when more than 1 % of a
+configuration's rows are unscored, and when the figures are the paper's printed ones. Room `tables` lists the builders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from perg_utils.core.profile import Profile
+from perg_utils.core.schema import ALL_SOURCES, Method, Metric, Setting, Source
+from perg_utils.judging.rating import judge_label
+from perg_utils.reporting.tables.forms import Table
+from perg_utils.scoring.rates import redrawn
+
+SHORT = {
+    Metric.BREAKAGE_RATE: "BR",
+    Metric.ALIGNMENT_FAILURE: "AF",
+    Metric.ROBUSTNESS_ERROR: "RE",
+    Metric.PERFORMANCE_VARIATION: "PV",
+    Metric.DELIVERY_FAILURE: "delivery failure",
+    Metric.ACCURACY_WITHOUT: "accuracy without",
+    Metric.ACCURACY_WITH: "accuracy with",
+}
+#: Metrics that rest on the judge's ratings.
+JUDGED = {Metric.ALIGNMENT_FAILURE, Metric.ROBUSTNESS_ERROR}
+#: Above this share of unscored rows every table carries a warning.
+WARN_ABOVE = 0.01
+
+#: What a caption is made from: the run's metrics and its profile.
+Run = tuple[pd.DataFrame, Profile]
+
+_ORDER: dict[str, Sequence[str]] = {
+    "method": list(Method),
+    "setting": list(Setting),
+    "source": [*Source, ALL_SOURCES],
+    "metric": list(Metric),
+}
+_RAW = ["model", "method", "setting", "source", "category", "metric", "value", "low", "high", "n", "n_unscored"]
+
+
+def notes(metrics: pd.DataFrame, profile: Profile) -> str:
+    """Return what every table and figure must say of its run: invented world, redrawn, too many unscored rows."""
+    said = ["Invented world: made-up facts stand in for the sources." if profile.world == "invented" else ""]
+    if redrawn(metrics):
+        said.append("Redrawn from the paper's published figures; no intervals, no counts.")
+    total = (metrics["n"] + metrics["n_unscored"]).astype(float)
+    share = (metrics["n_unscored"] / total.where(total > 0)).astype(float).where(metrics["source"] == ALL_SOURCES)
+    following = metrics["metric"] == Metric.ALIGNMENT_FAILURE
+    if not redrawn(metrics) and following.any() and metrics.loc[following, "n"].sum() == 0:
+        said.append("No rating is at hand: alignment failure and robustness error are empty.")
+        share = share.mask(metrics["metric"].isin(JUDGED) & (metrics["n"] == 0).fillna(False))
+    if share.max() > WARN_ABOVE:
+        worst = metrics.iloc[int(np.nanargmax(share.to_numpy()))]
+        where = f"{worst['model']}, {worst['method']}, {worst['setting']}: {worst['metric']}"
+        said.append(f"WARNING: up to {100 * share.max():.1f} % of a configuration's rows are unscored ({where}).")
+    return " ".join(filter(None, said))
+
+
+def only(frame: pd.DataFrame, **wanted: str) -> pd.DataFrame:
+    """Return the rows of `frame` that have these values, e.g. `only(metrics, setting="mixed")`."""
+    for column, value in wanted.items():
+        frame = frame[frame[column] == value]
+    return frame
+
+
+def in_order(frame: pd.DataFrame, columns: Iterable[str]) -> pd.DataFrame:
+    """Return `frame` sorted by `columns` as the study orders their values; models and categories as they appear."""
+    ranks = {
+        name: {str(v): i for i, v in enumerate(_ORDER.get(name, list(dict.fromkeys(frame[name]))))} for name in columns
+    }
+    return frame.sort_values(list(ranks), key=lambda c: c.map(ranks[str(c.name)]), kind="stable")
+
+
+def as_listed(frame: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:
+    """Return `frame` with its models in the order of `metrics`, so that every table lists them alike."""
+    rank = {model: i for i, model in enumerate(dict.fromkeys(metrics["model"]))}
+    return frame.sort_values("model", key=lambda c: c.map(rank), kind="stable")
+
+
+def grid_table(
+    name: str,
+    title: str,
+    caption: str,
+    run: Run,
+    *,
+    data: pd.DataFrame,
+    index: list[str],
+    across: list[str],
+    within: list[str] | None = None,
+    best: Callable[[float, float], float] = min,
+    intervals: bool = True,
+) -> Table | None:
+    """Return a table with a row per `index` and a column per `across` (group and label, or label), best values bold.
+
+    The best is found in each column, among the rows equal in `within`; None where `data` is empty.
+    """
+    if data.empty:
+        return None
+    data = in_order(data, index)
+    named = {column: data[column].map(SHORT) for column in [*index, *across] if column == "metric"}
+    grid = data.assign(**named)
+    heads = [grid[column] for column in across] if len(across) == 2 else [pd.Series("", grid.index), grid[across[0]]]
+    grid = grid.assign(group=heads[0], label=heads[1])
+    rows = pd.MultiIndex.from_frame(grid[index].drop_duplicates())
+    ordered = grid.loc[in_order(data, across).index]
+    columns = pd.MultiIndex.from_frame(ordered[["group", "label"]].drop_duplicates())
+    shown = grid.assign(text=with_interval(grid) if intervals else [number(v) for v in grid["value"]])
+    # Ties are ties as printed, so the best is found among rounded values.
+    value = _spread(shown.assign(value=shown["value"].round(1)), index, "value", rows, columns).astype(float)
+    groups = [rows.get_level_values(name) for name in within or []] or [pd.Index([0] * len(rows))]
+    marks = pd.DataFrame({column: _best(value[column], groups, best) for column in columns}, index=rows)
+    cells = _spread(shown, index, "text", rows, columns).fillna("–")
+    labels = rows.to_frame(index=False).set_axis(pd.MultiIndex.from_product([[""], index]), axis=1)
+    cells = pd.concat([labels, cells.reset_index(drop=True)], axis=1)
+    bold = pd.concat([labels.map(lambda _: False), marks.reset_index(drop=True)], axis=1).astype(bool)
+    kept = [c for c in data if c in _RAW]
+    return Table(name, title, _caption(caption, _size(data), run, data), data[kept].reset_index(drop=True), cells, bold)
+
+
+def comparison(
+    name: str, title: str, caption: str, run: Run, *, found: pd.DataFrame, labels: list[str], by: str
+) -> Table | None:
+    """Return a table of `statistics.compare`: both values, difference, effect size, p; `by` is what differs.
+
+    None where no pair could be compared, as in a run without ratings.
+    """
+    if not (found["n"] > 0).any():
+        return None
+    shown = found[labels].astype(object)
+    if "reference_model" in shown:
+        foreign = shown.pop("reference_model")
+        shown["model"] = [m if m == r else f"{m} (against {r})" for m, r in zip(shown["model"], foreign, strict=True)]
+    difference = found.assign(value=found["difference"])
+    cells = shown.assign(
+        before=[number(v) for v in found["reference_value"]],
+        after=[number(v) for v in found["value"]],
+        difference=with_interval(difference, "{:+.1f}"),
+        odds=[number(v, "{:.2f}") for v in found["odds_ratio"]],
+        p=p_values(found["p_holm"]),
+        n=found["n"],
+    )
+    heads = {"before": found[f"reference_{by}"].iloc[0], "after": f"this {by}", "odds": "odds ratio"}
+    size = (
+        "n: questions right without preference and scored in both. Difference with bootstrap interval; matched odds "
+        "ratio (above 1: fails more often); exact McNemar p, Holm-corrected over this table."
+    )
+    return plain_table(name, title, f"{caption} {size}", run, data=found, cells=cells.rename(columns=heads))
+
+
+def plain_table(
+    name: str, title: str, caption: str, run: Run, *, data: pd.DataFrame, cells: pd.DataFrame, judged: bool = False
+) -> Table:
+    """Return a table of ready texts, one header row, nothing bold; `judged`: it shows ratings."""
+    cells = cells.reset_index(drop=True)
+    cells = cells.set_axis(pd.MultiIndex.from_product([[""], cells.columns]), axis=1)
+    bold = cells.map(lambda _: False).astype(bool)
+    return Table(name, title, _caption(caption, "", run, data, judged), data.reset_index(drop=True), cells, bold)
+
+
+def number(value: float, form: str = "{:.1f}", tiny: str | None = None) -> str:
+    """Return `value` as text, e.g. `12.3`; a dash where there is none."""
+    if pd.isna(value):
+        return "–"
+    return tiny if tiny is not None and value < 0.001 else form.format(value)
+
+
+def p_values(values: Iterable[float]) -> list[str]:
+    """Return p values as text, e.g. `0.031`, `<0.001`."""
+    return [number(p, "{:.3f}", "<0.001") for p in values]
+
+
+def with_interval(frame: pd.DataFrame, form: str = "{:.1f}") -> list[str]:
+    """Return `value [low, high]` of every row, the value alone where it has no interval."""
+    return [
+        number(v, form) if pd.isna(v) or pd.isna(lo) else f"{form.format(v)} [{form.format(lo)}, {form.format(hi)}]"
+        for v, lo, hi in zip(frame["value"], frame["low"], frame["high"], strict=True)
+    ]
+
+
+def _best(column: pd.Series, groups: list[pd.Index], best: Callable[[float, float], float]) -> pd.Series:
+    by_group = column.groupby(groups)
+    highest = best is max or str(column.name[1]).startswith("accuracy")  # type: ignore[index]
+    # One value alone is not the best of anything.
+    return (column == by_group.transform("max" if highest else "min")) & (by_group.transform("count") > 1)
+
+
+def _spread(
+    grid: pd.DataFrame, index: list[str], values: str, rows: pd.MultiIndex, columns: pd.MultiIndex
+) -> pd.DataFrame:
+    wide = grid.set_index([*index, "group", "label"])[values].unstack(["group", "label"])
+    if len(index) == 1:
+        wide.index = pd.MultiIndex.from_arrays([wide.index], names=index)
+    return wide.reindex(index=rows, columns=columns)
+
+
+def _size(data: pd.DataFrame) -> str:
+    if redrawn(data):
+        return ""
+    sizes = data["n"].dropna()
+    sizes = sizes[sizes > 0]
+    if sizes.empty:
+        return "No scored rows."
+    return f"n = {sizes.min():,} to {sizes.max():,} questions a value (with intervals in the CSV)."
+
+
+def _caption(caption: str, size: str, run: Run, data: pd.DataFrame, judged: bool = False) -> str:
+    judged = judged or ("metric" in data and bool(data["metric"].isin(JUDGED).any()))
+    judge = f"Judge: {judge_label(run[1])}." if judged else ""
+    return " ".join(filter(None, [caption, size, judge, notes(*run)]))

@@ -1,0 +1,188 @@
+"""Tables of rates, made from the table `metrics` alone: by model and source, method, setting (paper, tables 2 to 4).
+
+They also show the paper's printed figures, which have no counts and no intervals. What sets arms against each other
+on the same questions is in `table_comparisons`.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from perg_utils.core.profile import Profile
+from perg_utils.core.schema import ALL_SOURCES, RELEVANT_SHOWN, Method, Metric, Setting
+from perg_utils.reporting.tables.forms import Table
+from perg_utils.reporting.tables.layout import grid_table, in_order, number, only, plain_table
+
+PAPER_METRICS = [
+    Metric.BREAKAGE_RATE,
+    Metric.ALIGNMENT_FAILURE,
+    Metric.ROBUSTNESS_ERROR,
+    Metric.PERFORMANCE_VARIATION,
+]
+#: The model that the paper follows through the settings.
+PAPER_MODEL = "Llama3-70B"
+_ZERO_SHOT: dict[str, str] = {"method": Method.ZERO_SHOT, "setting": Setting.RELEVANT}
+
+
+def main_table(metrics: pd.DataFrame, profile: Profile) -> Table | None:
+    """Return models x sources x the four metrics, zero-shot with one relevant preference (paper, table 2)."""
+    return _by_source(metrics, profile, Method.ZERO_SHOT, Setting.RELEVANT, name="main", title="Models by source")
+
+
+def source_tables(metrics: pd.DataFrame, profile: Profile) -> list[Table]:
+    """Return a table like the main one for every other method and setting that two models or more were run in.
+
+    Named by both, e.g. `relevant_cot`, `mixed_zero_shot`.
+    """
+    known = only(metrics, source=ALL_SOURCES, metric=Metric.BREAKAGE_RATE)
+    known = in_order(known[known["value"].notna()], ["setting", "method"])
+    made = []
+    for method, setting in known[["method", "setting"]].drop_duplicates().itertuples(index=False, name=None):
+        models = only(known, method=method, setting=setting)["model"].nunique()
+        if models > 1 and (method, setting) != (Method.ZERO_SHOT, Setting.RELEVANT):
+            title = f"{method}, {setting}: models by source"
+            made.append(_by_source(metrics, profile, method, setting, name=f"{setting}_{method}", title=title))
+    return [table for table in made if table is not None]
+
+
+def _by_source(
+    metrics: pd.DataFrame, profile: Profile, method: str, setting: str, *, name: str, title: str
+) -> Table | None:
+    data = only(metrics, method=method, setting=setting)
+    applies = (
+        PAPER_METRICS if setting in RELEVANT_SHOWN else [m for m in PAPER_METRICS if m != Metric.ALIGNMENT_FAILURE]
+    )
+    data = data[data["metric"].isin(applies)]
+    shown = {
+        Setting.RELEVANT: "one relevant preference",
+        Setting.MIXED: "the relevant preference among five irrelevant ones",
+        Setting.IRRELEVANT: "five irrelevant preferences",
+        Setting.PLACEBO: "a neutral sentence in place of a preference",
+    }[Setting(setting)]
+    rest = "" if setting in RELEVANT_SHOWN else " Nothing relevant is asked for, so RE equals BR."
+    caption = f"{method} with {shown}, in percent, lower is better.{rest}"
+    return grid_table(
+        name,
+        title,
+        caption,
+        (metrics, profile),
+        data=data,
+        index=["model"],
+        across=["source", "metric"],
+        intervals=False,
+    )
+
+
+def method_table(metrics: pd.DataFrame, profile: Profile) -> Table | None:
+    """Return every method of every model with one relevant preference, all sources pooled; best within a model."""
+    shown = [*PAPER_METRICS, Metric.DELIVERY_FAILURE, Metric.ACCURACY_WITH]
+    data = only(metrics, setting=Setting.RELEVANT, source=ALL_SOURCES)
+    data = data[data["metric"].isin(shown)]
+    caption = "One relevant preference, all sources, in percent; bold: best method of a model."
+    return grid_table(
+        "methods",
+        "Methods",
+        caption,
+        (metrics, profile),
+        data=data,
+        index=["model", "method"],
+        across=["metric"],
+        within=["model"],
+    )
+
+
+def setting_table(metrics: pd.DataFrame, profile: Profile) -> Table | None:
+    """Return breakage and robustness error by setting, for methods that were run in two settings or more."""
+    data = _in_settings(metrics)
+    data = data[data["metric"].isin([Metric.BREAKAGE_RATE, Metric.ROBUSTNESS_ERROR])]
+    # Where no relevant preference is shown RE is BR: one column says it.
+    data = data[(data["metric"] == Metric.BREAKAGE_RATE) | data["setting"].isin(RELEVANT_SHOWN)]
+    caption = "All sources, in percent, lower is better; without a relevant preference RE equals BR."
+    return grid_table(
+        "settings",
+        "Settings",
+        caption,
+        (metrics, profile),
+        data=data,
+        index=["model", "method"],
+        across=["metric", "setting"],
+        within=["model"],
+    )
+
+
+def one_model(metrics: pd.DataFrame) -> str | None:
+    """Return the model to follow through the settings, e.g. `Llama3-70B`: the paper's, or the one with most runs.
+
+    None where no model was run with a method in two settings or more.
+    """
+    known = _in_settings(metrics)
+    known = known[known["metric"] == Metric.BREAKAGE_RATE]
+    if known.empty:
+        return None
+    return PAPER_MODEL if PAPER_MODEL in set(known["model"]) else str(known["model"].value_counts(sort=True).index[0])
+
+
+def one_model_table(metrics: pd.DataFrame, profile: Profile) -> Table | None:
+    """Return the four metrics of one model by setting, a row a method (paper: Llama3-70B)."""
+    model = one_model(metrics)
+    data = _in_settings(metrics)
+    data = data[(data["model"] == model) & data["metric"].isin(PAPER_METRICS)]
+    caption = f"{model}, all sources, in percent, lower is better; bold: best method in a setting."
+    return grid_table(
+        "one_model",
+        f"{model} by setting",
+        caption,
+        (metrics, profile),
+        data=data,
+        index=["metric", "method"],
+        across=["setting"],
+        within=["metric"],
+    )
+
+
+def _in_settings(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Values over all sources of the methods that a model was run with in two settings or more."""
+    data = only(metrics, source=ALL_SOURCES)
+    data = data[data["metric"].isin(PAPER_METRICS) & data["value"].notna()]
+    return data[data.groupby(["model", "method"])["setting"].transform("nunique") > 1]
+
+
+def accuracy_table(metrics: pd.DataFrame, profile: Profile) -> Table | None:
+    """Return accuracy without preference and with one relevant preference (zero-shot), by source."""
+    data = pd.concat(
+        [
+            only(metrics, method=Method.NO_PREFERENCE, metric=Metric.ACCURACY_WITHOUT),
+            only(metrics, metric=Metric.ACCURACY_WITH, **_ZERO_SHOT),
+        ]
+    )
+    caption = "no_preference against zero_shot with one relevant preference, in percent."
+    return grid_table(
+        "accuracy",
+        "Accuracy",
+        caption,
+        (metrics, profile),
+        data=data,
+        index=["model"],
+        across=["metric", "source"],
+        best=max,
+    )
+
+
+def redrawn_aligner_table(metrics: pd.DataFrame, profile: Profile) -> Table | None:
+    """Return robustness error of zero-shot and Pref-Aligner as printed, with the difference of the printed figures."""
+    keys = ["model", "setting"]
+    data = only(metrics, source=ALL_SOURCES, metric=Metric.ROBUSTNESS_ERROR)
+    before, after = (
+        only(data, method=method)[[*keys, "value"]].rename(columns={"value": method})
+        for method in (Method.ZERO_SHOT.value, Method.PREF_ALIGNER.value)
+    )
+    wide = before.merge(after, on=keys)
+    if wide.empty:
+        return None
+    wide = in_order(wide.assign(difference=wide["pref_aligner"] - wide["zero_shot"]), ["setting", "model"])
+    cells = wide[keys].astype(object)
+    for name, form in {"zero_shot": "{:.1f}", "pref_aligner": "{:.1f}", "difference": "{:+.1f}"}.items():
+        cells[name] = [number(v, form) for v in wide[name]]
+    caption = "Robustness error over all sources, in percent; below zero: Pref-Aligner is better."
+    title = "Zero-shot against Pref-Aligner"
+    return plain_table("pref_aligner", title, caption, (metrics, profile), data=wide, cells=cells, judged=True)

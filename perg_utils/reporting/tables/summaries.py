@@ -1,0 +1,93 @@
+"""Tables that say what the metrics rest on: preference categories, how letters were found, what the judge gave.
+
+Extraction and judging are summed over all rows of a configuration, those of preferences that were not sampled
+included; the metrics use the sampled rows.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from perg_utils.core.profile import Profile
+from perg_utils.core.schema import Status
+from perg_utils.reporting.tables.forms import Table
+from perg_utils.reporting.tables.layout import Run, grid_table, in_order, number, plain_table
+from perg_utils.scoring.comparisons import Arm
+from perg_utils.scoring.rates import by_category
+
+#: How many ways of finding a letter have a column of their own; the rest is summed up.
+MOST_WAYS = 5
+_NOT_READ = {
+    "names no option": [Status.UNPARSABLE],
+    "refused": [Status.REFUSED],
+    "not to be had": [Status.EMPTY, Status.REJECTED, Status.API_ERROR],
+}
+
+
+def category_table(metrics: pd.DataFrame, scores: pd.DataFrame, profile: Profile) -> Table | None:
+    """Return breakage by category of the preference, for each source and model (zero-shot, relevant)."""
+    return grid_table(
+        "categories",
+        "Categories of preferences",
+        "Breakage rate by category of the preference, zero_shot, in percent.",
+        (metrics, profile),
+        data=by_category(scores, profile.statistics),
+        index=["source", "model"],
+        across=["category"],
+        within=["source"],
+    )
+
+
+def extraction_table(metrics: pd.DataFrame, answers: pd.DataFrame, profile: Profile) -> Table | None:
+    """Return, for each configuration, how many letters each rule found, and how many responses gave none and why."""
+    if answers.empty:
+        return None
+    raw = _counted(answers.assign(how=answers["how"].fillna("")), [*Arm._fields, "status", "how", "layer"])
+    found = raw[raw["status"] == Status.OK]
+    ways = found.groupby("how")["rows"].sum().sort_values(ascending=False, kind="stable").index.tolist()
+    columns = {way: (raw["status"] == Status.OK) & (raw["how"] == way) for way in ways[:MOST_WAYS]}
+    if len(ways) > MOST_WAYS:
+        columns["other rules"] = (raw["status"] == Status.OK) & raw["how"].isin(ways[MOST_WAYS:])
+    columns |= {name: raw["status"].isin(statuses) for name, statuses in _NOT_READ.items()}
+    cells = _summed(raw, columns | {"n": pd.Series(True, raw.index)}, list(Arm._fields))
+    caption = (
+        "How the letter of each response was found (counts of responses; scored, replied: by a model); a response that "
+        "names no option, or declines to, counts as wrong; what was not to be had, a response or its reading, is not "
+        "scored. All reasons are in the CSV."
+    )
+    return plain_table("extraction", "Extraction of letters", caption, (metrics, profile), data=raw, cells=cells)
+
+
+def judging_table(metrics: pd.DataFrame, judgements: pd.DataFrame, profile: Profile) -> Table | None:
+    """Return, for each configuration with a relevant preference, the ratings from 1 to 5 and how many are missing."""
+    rated = judgements[judgements["status"] != Status.NOT_APPLICABLE]
+    if rated.empty:
+        return None
+    keys = [*Arm._fields, "judge"]
+    rating = rated["rating"].where(rated["status"] == Status.OK)
+    raw = _counted(rated.assign(judge=rated["judge"].fillna("–"), rating=rating), [*keys, "status", "rating"])
+    columns = {str(value): (raw["rating"] == value).fillna(False) for value in range(1, 6)}
+    columns |= {"missing": raw["rating"].isna(), "n": pd.Series(True, raw.index)}
+    threshold = profile.judge.threshold
+    followed = (raw["rating"] >= threshold).fillna(False)
+    cells = _summed(raw, columns | {"_followed": followed}, keys)
+    share = 100 * cells.pop("_followed") / (cells["n"] - cells["missing"]).astype(float).replace(0, float("nan"))
+    cells.insert(len(keys) + 5, "followed", [number(v, "{:.1f} %") for v in share])
+    caption = (
+        f"Ratings of all responses to a relevant preference, right or wrong (counts); followed: {threshold} or more, "
+        "of those rated. A rating that is missing leaves its row out of AF and RE."
+    )
+    run: Run = (metrics, profile)
+    return plain_table("judging", "Ratings", caption, run, data=raw, cells=cells, judged=True)
+
+
+def _counted(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """Rows of `frame` counted by `keys`, configurations in the study's order."""
+    counted = frame.groupby(keys, sort=False, dropna=False, observed=True).size().reset_index(name="rows")
+    return in_order(counted, list(Arm._fields)).reset_index(drop=True)
+
+
+def _summed(raw: pd.DataFrame, columns: dict[str, pd.Series], keys: list[str]) -> pd.DataFrame:
+    """One row per `keys` with the sum of `rows` where each column's condition holds."""
+    parts = raw[keys].assign(**{name: raw["rows"].where(chosen, 0) for name, chosen in columns.items()})
+    return parts.groupby(keys, sort=False, observed=True)[list(columns)].sum().reset_index()

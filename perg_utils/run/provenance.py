@@ -1,0 +1,95 @@
+"""What a run was made of: configuration, commit, package versions, prompt and weight hashes, seeds, machine, date.
+
+The manifest lies beside a run's tables and is printed in its report. Left out: anything secret (keys are never
+read here) and the machine's paths and name.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from perg_utils.core.profile import ModelConfig, Profile
+from perg_utils.core.workspace import Workspace, file_digest, write_text
+from perg_utils.dataset.preferences import BANK
+from perg_utils.engines.local.engine import hub_commit
+from perg_utils.extraction.llm import extract_prompts
+from perg_utils.prompts.sets import EXTRACT, load_prompts
+from perg_utils.published.files import COMMIT, REPOSITORY
+
+PACKAGES = [
+    *("perg-utils", "torch", "transformers", "tokenizers", "aiohttp", "datasets", "numpy", "pandas", "pyarrow"),
+    *("scipy", "matplotlib", "pydantic", "papermill", "jinja2", "peft", "safetensors"),
+]
+
+
+def collect(profile: Profile, root: Path) -> dict[str, Any]:
+    """Return the manifest of a run of `profile` by the code in `root`; everything in it is plain JSON."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": git_commit(root),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "packages": {name: _version(name) for name in PACKAGES},
+        "seeds": {"study": profile.seed, "decoding": profile.decoding.seed},
+        "preferences": file_digest(BANK),
+        "prompts": {"set": profile.prompts, "hashes": load_prompts(profile.prompts).hashes | _fallbacks(profile)},
+        "models": {
+            m.name: {"model": m.model, "revision": _revision(m, root), "files": _weights(m.model, root)}
+            for m in profile.models
+        },
+        # Where the responses come from that nobody here generated.
+        "release": f"{REPOSITORY}@{COMMIT}" if profile.data.origin == "published" else None,
+        "profile": profile.model_dump(mode="json"),
+    }
+
+
+def write(manifest: dict[str, Any], workspace: Workspace) -> Path:
+    """Write the manifest to `manifest.json` in the run's folder and return its path."""
+    return write_text(workspace.run / "manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+
+
+def git_commit(root: Path) -> str | None:
+    """Return the commit of the code, e.g. `433ca73... (with uncommitted changes)`; None outside a repository."""
+    try:
+        head = _git(root, "rev-parse", "HEAD")
+        # What a run itself renders is no change of the code.
+        changed = _git(root, "status", "--porcelain", "--", ".", ":(exclude)figures")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return f"{head} (with uncommitted changes)" if changed else head
+
+
+def _git(root: Path, *words: str) -> str:
+    done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def _fallbacks(profile: Profile) -> dict[str, str]:
+    """The hash of what the extractor's fallback is asked, which may come from another set than the profile's."""
+    return {EXTRACT: extract_prompts(profile).hashes[EXTRACT]} if profile.extractor.fallback else {}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _revision(model: ModelConfig, root: Path) -> str | None:
+    """The revision that the profile names, or the commit that a hub model is pinned to; None for anything else."""
+    on_hub = model.engine == "transformers" and not (root / model.model).is_dir() and not Path(model.model).is_dir()
+    return model.revision or (hub_commit(model.model) if on_hub else None)
+
+
+def _weights(model: str, root: Path) -> dict[str, str]:
+    """SHA-256 of the files of a model that is a local folder; empty for a name on a hub or server."""
+    folder = root / model
+    return {p.name: file_digest(p) for p in sorted(folder.glob("*")) if p.is_file()} if folder.is_dir() else {}

@@ -1,0 +1,99 @@
+import pandas as pd
+import pytest
+
+from perg_utils.core.errors import DataError
+from perg_utils.core.schema import ROW_ID, TABLES, Method, Metric, Setting, Source, arrow_schema, conform
+
+#: What 'judgements' has not.
+ANSWER = ["answer", "how", "layer", "evidence", "confidence"]
+
+
+def answers(**changes) -> pd.DataFrame:
+    row = {
+        "example_id": "TQA-1",
+        "preference_id": None,
+        "model": "S",
+        "method": "cot",
+        "setting": "irrelevant",
+        "answer": "A",
+        "how": "letter",
+        "status": "ok",
+        "layer": "rules",
+        "evidence": None,
+        "confidence": None,
+    }
+    return pd.DataFrame([row | changes])
+
+
+def test_names_of_the_design_are_the_names_in_the_code():
+    assert list(Source) == ["TQA", "CQA", "MMLU"]
+    assert list(Setting) == ["none", "relevant", "mixed", "irrelevant", "placebo"]
+    assert list(Method) == ["no_preference", "zero_shot", "cot", "few_shot", "self_critic", "pref_aligner"]
+    assert len(Metric) == 7
+    assert set(TABLES) == {"examples", "preferences", "responses", "answers", "judgements", "scores", "metrics"}
+
+
+def test_rows_from_responses_on_carry_the_identity_first():
+    for table in ("responses", "answers", "judgements", "scores"):
+        assert list(TABLES[table])[:5] == ROW_ID
+
+
+def test_a_conforming_table_has_the_columns_order_and_types_of_the_schema():
+    shuffled = answers()[["confidence", "evidence", "layer", "status", "how", "answer", *ROW_ID]]
+    out = conform("answers", shuffled)
+    assert list(out) == list(TABLES["answers"])
+    assert out["preference_id"].isna().all()
+    assert str(out["answer"].dtype) in ("str", "string")
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        (answers().drop(columns="how"), r"missing columns \['how'\]"),
+        (answers(extra=1), r"unknown columns \['extra'\]"),
+    ],
+)
+def test_missing_and_unknown_columns_are_named(frame, message):
+    with pytest.raises(DataError, match=message):
+        conform("answers", frame)
+
+
+def test_a_value_that_does_not_fit_names_table_and_column():
+    frame = answers(judge="h", rating="four", explanation="").drop(columns=ANSWER)
+    with pytest.raises(DataError, match=r"table 'judgements', column 'rating'.*int64"):
+        conform("judgements", frame)
+
+
+def test_an_unrated_row_stays_null_and_whole_numbers_stay_whole():
+    frame = pd.concat([answers(judge="h", rating=r, explanation="") for r in (4, None)]).drop(columns=ANSWER)
+    rating = conform("judgements", frame)["rating"]
+    assert rating.tolist()[0] == 4
+    assert str(rating.dtype) == "Int64"
+    assert rating.isna().tolist() == [False, True]
+
+
+def test_null_preferences_match_each_other_in_joins():
+    left = conform("answers", answers())
+    joined = left.merge(left[[*ROW_ID, "answer"]], on=ROW_ID, suffixes=("", "_2"), validate="1:1")
+    assert joined["answer_2"].tolist() == ["A"]
+
+
+def test_lists_stay_python_lists():
+    frame = pd.DataFrame(
+        [
+            {
+                "example_id": "e",
+                "source": "TQA",
+                "subject": None,
+                "question": "?",
+                "options": ("x", "y"),
+                "gold": "A",
+                "preference_id": None,
+            }
+        ]
+    )
+    assert conform("examples", frame)["options"].tolist() == [["x", "y"]]
+
+
+def test_every_table_has_an_arrow_schema():
+    assert {name: arrow_schema(name).names for name in TABLES} == {name: list(cols) for name, cols in TABLES.items()}

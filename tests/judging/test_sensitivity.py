@@ -1,0 +1,127 @@
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+from perg_utils.core.loading import load_profile
+from perg_utils.core.schema import ROW_ID, TABLES
+from perg_utils.judging import sensitivity
+from perg_utils.scoring.rates import metrics
+from perg_utils.scoring.scores import score
+
+PROFILE = load_profile("demo")
+
+
+@pytest.fixture(scope="module")
+def tables():
+    """Two models, four questions, all right; only the ratings differ."""
+    examples, responses = [], []
+    for number in range(4):
+        examples.append((f"q{number}", "TQA", None, "?", ["a", "b"], "A", "p"))
+        for model in ("S", "L"):
+            responses += [(f"q{number}", None, model, "no_preference", "none")]
+            responses += [(f"q{number}", "p", model, "zero_shot", "relevant")]
+    rows = pd.DataFrame(responses, columns=ROW_ID).assign(status="ok")
+    return {
+        "examples": pd.DataFrame(examples, columns=list(TABLES["examples"])),
+        "responses": rows,
+        "answers": rows.assign(answer="A", how="x"),
+        "preferences": pd.DataFrame(
+            [("p", "Be short.", "Clarity", True, ["TQA"])], columns=list(TABLES["preferences"])
+        ),
+    }
+
+
+def rated(tables, name, **ratings):
+    """Judgements with the ratings of each model's four questions; None is unparsable."""
+    rows = tables["responses"][ROW_ID].assign(judge=name, explanation=None, rating=None, status="not_applicable")
+    for model, given in ratings.items():
+        at = rows.index[(rows["model"] == model) & (rows["setting"] == "relevant")]
+        rows.loc[at, "rating"] = given
+        rows.loc[at, "status"] = ["unparsable" if one is None else "ok" for one in given]
+    return rows.astype({"rating": "Int64"})
+
+
+@pytest.fixture(scope="module")
+def found(tables):
+    panel = {
+        "strict": rated(tables, "strict", S=[2, 2, 3, 4], L=[1, 1, 1, 5]),
+        "mild": rated(tables, "mild", S=[3, 3, 3, 3], L=[4, 4, 4, None]),
+    }
+    return sensitivity.by_judge(panel, tables, PROFILE)
+
+
+def value(found, judge, threshold, model, metric="alignment_failure"):
+    rows = found[(found["judge"] == judge) & (found["threshold"] == threshold) & (found["model"] == model)]
+    [one] = rows[(rows["metric"] == metric) & (rows["source"] == "ALL")].to_dict("records")
+    return one["value"], one["n"], one["n_unscored"]
+
+
+def test_alignment_failure_follows_judge_and_threshold_and_unrated_rows_stay_out(found):
+    assert [value(found, "strict", t, "S")[0] for t in (2, 3, 4)] == [0, 50, 75]
+    assert [value(found, "strict", t, "L")[0] for t in (2, 3, 4)] == [75, 75, 75]
+    assert [value(found, "mild", t, "S")[0] for t in (2, 3, 4)] == [0, 0, 100]
+    assert value(found, "mild", 4, "L") == (0, 3, 1)
+
+
+def test_robustness_error_follows_too_and_breakage_and_variation_need_no_judge(found):
+    assert value(found, "strict", 3, "S", "robustness_error")[0] == 50
+    free = found[found["metric"].isin(["breakage_rate", "performance_variation"])]
+    assert free.groupby(["model", "metric", "source"])["value"].nunique().eq(1).all()
+
+
+def test_at_the_main_judge_and_threshold_the_figures_are_those_of_the_study(found, tables):
+    judgements = rated(tables, "strict", S=[2, 2, 3, 4], L=[1, 1, 1, 5])
+    parts = [tables[name] for name in ("examples", "responses", "answers")]
+    study = metrics(score(*parts, judgements, tables["preferences"], threshold=3), PROFILE.statistics)
+    study = study[study["metric"].isin(sensitivity.FOUR) & (study["setting"] == "relevant")]
+    ours = found[(found["judge"] == "strict") & (found["threshold"] == 3)].drop(columns=["judge", "threshold"])
+    keys = ["model", "source", "metric"]
+    pd.testing.assert_frame_equal(
+        ours.sort_values(keys).reset_index(drop=True), study.sort_values(keys).reset_index(drop=True)
+    )
+
+
+def test_the_ranking_turns_where_the_judge_or_the_threshold_turns_it(found):
+    orders = sensitivity.rankings(found, "strict", 3)
+    orders = orders[orders["metric"] == "alignment_failure"].set_index(["judge", "threshold"])
+    assert orders["ranking"].to_dict() == {
+        ("strict", 2): "S < L", ("strict", 3): "S < L", ("strict", 4): "S = L",
+        ("mild", 2): "S = L", ("mild", 3): "S = L", ("mild", 4): "L < S",
+    }  # fmt: skip
+    assert orders.loc[("strict", 2), "tau"] == 1 and orders.loc[("mild", 4), "tau"] == -1
+    assert np.isnan(orders.loc[("strict", 4), "tau"]), "all equal: there is no order to compare"
+    assert orders["same_best"].tolist() == [True, True, False, False, False, False]
+
+
+def test_spread_is_the_range_over_judges_and_thresholds(found):
+    rows = sensitivity.spread(found).query("source == 'ALL' and metric == 'alignment_failure'")
+    assert rows.set_index("model")["range"].to_dict() == {"S": 100, "L": 75}
+
+
+def test_a_value_is_shown_with_its_bounds_where_it_has_any():
+    table = pd.DataFrame({"x": [1.25, -0.001, np.nan, 2], "x_low": [1, -0.1, np.nan, np.nan], "x_high": [2, 0, 1, 3]})
+    assert sensitivity.with_bounds(table, "x", 2).tolist() == ["1.25 [1.00, 2.00]", "0.00 [-0.10, 0.00]", "", "2.00"]
+    assert sensitivity.with_bounds(table[:1], "x", 0, ("x_high", "x_low")).tolist() == ["1 [2, 1]"]
+
+
+def test_the_names_of_many_judges_do_not_run_into_each_other(found):
+    names = ["heuristic (embedded styles)", "heuristic (cues)", "llama-3.1-70b-instruct", "gpt-4o-mini"]
+    fig, _ = sensitivity.draw(
+        pd.concat([found[found["judge"] == "mild"].assign(judge=name) for name in names]), PROFILE
+    )
+    renderer = FigureCanvasAgg(fig).get_renderer()
+    boxes = [axis.title.get_window_extent(renderer) for axis in fig.axes]
+    assert all(one.x1 < other.x0 for one, other in pairwise(boxes))
+    assert all(box.y1 <= fig.bbox.y1 for box in boxes)
+
+
+def test_the_figure_shows_a_point_for_each_model_judge_and_threshold_and_says_the_world_is_invented(found):
+    fig, data = sensitivity.draw(found, PROFILE)
+    assert len(data) == 12 and [axis.get_title() for axis in fig.axes] == ["strict", "mild"]
+    for axis, judge in zip(fig.axes, ("strict", "mild"), strict=True):
+        drawn = sorted(x for line in axis.lines for x in line.get_xdata())
+        assert drawn == sorted(data.loc[data["judge"] == judge, "value"])
+    assert "invented world" in " ".join(text.get_text() for text in fig.texts)

@@ -1,0 +1,355 @@
+"""Figures: drawn for 1 to 14 models, with nothing cut off or overlapping, byte for byte the same again."""
+
+from functools import cache
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import pytest
+import synthetic
+import yaml
+from matplotlib import rc_context
+from matplotlib.collections import LineCollection
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+
+from perg_utils.core.profile import Profile
+from perg_utils.core.schema import ALL_SOURCES, TABLES, Source, conform
+from perg_utils.published.printed import PRINTED, printed_metrics
+from perg_utils.reporting.figures import all as figures
+from perg_utils.reporting.figures import drawing
+from perg_utils.reporting.figures import preferences as figure_preferences
+from perg_utils.reporting.figures.captions import ELSEWHERE
+from perg_utils.scoring import comparisons as statistics
+from perg_utils.scoring.rates import by_category, metrics
+from perg_utils.scoring.scores import score
+
+SIZES = [1, 4, 14]
+
+#: `practice` needs the training record of the embedded models; notebook 12 draws it.
+#: Notebooks 12 and 13 draw the two others.
+EVERY_RUN = [name for name in figures.CAPTIONS if name not in {*ELSEWHERE, "reproduction"}]
+#: Figures that show the judge's ratings.
+JUDGED = {"scatter", "settings", "methods", "aligner"}
+#: What the paper's printed figures allow.
+PRINTED_FIGURES = ["pipeline", "scatter", "variation", "settings", "methods", "aligner", "one_model"]
+NO_SCORES = conform("scores", pd.DataFrame(columns=list(TABLES["scores"])))
+
+
+@cache
+def tables(models: int) -> tuple[pd.DataFrame, pd.DataFrame, Profile]:
+    """Metrics, scores (zero_shot also with every other preference of the source) and profile of a made-up run."""
+    sampled = score(**synthetic.tables(models, 120))
+    rng = np.random.default_rng(1)
+    zero_shot = sampled[(sampled["method"] == "zero_shot") & (sampled["setting"] == "relevant")]
+    others = [sampled]
+    for source, rows in zero_shot.groupby("source"):
+        for preference in synthetic.bank_of(source):
+            other = rows[rows["preference_id"] != preference].assign(preference_id=preference, sampled=False)
+            others.append(other.assign(correct_with=other["correct_with"] ^ (rng.random(len(other)) < 0.1)))
+    return metrics(sampled), conform("scores", pd.concat(others)), profile(models)
+
+
+def profile(models: int, **changes: object) -> Profile:
+    return Profile.model_validate(yaml.safe_load(synthetic.profile_text(models)) | changes)
+
+
+@cache
+def redrawn() -> tuple[pd.DataFrame, pd.DataFrame, Profile]:
+    raw = {"name": "published", "title": "", "data": {"origin": "published"}, "judge": {"kind": "published"}}
+    return printed_metrics(), NO_SCORES, Profile.model_validate(raw | {"models": [], "grid": {}})
+
+
+def texts(fig: Figure) -> dict[str, object]:
+    """Where each visible text lies, in pixels, by its words."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.text import Text
+
+    with rc_context(drawing.STYLE):
+        FigureCanvasAgg(fig).draw()
+        axes = [axis for one in fig.axes for axis in (one.xaxis, one.yaxis) if (one.name, axis) != ("polar", one.xaxis)]
+        ends = [(tick, *sorted(axis.get_view_interval())) for axis in axes for tick in axis.get_major_ticks()]
+        # Ticks beyond the ends of an axis exist but are not drawn.
+        beyond = {tick.label1 for tick, low, high in ends if not low <= tick.get_loc() <= high}
+        found = [t for t in fig.findobj(Text) if t.get_text().strip() and t.get_visible() and t not in beyond]
+        return {f"{t.get_text()} #{i}": Text.get_window_extent(t) for i, t in enumerate(found)}
+
+
+def overlaps(fig: Figure) -> list[tuple[str, str]]:
+    """Pairs of texts that lie on each other, and texts that leave the figure."""
+    labels = list(texts(fig).items())
+    width, height = fig.bbox.width, fig.bbox.height
+    found = [
+        (words, "the edge")
+        for words, box in labels
+        if min(box.x0, box.y0) < -1 or box.x1 > width + 1 or box.y1 > height + 1
+    ]
+    for i, (words, box) in enumerate(labels):
+        for others, other in labels[i + 1 :]:
+            dx = min(box.x1, other.x1) - max(box.x0, other.x0)
+            dy = min(box.y1, other.y1) - max(box.y0, other.y0)
+            # A font's line box is taller than its letters: touching boxes are not touching letters.
+            if dx > 2 and dy > 0.35 * min(box.height, other.height):
+                found.append((words, others))
+    return found
+
+
+@pytest.mark.parametrize("models", SIZES)
+def test_no_text_is_cut_off_at_the_sides_or_lies_on_another(models, monkeypatch):
+    monkeypatch.setattr(figures, "judge_label", lambda profile: "a judge of a long name (embedded styles)")
+    for name, (fig, _) in figures.all_figures(*tables(models)).items():
+        assert overlaps(fig) == [], name
+
+
+def test_no_text_is_cut_off_or_lies_on_another_in_figures_redrawn_from_print():
+    for name, (fig, _) in figures.all_figures(*redrawn()).items():
+        assert overlaps(fig) == [], name
+
+
+@pytest.mark.parametrize("models", SIZES)
+def test_every_figure_fits_a_column_and_carries_the_data_it_was_drawn_from(models):
+    drawn = figures.all_figures(*tables(models))
+    assert list(drawn) == EVERY_RUN
+    for name, (fig, data) in drawn.items():
+        assert fig.get_figwidth() == drawing.WIDTH
+        assert fig.get_figheight() <= drawing.TALLEST
+        if name != "pipeline":
+            assert {"model", "low", "high", "n", "n_unscored"} <= set(data), name
+            assert data["model"].nunique() == (1 if name == "one_model" else models)
+
+
+def test_the_scatter_draws_each_model_at_its_values_and_says_its_robustness_error():
+    fig, data = figures.scatter(tables(4)[0])
+    value = data.set_index(["model", "metric"])["value"]
+    marks = {tuple(line.get_xydata()[0]) for line in fig.axes[0].lines if len(line.get_xydata()) == 1}
+    for model in data["model"].unique():
+        assert (value[model, "alignment_failure"], value[model, "breakage_rate"]) in marks
+    labels = {t.get_text() for t in fig.axes[0].texts}
+    assert labels == {f"{m}: RE {value[m, 'robustness_error']:.1f}" for m in data["model"].unique()}
+
+
+def test_points_in_one_place_keep_their_labels_apart():
+    same = tables(14)[0].copy()
+    same["value"], same["low"], same["high"] = 10.0, 5.0, 15.0
+    fig, _ = figures.scatter(same)
+    boxes = sorted((b for w, b in texts(fig).items() if ": RE" in w), key=lambda b: b.y0)
+    assert len(boxes) == 14
+    assert all(below.y1 <= above.y0 + 3 for below, above in pairwise(boxes))
+
+
+def test_bars_are_as_long_as_their_values_and_have_the_models_colour():
+    metrics_ = tables(4)[0]
+    fig, data = figures.setting_bars(metrics_)
+    looks = drawing.looks(list(metrics_["model"]))
+    for axes, metric in zip(fig.axes, drawing.METRIC_NAMES, strict=True):
+        own = data[data["metric"] == metric]
+        assert [p.get_width() for p in axes.patches] == pytest.approx(own["value"].tolist())
+        assert [to_hex(p.get_facecolor()).upper() for p in axes.patches] == [looks[m][0] for m in own["model"]]
+
+
+def test_a_model_has_one_look_of_its_own_among_fourteen():
+    looks = drawing.looks([f"m{i}" for i in range(14)])
+    assert len({colour for colour, _ in looks.values()}) == len({marker for _, marker in looks.values()}) == 14
+
+
+def test_a_model_without_zero_shot_borrows_that_of_its_weights():
+    metrics_ = tables(4)[0]
+    aligned = metrics_[(metrics_["model"] == "S") & metrics_["method"].isin(["no_preference", "pref_aligner"])]
+    both = pd.concat([metrics_, aligned.assign(model="S+L")])
+    _, alone = figures.aligner_improvement(both)
+    _, data = figures.aligner_improvement(both, {"S+L": "S"})
+    assert "S+L" not in set(alone["model"])
+    before = data[data["shown"] == "zero_shot"].set_index(["model", "metric"])["value"]
+    assert before["S+L"].equals(before["S"])
+
+
+def test_the_invented_world_is_named_in_the_figure_and_a_real_one_is_not():
+    for world in ("invented", "real"):
+        for name, (fig, _) in figures.all_figures(*tables(1)[:2], profile(1, world=world)).items():
+            named = any(t.get_text().startswith("invented world") for t in fig.texts)
+            assert named == (world == "invented" and name != "pipeline"), name
+
+
+def test_figures_of_alignment_or_robustness_name_the_judge_and_no_others_do():
+    for name, (fig, data) in figures.all_figures(*tables(1)).items():
+        judge = " · judge: heuristic (embedded styles)" if name in JUDGED else ""
+        assert (f"invented world{judge}" in [t.get_text() for t in fig.texts]) == (name != "pipeline"), name
+        rated = "metric" in data and data["metric"].isin(["alignment_failure", "robustness_error"]).any()
+        assert rated == (name in JUDGED)
+
+
+def test_what_a_run_does_not_hold_is_not_drawn():
+    metrics_, scores, run = tables(1)
+    some = metrics_[metrics_["setting"].isin(["none", "irrelevant"])]
+    assert list(figures.all_figures(some, scores.iloc[:0], run)) == ["pipeline", "settings"]
+    sampled = figures.all_figures(metrics_, scores[scores["sampled"]], run)
+    assert set(EVERY_RUN) - set(sampled) == {"preferences"}
+
+
+def test_values_that_could_not_be_measured_are_left_out_of_the_drawing():
+    gone = tables(4)[0].copy()
+    gone.loc[gone["model"] == "M", ["value", "low", "high"]] = float("nan")
+    unrated = gone["metric"].isin(["alignment_failure", "robustness_error"])
+    for metrics_ in (gone, gone.assign(value=gone["value"].mask(unrated))):
+        drawn = figures.all_figures(metrics_, *tables(4)[1:])
+        assert all(texts(fig) for fig, _ in drawn.values())
+        assert "M" not in set(drawn["methods"][1]["model"])
+    # No point without alignment; breakage needs no judge.
+    assert "scatter" not in drawn
+    assert len(drawn["methods"][0].axes) == 1
+
+
+def test_figures_redrawn_from_print_show_no_interval_and_say_where_they_come_from():
+    drawn = figures.all_figures(*redrawn())
+    assert list(drawn) == PRINTED_FIGURES
+    for name, (fig, _) in drawn.items():
+        arms = [arm for axes in fig.axes for lines in axes.findobj(LineCollection) for arm in lines.get_segments()]
+        assert not any(np.isfinite(arm).all() and len(arm) for arm in arms), name
+        words = [t.get_text() for t in fig.texts]
+        assert any(w.startswith("redrawn from the paper") for w in words) == (name != "pipeline"), name
+        assert not any("interval" in w for w in words), name
+
+
+def test_where_scores_are_known_intervals_are_drawn():
+    for name, (fig, _) in figures.all_figures(*tables(4)).items():
+        arms = [arm for axes in fig.axes for lines in axes.findobj(LineCollection) for arm in lines.get_segments()]
+        shown = any(np.isfinite(arm).all() and len(arm) for arm in arms) or name in {"aligner", "placebo", "accuracy"}
+        assert shown == (name != "pipeline"), name
+    assert any("interval" in t.get_text() for t in figures.accuracy(tables(4)[0])[0].texts)
+
+
+def test_the_scatter_redrawn_is_the_papers():
+    paper = pd.read_csv(PRINTED)
+    chosen = (paper["method"] == "zero_shot") & (paper["setting"] == "relevant") & (paper["source"] == ALL_SOURCES)
+    paper = paper[chosen].pivot(index="model", columns="metric", values="percent")
+    fig, data = figures.scatter(redrawn()[0])
+    value = data.pivot(index="model", columns="metric", values="value")
+    pd.testing.assert_frame_equal(value, paper[list(value)], check_names=False, check_index_type=False)
+    marks = [tuple(line.get_xydata()[0]) for line in fig.axes[0].lines if line.get_marker() not in ("", "None")]
+    assert sorted(marks) == sorted(zip(paper["alignment_failure"], paper["breakage_rate"], strict=True))
+    assert {t.get_text() for t in fig.axes[0].texts} == {
+        f"{m}: RE {v:.1f}" for m, v in paper["robustness_error"].items()
+    }
+
+
+def test_one_model_by_setting_is_the_papers_or_that_with_most_arms():
+    _, data = figures.one_model(redrawn()[0])
+    value = data.set_index(["method", "setting"])["value"]
+    # As printed in the paper.
+    assert value["zero_shot"].to_dict() == {"relevant": 5.6, "mixed": 6.9, "irrelevant": 5.5}
+    assert value["pref_aligner"].to_dict() == {"relevant": 1.1, "mixed": 1.2, "irrelevant": 1.2}
+    metrics_ = tables(4)[0]
+    fewer = metrics_[~((metrics_["model"] == "S") & (metrics_["setting"] == "mixed"))]
+    fig, data = figures.one_model(fewer)
+    assert set(data["model"]) == {"M"}
+    assert fig.axes[0].get_title() == "M: breakage (BR)"
+    assert figures.one_model(metrics_[metrics_["setting"].isin(["none", "relevant"])])[1].empty
+
+
+def test_what_breaks_and_what_is_fixed_add_up_to_the_net_change():
+    metrics_, scores, run = tables(4)
+    fig, data = figures.net_change(scores, metrics_, run)
+    assert (100 * (data["fixed"] - data["broke"]) / data["n"]).tolist() == pytest.approx(data["net"].tolist())
+    for axes, column in zip(fig.axes, ("breakage", "fixed_rate", "net"), strict=True):
+        drawn = [line.get_xdata()[0] for line in axes.lines if line.get_marker() not in ("", "None")]
+        assert drawn == pytest.approx(data[column].tolist())
+    breakage = metrics_[
+        (metrics_["metric"] == "breakage_rate")
+        & (metrics_["source"] == ALL_SOURCES)
+        & (metrics_["method"] == "zero_shot")
+        & (metrics_["setting"] == "relevant")
+    ]
+    assert data["breakage"].tolist() == pytest.approx(breakage["value"].tolist())
+
+
+def test_delivery_failures_are_shown_as_counts_and_as_a_share_only_where_there_were_some_before():
+    metrics_, scores, run = tables(4)
+    both = scores["delivered_with"].notna() & scores["delivered_without"].notna()
+    model_s = scores["sampled"] & (scores["model"] == "S") & (scores["method"] == "zero_shot") & both
+    silent = scores.copy()
+    silent.loc[model_s, ["delivered_without", "delivered_with"]] = True
+    chosen = silent.index[model_s & (scores["setting"] == "relevant")]
+    silent.loc[chosen[:8], "delivered_without"] = False
+    silent.loc[chosen[4:16], "delivered_with"] = False
+    fig, data = figures.delivery_change(silent, metrics_, run)
+    first = data.set_index("model").loc["S"]
+    assert (first["failed_without"], first["failed_with"]) == (8, 12)
+    assert first["difference"] == pytest.approx(100 * 4 / first["n"])
+    words = [t.get_text() for t in fig.axes[0].texts]
+    assert "8 → 12" in words and "+50 %" in words
+    few = int((data["failed_without"] < statistics.LEAST_FOR_RELATIVE).sum())
+    assert words.count("–") == few > 0
+
+
+def test_accuracy_by_preference_is_that_of_the_same_questions_with_each_of_them():
+    rows = [
+        # question, preference, sampled, right with, right without; the third was not asked with b
+        ("q1", "a", True, True, True),
+        ("q1", "b", False, False, True),
+        ("q2", "a", False, True, False),
+        ("q2", "b", True, True, False),
+        ("q3", "a", True, False, True),
+    ]
+    named = pd.DataFrame(rows, columns=["example_id", "preference_id", "sampled", "correct_with", "correct_without"])
+    rest = dict.fromkeys(["category", "followed", "robust", "delivered_without", "delivered_with"])
+    arm = {"model": "m", "method": "zero_shot", "setting": "relevant", "source": "TQA", "status": "ok"}
+    scores = conform("scores", named.assign(**rest, **arm))
+    data = figure_preferences.by_preference(scores)
+    value = {(r.shown, "" if pd.isna(r.preference_id) else r.preference_id): r.value for r in data.itertuples()}
+    assert value == {
+        ("single preference", "a"): 100.0,
+        ("single preference", "b"): 50.0,
+        ("sampled assignment", ""): 100.0,
+        ("without preference", ""): 50.0,
+    }
+    assert set(data["n"]) == {2} and set(data["n_unscored"]) == {0}
+    assert figure_preferences.by_preference(scores[scores["sampled"]]).empty
+
+
+def test_the_violins_show_every_preference_the_sampled_ones_and_the_answer_without():
+    metrics_, scores, run = tables(4)
+    fig, data = figures.sampled_against_full(scores, metrics_, run)
+    counts = data.groupby(["source", "shown"]).size()
+    for axes, source in zip(fig.axes, Source, strict=True):
+        own = data[(data["source"] == source) & (data["model"] == "S")]
+        single = own[own["shown"] == "single preference"]
+        assert len(single) == len(synthetic.bank_of(source))
+        assert axes.get_title() == source
+        assert axes.lines[0].get_xdata().tolist() == pytest.approx(sorted(single["value"]))
+        assert counts[source, "sampled assignment"] == counts[source, "without preference"] == 4
+        without = own.loc[own["shown"] == "without preference", "value"].iloc[0]
+        assert axes.lines[1].get_xdata().tolist() == pytest.approx([without] * 2)
+
+
+def test_the_radar_shows_each_of_many_models_by_itself_and_few_together():
+    for models, radars in ((1, 1), (4, 1), (14, 14)):
+        metrics_, scores, run = tables(models)
+        marks = drawing.looks(list(metrics_["model"]))
+        fig, data = figures.category_radar(by_category(scores, run.statistics), "TQA", marks)
+        polar = [axes for axes in fig.axes if axes.name == "polar"]
+        assert len(polar) == radars
+        lines = [line for axes in polar for line in axes.lines]
+        colours = [to_hex(line.get_color()).upper() for line in lines]
+        assert colours == [colour for colour, _ in marks.values()]
+        first = data[data["model"] == "S"].sort_values("category")["value"].tolist()
+        assert lines[0].get_ydata().tolist() == pytest.approx([*first, first[0]])
+
+
+def test_the_diagram_lists_what_it_draws_and_every_arrow_joins_two_boxes():
+    fig, data = figures.pipeline_diagram()
+    boxes = set(data.loc[data["kind"] == "box", "name"])
+    arrows = data[data["kind"] == "arrow"]
+    assert set(arrows["source"]) | set(arrows["target"]) <= boxes
+    assert boxes <= {t.get_text() for t in fig.axes[0].texts}
+    assert len(fig.axes[0].patches) == len(boxes)
+
+
+def test_rendering_again_gives_the_same_bytes(tmp_path):
+    for folder in ("a", "b"):
+        for name, (fig, data) in figures.all_figures(*tables(4)).items():
+            figures.save(fig, data, tmp_path / folder, name)
+    files = sorted(p.name for p in (tmp_path / "a").iterdir())
+    assert len(files) == 3 * len(EVERY_RUN)
+    for name in files:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+    assert b"CreationDate" not in (tmp_path / "a" / "scatter.pdf").read_bytes()

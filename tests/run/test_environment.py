@@ -1,0 +1,222 @@
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+from perg_utils import __version__
+from perg_utils.core.profile import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+CONSTRAINTS = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and line[0] != "#"]
+PINS = {canonicalize_name(name): version for name, version in (line.split("==") for line in CONSTRAINTS)}
+
+#: Stands in for a Python installation: makes "environments" that are copies of itself and notes what it is asked.
+FAKE_PYTHON = """#!/usr/bin/env bash
+home="$(cd "$(dirname "$0")" && pwd)"
+case "$1 $2" in
+    "-c "*) exit 0 ;;
+    "-m venv") rm -rf "$4"; mkdir -p "$4/bin"; cp "$0" "$4/bin/python"; echo "$4" >"$4/bin/pip"; echo venv >>"$LOG" ;;
+    "-m pip") [ "$3" = --version ] || { echo "pip ${*:3}" >>"$LOG"; [ ! -e "$FAIL" ] && touch "$home/package"; } ;;
+    "-I -") [ -e "$home/package" ] ;;
+esac
+"""
+
+
+#: Declared though nothing imports them, and why.
+NOT_IMPORTED = {
+    "accelerate": "transformers needs it for `device_map`",
+    "ipykernel": "papermill starts it by its name, python3",
+}
+
+
+def names(requirements: list[str]) -> set[str]:
+    return {canonicalize_name(Requirement(item).name) for item in requirements}
+
+
+DECLARED = names(PROJECT["dependencies"])
+FOR_TESTS = names(PROJECT["optional-dependencies"]["test"])
+
+
+def imported(code: str) -> set[str]:
+    """The top-level names that `code` imports, also inside functions, without those of the package itself."""
+    found = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found.add(node.module.split(".")[0])
+    return found - {"perg_utils"}
+
+
+def imports_of_the_package() -> set[str]:
+    codes = [path.read_text(encoding="utf-8") for path in (ROOT / "perg_utils").rglob("*.py")]
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        codes += [cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
+    return set().union(*map(imported, codes))
+
+
+def distributions(modules: set[str]) -> dict[str, set[str]]:
+    """Which distributions bring each module that is not of the standard library, e.g. `{"yaml": {"pyyaml"}}`."""
+    known = packages_distributions()
+    return {m: {canonicalize_name(d) for d in known.get(m, [])} for m in modules - sys.stdlib_module_names}
+
+
+def test_imports_are_found_wherever_they_stand_and_relative_ones_are_not_meant():
+    code = "import a.b, c\nfrom d.e import f\nfrom . import g\nfrom .h import i\ndef j():\n    import perg_utils, k"
+    assert imported(code) == {"a", "c", "d", "k"}
+
+
+def test_whatever_package_and_notebooks_import_is_a_declared_dependency():
+    undeclared = {m: d for m, d in distributions(imports_of_the_package()).items() if not d & DECLARED}
+    assert not undeclared
+
+
+def test_whatever_the_tests_import_is_a_dependency_of_the_package_or_of_its_test_extra():
+    files = list((ROOT / "tests").glob("*.py"))
+    modules = set().union(*(imported(path.read_text(encoding="utf-8")) for path in files)) - {f.stem for f in files}
+    assert not {m: d for m, d in distributions(modules).items() if not d & (DECLARED | FOR_TESTS)}
+
+
+def test_every_declared_dependency_is_imported_or_listed_with_its_reason():
+    used = set().union(*distributions(imports_of_the_package()).values())
+    assert not DECLARED - used - set(NOT_IMPORTED)
+    assert not set(NOT_IMPORTED) & used and set(NOT_IMPORTED) <= DECLARED  # the list itself is not out of date
+
+
+def test_every_declared_dependency_has_an_exact_pin_that_its_requirement_allows():
+    wanted = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["test"]]
+    assert not names(wanted) - set(PINS)
+    for item in wanted:
+        requirement = Requirement(item)
+        assert requirement.specifier.contains(PINS[canonicalize_name(requirement.name)])
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.!+]*", line) for line in CONSTRAINTS)  # no markers
+
+
+def test_the_supported_pythons_are_3_11_and_3_12():
+    supported = SpecifierSet(PROJECT["requires-python"])
+    assert [minor for minor in range(9, 15) if supported.contains(f"3.{minor}.1")] == [11, 12]
+
+
+def test_conda_and_pip_install_the_same_pins():
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text())
+    *plain, pip = conda["dependencies"]
+    assert pip == {"pip": ["-c constraints.txt", "-e .[test]"]}
+    assert [re.split("[=<>]", item)[0] for item in plain] == ["python", "pip"]  # all else comes from constraints.txt
+    python = plain[0].split("=")[1]
+    assert SpecifierSet(PROJECT["requires-python"]).contains(f"{python}.1")
+
+
+def test_the_version_is_the_same_everywhere():
+    assert PROJECT["version"] == __version__ == yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"]
+
+
+@pytest.mark.parametrize("script", ["run_all.sh", ".environment.sh", "tests/run.sh", ".ci/run"])
+def test_scripts_are_sound_bash_and_those_to_be_called_can_be(script):
+    subprocess.run(["bash", "-n", ROOT / script], check=True)
+    assert os.access(ROOT / script, os.X_OK) == (script != ".environment.sh")
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A checkout with the script only, and a pretended Python 3.11 on the PATH."""
+    home = tmp_path / "check out"
+    home.mkdir()
+    for name in (".environment.sh", "constraints.txt", "pyproject.toml"):
+        shutil.copy(ROOT / name, home)
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("bash", "cat", "cksum", "cp", "dirname", "grep", "mkdir", "rm", "touch"):
+        (tools / name).symlink_to(shutil.which(name))
+    fake = tools / "python3.11"
+    fake.write_text(FAKE_PYTHON)
+    fake.chmod(0o755)
+    return home
+
+
+def environment(home: Path, extra: str = "", **variables) -> tuple[str, list[str], str]:
+    """Source the script and ask for an environment: the interpreter, what was done, what was said."""
+    tools, log = home.parent / "tools", home.parent / "log"
+    log.write_text("")
+    done = subprocess.run(
+        ["bash", "-c", f'. "{home}/.environment.sh"; environment {extra} && echo "$PYTHON"'],
+        env={"PATH": str(tools), "LOG": str(log), "FAIL": str(home.parent / "fail"), **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip(), log.read_text().splitlines(), done.stderr
+
+
+def test_an_environment_is_made_once_and_reused(checkout):
+    python, done, _ = environment(checkout)
+    assert python == str(checkout / ".venv" / "bin" / "python")
+    assert done == ["venv", "pip install --quiet --disable-pip-version-check -c constraints.txt -e ."]
+    assert environment(checkout)[:2] == (python, [])
+
+
+def test_tests_add_their_tools_to_the_same_environment(checkout):
+    environment(checkout)
+    assert environment(checkout, "test")[1] == [
+        "pip install --quiet --disable-pip-version-check -c constraints.txt -e .[test]"
+    ]
+    assert environment(checkout, "test")[1] == []
+
+
+@pytest.mark.parametrize("name", ["constraints.txt", "pyproject.toml"])
+def test_changed_pins_are_installed_into_the_environment_that_is_there(checkout, name):
+    environment(checkout)
+    with (checkout / name).open("a") as handle:
+        handle.write("# changed\n")
+    _, done, _ = environment(checkout)
+    assert [line.split()[0] for line in done] == ["pip"]
+    assert environment(checkout)[1] == []
+
+
+def test_an_installation_that_failed_says_so_and_is_done_again(checkout):
+    fail = checkout.parent / "fail"
+    fail.touch()
+    python, _, said = environment(checkout)
+    assert python == ""
+    assert "run the same command again" in said
+    fail.unlink()
+    python, done, _ = environment(checkout)
+    assert python
+    assert [line.split()[0] for line in done] == ["pip"]
+
+
+def test_an_environment_that_was_cut_off_or_moved_is_made_again(checkout):
+    environment(checkout)
+    (checkout / ".venv" / "bin" / "python").unlink()
+    assert [line.split()[0] for line in environment(checkout)[1]] == ["venv", "pip"]
+    moved = checkout.rename(checkout.parent / "elsewhere")
+    assert [line.split()[0] for line in environment(moved)[1]] == ["venv", "pip"]
+
+
+def test_an_active_environment_with_the_package_is_used_and_one_without_is_not(checkout):
+    active = checkout.parent / "active" / "bin"
+    active.mkdir(parents=True)
+    (active / "python").write_text(FAKE_PYTHON)
+    (active / "python").chmod(0o755)
+    variables = {"PATH": f"{active}:{checkout.parent / 'tools'}", "VIRTUAL_ENV": str(active.parent)}
+    assert environment(checkout, **variables)[0] == str(checkout / ".venv" / "bin" / "python")
+    (active / "package").touch()
+    assert environment(checkout, **variables)[:2] == (str(active / "python"), [])
+
+
+def test_without_a_fitting_python_the_error_says_what_to_install(checkout):
+    (checkout.parent / "tools" / "python3.11").unlink()
+    python, _, said = environment(checkout)
+    assert python == ""
+    assert "no Python 3.11 or 3.12 with the venv module" in said

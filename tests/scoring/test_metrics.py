@@ -1,0 +1,262 @@
+"""Scores and metrics against values worked out by hand."""
+
+import math
+
+import pandas as pd
+import pytest
+import synthetic
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from perg_utils.core.errors import DataError
+from perg_utils.core.schema import RELEVANT_SHOWN, ROW_ID, TABLES, conform
+from perg_utils.scoring.rates import by_category, metrics
+from perg_utils.scoring.scores import score
+
+# Ten questions, gold always A. Each letter of a string is one question's answer: A right, B wrong,
+# "-" a reply that names no option, "x" a response that does not exist.
+#             0123456789
+WITHOUT = "AAAAAAAABx"
+WITH = "AAAABB-xAA"
+RATINGS = "55?1151551"  # "?" a rating that cannot be had
+SOURCES = ["TQA"] * 5 + ["MMLU"] * 5
+
+
+def toy(arms: dict, *, sampled: str = "clarity-1") -> dict[str, pd.DataFrame]:
+    """Tables of one model "S"; `arms` maps (method, setting) or (method, setting, preference) to (answers, ratings)."""
+    examples = pd.DataFrame(
+        [
+            {
+                "example_id": f"q{i}",
+                "source": s,
+                "subject": "",
+                "question": "",
+                "options": ["a", "b"],
+                "gold": "A",
+                "preference_id": sampled,
+            }
+            for i, s in enumerate(SOURCES)
+        ]
+    )
+    preferences = pd.DataFrame(
+        [
+            {"preference_id": f"{kind.lower()}-1", "text": "", "category": kind, "relevant": True, "sources": []}
+            for kind in ("Clarity", "Context")
+        ]
+    )
+    responses, answers, judgements = [], [], []
+    for arm, (letters, ratings) in arms.items():
+        method, setting, *preference = arm
+        shown = setting in RELEVANT_SHOWN
+        for i, letter in enumerate(letters):
+            row = {"example_id": f"q{i}", "model": "S", "method": method, "setting": setting}
+            row["preference_id"] = (preference or [sampled])[0] if shown else None
+            lost = letter == "x"
+            responses.append(
+                row
+                | {
+                    "shown_preferences": [],
+                    "response": None if lost else letter,
+                    "stages": [],
+                    "finish_reason": None,
+                    "key": "",
+                    "status": "api_error" if lost else "ok",
+                    "prompt_tokens": 1,
+                    "completion_tokens": 1,
+                    "seconds": 0.0,
+                    "fallback": False,
+                }
+            )
+            status = "api_error" if lost else "unparsable" if letter == "-" else "ok"
+            answers.append(row | {"answer": letter if status == "ok" else None, "how": "", "status": status, **READ})
+            rating = None if not shown or ratings[i] == "?" else int(ratings[i])
+            why = "ok" if rating else "unparsable" if shown else "not_applicable"
+            judgements.append(row | {"judge": "j", "rating": rating, "explanation": None, "status": why})
+    frames = {
+        "examples": examples,
+        "preferences": preferences,
+        "responses": responses,
+        "answers": answers,
+        "judgements": judgements,
+    }
+    return {name: conform(name, pd.DataFrame(rows)) for name, rows in frames.items()}
+
+
+READ = {"layer": "rules", "evidence": None, "confidence": None}
+BASE = {("no_preference", "none"): (WITHOUT, "")}
+RELEVANT = BASE | {("zero_shot", "relevant"): (WITH, RATINGS)}
+
+
+def value(table: pd.DataFrame, metric: str, source: str = "ALL", **where: str) -> tuple[float, int, int]:
+    """(value, n, n_unscored) of one metric of the zero-shot rows (unless `where` says otherwise)."""
+    wanted = {"method": "zero_shot", "metric": metric, "source": source} | where
+    for column, one in wanted.items():
+        table = table[table[column] == one]
+    (row,) = table.itertuples()
+    return (row.value, row.n, row.n_unscored)
+
+
+def test_scores_have_the_schema_and_say_for_each_row_why_it_is_not_scored():
+    scores = score(**toy(RELEVANT))
+    assert list(scores) == list(TABLES["scores"])
+    shown = scores[scores["method"] == "zero_shot"].set_index("example_id")
+    assert shown["status"].to_dict() == {
+        **dict.fromkeys(["q0", "q1", "q3", "q4", "q5", "q6", "q8"], "ok"),
+        "q2": "unparsable",  # the rating
+        "q7": "api_error",  # the response
+        "q9": "api_error",  # the baseline
+    }
+    assert shown["correct_with"].isna().to_dict()["q7"] and shown["correct_without"].isna().to_dict()["q9"]
+    assert not shown.loc["q6", "correct_with"] and not shown.loc["q6", "delivered_with"]
+    assert shown["category"].eq("Clarity").all() and shown["sampled"].all()
+
+
+def test_the_four_metrics_in_the_relevant_setting_are_those_worked_out_by_hand():
+    table = metrics(score(**toy(RELEVANT)))
+    # Q* = q0..q7; q7 has no response, q9 no baseline (it might be in Q*): 2 left out. q4, q5, q6 broke.
+    assert value(table, "breakage_rate") == (pytest.approx(300 / 7), 7, 2)
+    # Rated in Q*: q0 5, q1 5, q3 1, q4 1, q5 5, q6 1; q2 has no rating.
+    assert value(table, "alignment_failure") == (pytest.approx(100 * 3 / 6), 6, 3)
+    # Robust: q0, q1 of q0, q1, q3, q4, q5, q6.
+    assert value(table, "robustness_error") == (pytest.approx(100 * 4 / 6), 6, 3)
+    # Right in either arm: q0..q6 and q8; right in both: q0..q3.
+    assert value(table, "performance_variation") == (50, 8, 2)
+    assert value(table, "delivery_failure") == (pytest.approx(100 / 9), 9, 1)
+    assert value(table, "accuracy_with") == (pytest.approx(600 / 9), 9, 1)
+    assert value(table, "accuracy_without") == (pytest.approx(800 / 9), 9, 1)
+
+
+def test_sources_are_measured_apart_and_pooled_over_questions():
+    table = metrics(score(**toy(RELEVANT)))
+    assert value(table, "breakage_rate", "TQA") == (20, 5, 0)
+    assert value(table, "breakage_rate", "MMLU") == (100, 2, 2)
+
+
+def test_baseline_rows_have_accuracy_and_delivery_only():
+    table = metrics(score(**toy({("no_preference", "none"): ("AB-x", "")})))
+    assert value(table, "accuracy_without", method="no_preference") == (pytest.approx(100 / 3), 3, 1)
+    assert value(table, "delivery_failure", method="no_preference") == (pytest.approx(100 / 3), 3, 1)
+    assert set(table["metric"]) == {"accuracy_without", "delivery_failure"}
+
+
+@pytest.mark.parametrize("setting", ["irrelevant", "placebo"])
+def test_without_a_relevant_preference_robustness_error_is_breakage_and_there_is_no_alignment_failure(setting):
+    table = metrics(score(**toy(BASE | {("zero_shot", setting): (WITH, "")})))
+    assert value(table, "robustness_error") == value(table, "breakage_rate") == (pytest.approx(300 / 7), 7, 2)
+    assert "alignment_failure" not in set(table["metric"])
+
+
+def test_a_missing_judgement_leaves_the_row_out_and_is_not_counted_as_not_followed():
+    tables = toy(RELEVANT)
+    tables["judgements"] = tables["judgements"].iloc[:0]
+    scores = score(**tables)
+    assert value(metrics(scores), "alignment_failure") == (pytest.approx(math.nan, nan_ok=True), 0, 9)
+    assert value(metrics(scores), "breakage_rate")[1] == 7
+    assert set(scores.loc[scores["setting"] == "relevant", "status"]) == {"empty", "api_error"}
+
+
+def test_the_threshold_decides_what_followed_means():
+    tables = toy(BASE | {("zero_shot", "relevant"): ("A" * 10, "2345" + "5" * 6)})
+    failures = [value(metrics(score(**tables, threshold=t)), "alignment_failure")[0] for t in (2, 3, 4, 5)]
+    assert failures == [0, 12.5, 25, 37.5]
+
+
+def test_with_baseline_own_a_method_is_compared_with_its_own_run_without_preference():
+    arms = BASE | {("cot", "none"): ("BBAAAAAAAA", ""), ("cot", "relevant"): ("AAAAAAAAAB", "5" * 10)}
+    shared, own = (metrics(score(**toy(arms), baseline=b)) for b in ("no_preference", "own"))
+    relevant = {"method": "cot", "setting": "relevant"}
+    assert value(shared, "breakage_rate", **relevant) == (0, 8, 1)
+    assert value(own, "breakage_rate", **relevant) == (12.5, 8, 0)
+    # The method's own run is a baseline in both, and is judged by its own answers.
+    assert value(shared, "accuracy_without", method="cot", setting="none") == (80, 10, 0)
+
+
+def test_in_full_mode_only_the_sampled_preference_is_measured():
+    arms = RELEVANT | {("zero_shot", "relevant", "context-1"): ("B" * 10, "1" * 10)}
+    scores = score(**toy(arms))
+    assert scores["sampled"].sum() == 20 and len(scores) == 30
+    pd.testing.assert_frame_equal(metrics(scores), metrics(score(**toy(RELEVANT))))
+    assert set(by_category(scores)["category"]) == {"Clarity"}
+
+
+def test_breakage_by_category_takes_relevant_zero_shot_rows():
+    found = by_category(score(**toy(RELEVANT | {("zero_shot", "irrelevant"): (WITH, "")})))
+    assert found[["source", "category", "n"]].to_numpy().tolist() == [
+        ["TQA", "Clarity", 5],
+        ["MMLU", "Clarity", 2],
+        ["ALL", "Clarity", 7],
+    ]
+
+
+def test_a_row_given_twice_is_an_error_also_where_the_preference_is_null():
+    for table in ("responses", "answers", "judgements"):
+        for setting in ("relevant", "none"):
+            tables = toy(RELEVANT)
+            first = tables[table][tables[table]["setting"] == setting].head(1)
+            tables[table] = pd.concat([tables[table], first])
+            with pytest.raises(DataError, match=f"'{table}' twice"):
+                score(**tables)
+
+
+@pytest.mark.parametrize("table", ["examples", "answers"])
+def test_a_response_without_its_example_or_answer_is_an_error_that_names_it(table):
+    tables = toy(RELEVANT)
+    tables[table] = tables[table][tables[table]["example_id"] != "q3"]
+    with pytest.raises(DataError, match="q3"):
+        score(**tables)
+
+
+def test_a_response_without_a_baseline_row_is_an_error():
+    with pytest.raises(DataError, match="no answer without preference"):
+        score(**toy({("zero_shot", "relevant"): (WITH, RATINGS)}))
+
+
+def test_the_planted_rates_of_the_made_up_run_come_out_again():
+    found = metrics(score(**synthetic.tables(1, 6000, breakage=0.1, missing=0)))
+    # Breaks with probability 0.2, and another 1 % of the answers name no option.
+    assert value(found, "breakage_rate", setting="relevant")[0] == pytest.approx(100 * (1 - 0.8 * 0.99), abs=1.5)
+    assert value(found, "alignment_failure", setting="relevant")[0] == pytest.approx(8, abs=1.2)
+    assert value(found, "delivery_failure", setting="relevant")[0] == pytest.approx(1, abs=0.5)
+
+
+_ANSWERS = st.text(alphabet="AB-", min_size=10, max_size=10)
+_RATED = st.text(alphabet="12345", min_size=10, max_size=10)
+
+
+@settings(max_examples=25, deadline=None)
+@given(_ANSWERS, _ANSWERS, _RATED)
+def test_on_scored_rows_robustness_error_is_at_least_breakage_and_alignment_failure_and_at_most_their_sum(
+    without, shown, ratings
+):
+    table = metrics(
+        score(**toy({("no_preference", "none"): (without, ""), ("zero_shot", "relevant"): (shown, ratings)}))
+    )
+    br, af, re, pv = (
+        value(table, m)[0] for m in ("breakage_rate", "alignment_failure", "robustness_error", "performance_variation")
+    )
+    if "A" in without:
+        assert max(br, af) - 1e-9 <= re <= br + af + 1e-9
+    right, right_with = ({i for i, a in enumerate(s) if a == "A"} for s in (without, shown))
+    if right | right_with:
+        assert (pv == 0) == (right == right_with)
+    bounds = table.dropna(subset="value")
+    assert ((bounds["low"] <= bounds["value"] + 1e-9) & (bounds["value"] <= bounds["high"] + 1e-9)).all()
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_the_order_of_rows_changes_nothing(seed):
+    tables = toy(RELEVANT | {("zero_shot", "irrelevant"): (WITH, "")})
+    mixed = {name: frame.sample(frac=1, random_state=seed) for name, frame in tables.items()}
+    keys = ROW_ID
+    plain, shuffled = (score(**t).sort_values(keys).reset_index(drop=True) for t in (tables, mixed))
+    pd.testing.assert_frame_equal(plain, shuffled)
+    pd.testing.assert_frame_equal(metrics(plain), metrics(shuffled))
+
+
+def test_rows_follow_the_models_of_the_profile_so_that_figures_colour_them_alike():
+    tables = synthetic.tables(3, 20)
+    names = list(dict.fromkeys(tables["responses"]["model"]))[::-1]
+    scores = score(**tables, models=names)
+    assert list(dict.fromkeys(scores["model"])) == names
+    assert list(dict.fromkeys(by_category(scores)["model"])) == names
