@@ -1,0 +1,50 @@
+"""One run of a study, opened for reading: its profile, its folders and its tables. The first line of every notebook.
+
+Left out: making a run (room `run`), and every computation on its tables (rooms `scoring`, `reporting`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from perg_utils.core.loading import load_profile
+from perg_utils.core.profile import Profile
+from perg_utils.core.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Run:
+    """A profile and where its tables and figures are. Opening one creates nothing."""
+
+    profile: Profile
+    workspace: Workspace
+
+    def read(self, table: str, part: str | None = None) -> pd.DataFrame:
+        """Return one of the tables of `core.schema.TABLES`, or one part of it (a model's responses, a judge's ratings).
+
+        Raises `KeyError` for an unknown table, and `DataError`, naming the step that makes it, where it is not there.
+        """
+        return self.workspace.read(table, part)
+
+    @property
+    def invented(self) -> bool:
+        """Whether the questions are about the invented world, which every picture of it must say."""
+        return self.profile.world == "invented"
+
+
+def open_run(profile: str | Path = "demo", overrides: Iterable[str] = (), out: Path | str = ".") -> Run:
+    """Return the run of a profile (its name or YAML file) below the folder `out`; nothing is run or written.
+
+    `overrides` are those of the command line, e.g. `["data.limit=50"]`; a relative `out` is meant from the repository's
+    root. Raises `ProfileError` with one line for every bad key.
+
+    >>> run = open_run("demo")
+    >>> run.profile.name, [model.name for model in run.profile.models]
+    ('demo', ['S', 'M', 'L', 'S+L'])
+    """
+    loaded = load_profile(profile, overrides)
+    return Run(loaded, Workspace.of(out, loaded.name))
