@@ -1,4 +1,4 @@
-"""Which notebooks a profile runs, in which order, and the loop that runs those not up to date (`state`).
+"""The loop that runs the steps of a profile (`steps`) that are not up to date (`state`), and the plan of it.
 
 An inference step that runs again takes its replies from the journal, so nothing is ever paid for twice.
 """
@@ -6,13 +6,12 @@ An inference step that runs again takes its replies from the journal, so nothing
 from __future__ import annotations
 
 import fnmatch
-import glob
 import os
 import resource
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,111 +27,16 @@ from perg_utils.engines.open import check_engine
 from perg_utils.extraction.layers import check_extractor
 from perg_utils.extraction.llm import reading_cost
 from perg_utils.inference import run as inference
-from perg_utils.judging.panel import panel_paths
 from perg_utils.judging.rating import check_judges
 from perg_utils.prompts.sets import load_prompts
-from perg_utils.published.importing import EVIDENCE
 from perg_utils.run import unanswered
 from perg_utils.run.notebook import StepFailed, execute
 from perg_utils.run.state import Fingerprints, State, Step, files, locked
-
-NOTEBOOKS = ROOT / "notebooks"
+from perg_utils.run.steps import select, steps
 
 
 class PipelineError(PergError):
     """The run cannot start or go on."""
-
-
-def steps(profile: Profile, workspace: Workspace) -> list[Step]:
-    """Return the steps of `profile` in order: ids `01_curate_data`, `03_run_inference:S`, ..., `09_write_report`.
-
-    The responses of a published release are imported and checked; any other profile asks its models.
-    """
-    run, pages = glob.escape(str(workspace.run)), glob.escape(str(workspace.figures))
-
-    def tables(*names: str) -> tuple[str, ...]:
-        return tuple(f"{run}/tables/{'responses/*' if name == 'responses' else name}.parquet" for name in names)
-
-    def step(name: str, reads: tuple[str, ...], writes: tuple[str, ...], may_write: tuple[str, ...] = ()) -> Step:
-        return Step(name, NOTEBOOKS / f"{name}.ipynb", reads, writes, may_write=may_write)
-
-    def inference(model: str) -> Step:
-        name, writes = "03_run_inference", glob.escape(str(workspace.table_path("responses", model)))
-        return Step(f"{name}:{model}", NOTEBOOKS / f"{name}.ipynb", tables("examples", "preferences"), (writes,), model)
-
-    imported = (f"{run}/files.csv", f"{run}/unread.csv", *(f"{run}/{kind}.parquet" for kind in EVIDENCE))
-    everything = tables("examples", "preferences", "responses", "answers", "judgements", "scores", "metrics")
-    printed = tuple(f"{pages}/tables/*.{form}" for form in ("csv", "md", "tex"))
-    drawn = tuple(f"{pages}/*.{form}" for form in ("pdf", "png", "csv"))
-    report, texts = (f"{pages}/report.html", f"{run}/manifest.json"), (f"{pages}/responses/*.js",)
-    if profile.data.origin == "published":
-        release = glob.escape(str((ROOT / profile.published_dir).resolve())) if profile.published_dir else None
-        checked = tuple(f"{run}/{name}.parquet" for name in ("reproduction", "audit"))
-        return [
-            step("01_import_published", (f"{release}/**/*.csv",) if release else (), everything[:6] + imported),
-            step("06_score_metrics", everything[5:6], everything[6:]),
-            step("07_render_tables", everything[3:], printed),
-            step("08_render_figures", everything[5:], drawn),
-            step("13_check_published", everything + imported, checked, printed + drawn),
-            step("09_write_report", everything + imported + checked + printed + drawn, report, texts),
-        ]
-    # Only the embedded models can tell why an answer broke: their training is known.
-    trained_here = [m for m in profile.models if (ROOT / m.model / "training.json").is_file()]
-    practice = tuple(f"{pages}/practice.{form}" for form in ("pdf", "png", "csv"))
-    if profile.shard is not None:  # the rest is for the whole run, see `shards`
-        return [
-            step("01_curate_data", (), tables("examples", "preferences")),
-            *(inference(m.name) for m in profile.models),
-        ]
-    # Trained on made-up responses: it waits for no model. An adapter that the profile names is only read.
-    trains = profile.extractor.base is not None and profile.extractor.adapter is None
-    names = ("adapter_model.safetensors", "adapter_config.json", "training.json")
-    adapter = tuple(f"{glob.escape(str(workspace.extractor))}/{name}" for name in names) if trains else ()
-    forms = ("pdf", "png", "csv")
-    curve = tuple(f"{pages}/extractor.{form}" for form in forms)
-    training = [step("02_train_extractor", tables("examples"), adapter + curve)] if trains else []
-    panel = tuple(glob.escape(str(path)) for path in panel_paths(profile, workspace))
-    people = tuple(glob.escape(str(ROOT / judge.ratings)) for judge in profile.all_judges() if judge.ratings)
-    judges = tuple(f"{pages}/judges.{form}" for form in forms)
-    layers = [
-        step("10_check_extraction", everything[:4] + adapter, tuple(f"{pages}/extraction.{form}" for form in forms))
-    ]
-    compared = [step("11_check_judges", everything[:5] + panel, judges)]
-    why = [step("12_explain_breakage", tables("examples", "responses", "answers", "scores"), practice)]
-    return [
-        step("01_curate_data", (), tables("examples", "preferences")),
-        *training,
-        *(inference(model.name) for model in profile.models),
-        step("04_extract_answers", tables("examples", "responses") + adapter, tables("answers")),
-        step("05_judge_alignment", everything[:3] + people, tables("judgements") + panel),
-        step("06_score_metrics", everything[:5], tables("scores", "metrics")),
-        step("07_render_tables", everything[3:], printed),
-        step("08_render_figures", everything[5:], drawn),
-        *(layers if profile.extractor.base is not None else []),
-        *(compared if profile.judges else []),
-        *(why if profile.data.origin == "embedded" and trained_here else []),
-        step("09_write_report", everything + printed + drawn, report, texts),
-    ]
-
-
-def select(plan: list[Step], only: Iterable[str]) -> list[Step]:
-    """Return the steps named in `only`: `06`, `06_score_metrics`, `03:S` or `03_run_inference:S`; all when empty.
-
-    Raises `PipelineError` listing the known names.
-    """
-    chosen: set[str] = set()
-    for wanted in only:
-        name, _, model = wanted.partition(":")
-        hits = {
-            step.id
-            for step in plan
-            if name in (step.notebook.stem, step.notebook.stem.split("_")[0]) and model in ("", step.model)
-        }
-        if not hits:
-            known = ", ".join(step.id for step in plan)
-            raise PipelineError(f"no step '{wanted}' in this profile; known: {known} (the number alone will do)")
-        chosen |= hits
-    return [step for step in plan if step.id in chosen or not chosen]
 
 
 @dataclass(frozen=True)
@@ -303,14 +207,13 @@ def _check_ready(profile: Profile, chosen: list[Step], workspace: Workspace) -> 
     load_prompts(profile.prompts)
     models = [profile.model(step.model) for step in chosen if step.model is not None]
     models += [profile.model(model.aligner) for model in models if model.aligner is not None]
-    if any(step.id in {"05_judge_alignment", "11_check_judges"} for step in chosen):
+    asked = {step.asks for step in chosen}
+    if "judges" in asked:
         check_judges(profile)
         models += profile.judge_models()
-    if any(step.id == "04_extract_answers" for step in chosen):
+    if asked & {"base", "extractor"}:
         check_extractor(profile.extractor, profile, workspace)
-        models += profile.extractor.models()
-    elif any(step.id == "02_train_extractor" for step in chosen):
-        models += profile.extractor.models()[:1]
+        models += profile.extractor.models() if "extractor" in asked else profile.extractor.models()[:1]
     for model in models:
         check_engine(model)
 

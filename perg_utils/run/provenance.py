@@ -44,6 +44,7 @@ def collect(profile: Profile, root: Path) -> dict[str, Any]:
             m.name: {"model": m.model, "revision": _revision(m, root), "files": _weights(m.model, root)}
             for m in profile.models
         },
+        "extractor": _extractor(profile, root),
         # Where the responses come from that nobody here generated.
         "release": f"{REPOSITORY}@{COMMIT}" if profile.data.origin == "published" else None,
         "profile": profile.model_dump(mode="json"),
@@ -74,6 +75,22 @@ def _git(root: Path, *words: str) -> str:
 def _fallbacks(profile: Profile) -> dict[str, str]:
     """The hash of what the extractor's fallback is asked, which may come from another set than the profile's."""
     return {EXTRACT: extract_prompts(profile).hashes[EXTRACT]} if profile.extractor.fallback else {}
+
+
+def _extractor(profile: Profile, root: Path) -> dict[str, Any] | None:
+    """The fine-tuned layer's base and adapter; None without one. An adapter that the run trains has no name here."""
+    config = profile.extractor
+    if config.base is None:
+        return None
+    about = {
+        "base": config.base.model,
+        "revision": _revision(config.base, root),
+        "files": _weights(config.base.model, root),
+    }
+    return about | {
+        "adapter": config.adapter,
+        "adapter_files": _weights(config.adapter, root) if config.adapter else {},
+    }
 
 
 def _version(package: str) -> str | None:

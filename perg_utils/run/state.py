@@ -31,7 +31,8 @@ class StateError(PergError):
 class Step:
     """One notebook run. `reads`, `writes` and `may_write` are glob patterns of absolute paths.
 
-    A step must make a file for each pattern of `writes`; for those of `may_write` it depends on the data.
+    A step must make a file for each pattern of `writes`; for those of `may_write` it depends on the data. `asks` says
+    who is asked besides the study's models: `judges`, `extractor`, or its `base` alone.
     """
 
     id: str
@@ -40,6 +41,7 @@ class Step:
     writes: tuple[str, ...]
     model: str | None = None
     may_write: tuple[str, ...] = ()
+    asks: str = ""
 
 
 def files(patterns: Iterable[str]) -> list[Path]:

@@ -13,7 +13,7 @@ from test_metrics import RELEVANT, toy, value
 
 from perg_utils.core.errors import DataError, PergError
 from perg_utils.core.loading import load_profile
-from perg_utils.core.profile import Profile, ProfileError
+from perg_utils.core.profile import ROOT, Profile, ProfileError
 from perg_utils.core.schema import LETTERS, ROW_ID, TABLES, Status, conform
 from perg_utils.core.workspace import Workspace
 from perg_utils.engines.base import EngineError
@@ -223,10 +223,9 @@ BASED = "extractor.base={name: x, model: data/embedded/models/S}"
 def opened(monkeypatch):
     """What the fine-tuned reader was opened with."""
     calls = []
-    module = types.ModuleType("perg_utils.extraction.answers.finetuned.layer")
+    module = types.ModuleType("perg_utils.extraction.finetuned.layer")
     module.open_reader = lambda config, adapter: calls.append((config.base.name, adapter)) or Fake("finetuned", {})
-    monkeypatch.setitem(sys.modules, "perg_utils.extractor", types.ModuleType("perg_utils.extractor"))
-    monkeypatch.setitem(sys.modules, "perg_utils.extraction.answers.finetuned.layer", module)
+    monkeypatch.setitem(sys.modules, "perg_utils.extraction.finetuned.layer", module)
     return calls
 
 
@@ -242,7 +241,9 @@ def test_a_profile_opens_its_layers_in_order_and_asks_nothing(tmp_path, opened):
     assert layers(load_profile("demo", ["extractor={}"]), tmp_path) == []
     assert layers(load_profile("demo", ["extractor={}", FALLBACK]), tmp_path) == ["llm"]
     assert layers(load_profile("demo", [FALLBACK]), tmp_path) == ["finetuned", "llm"]
-    assert opened == [("extractor", tmp_path / "extractor")]
+    assert layers(load_profile("demo", ["extractor.adapter=null"]), tmp_path) == ["finetuned"]
+    folders = (ROOT / "data" / "embedded" / "extractor", tmp_path / "extractor")
+    assert opened == [("extractor", folder) for folder in folders]
 
 
 def test_an_adapter_of_ones_own_is_taken_from_its_folder_or_the_hub(tmp_path, opened, monkeypatch):

@@ -17,7 +17,7 @@ from perg_utils.core.loading import load_profile
 from perg_utils.core.schema import TABLES
 from perg_utils.core.workspace import Workspace
 
-REDUCED = ("--set", "data.limit=12", "--set", "statistics.resamples=100", "--set", "extractor.training.samples=640")
+REDUCED = ("--set", "data.limit=12", "--set", "statistics.resamples=100")
 
 
 def start(*arguments) -> subprocess.Popen:
@@ -82,6 +82,17 @@ def test_every_notebook_was_executed_without_an_error_and_is_kept(finished):
         outputs = [o for cell in nbformat.read(path, as_version=4).cells for o in cell.get("outputs", [])]
         assert outputs
         assert not [o for o in outputs if o.output_type == "error"]
+
+
+def test_a_profile_without_an_adapter_trains_one_and_shows_its_curve(tmp_path):
+    training = ("extractor.adapter=null", "extractor.training.samples=640", "data.limit=12")
+    run("--only", "01,02", "--out", tmp_path, *(word for item in training for word in ("--set", item)))
+    workspace = Workspace.of(tmp_path, "demo")
+    curve = json.loads((workspace.extractor / "training.json").read_text())["curve"]
+    assert curve and curve[-1]["samples"] <= 640
+    assert (workspace.figures / "extractor.csv").is_file() and (workspace.extractor / "adapter_config.json").is_file()
+    executed = nbformat.read(workspace.executed / "02_train_extractor.ipynb", as_version=4)
+    assert "trained in this run" in json.dumps(executed)
 
 
 def test_a_second_call_runs_nothing_and_ends_within_seconds(finished):

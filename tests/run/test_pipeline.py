@@ -1,5 +1,6 @@
+"""The loop over the steps: what runs again, what a notebook says on its way, how a run fails and goes on."""
+
 import json
-import os
 import re
 import signal
 import subprocess
@@ -17,93 +18,12 @@ from perg_utils.core.loading import PROFILES, load_profile
 from perg_utils.core.profile import ROOT
 from perg_utils.core.workspace import Workspace
 from perg_utils.run import pipeline
-from perg_utils.run.state import Fingerprints, State, StateError, Step, _ingredients, _local_weights, files, locked
+from perg_utils.run.state import StateError, Step
+from perg_utils.run.steps import steps
 
 
 def status_lines(capsys) -> list[str]:
     return [line for line in capsys.readouterr().out.splitlines() if line.endswith("up to date") or ": done" in line]
-
-
-def demo_steps(tmp_path: Path) -> list[Step]:
-    profile = load_profile("demo")
-    return pipeline.steps(profile, Workspace.of(tmp_path, profile.name))
-
-
-def test_inference_runs_once_for_every_model_and_all_steps_are_in_order(tmp_path):
-    assert [step.id for step in demo_steps(tmp_path)] == [
-        "01_curate_data",
-        "02_train_extractor",
-        "03_run_inference:S",
-        "03_run_inference:M",
-        "03_run_inference:L",
-        "03_run_inference:S+L",
-        "04_extract_answers",
-        "05_judge_alignment",
-        "06_score_metrics",
-        "07_render_tables",
-        "08_render_figures",
-        "10_check_extraction",
-        "11_check_judges",
-        "12_explain_breakage",
-        "09_write_report",
-    ]
-
-
-def test_judges_are_compared_only_where_there_are_several(tmp_path):
-    profile = load_profile("demo", ["judges=[]"])
-    plan = pipeline.steps(profile, Workspace.of(tmp_path, profile.name))
-    assert "11_check_judges" not in [step.id for step in plan]
-    [judging] = [step for step in demo_steps(tmp_path) if step.id == "05_judge_alignment"]
-    assert [path.split("/tables/")[1] for path in judging.writes] == [
-        "judgements.parquet",
-        "judgements/heuristic-cues.parquet",
-    ]
-
-
-def test_the_extractors_reader_is_trained_where_a_profile_has_a_base_and_no_adapter_and_04_reads_it(tmp_path):
-    def plan(*overrides):
-        profile = load_profile("demo", overrides)
-        return {step.id: step for step in pipeline.steps(profile, Workspace.of(tmp_path, profile.name))}
-
-    trained = plan()
-    names = ("adapter_model.safetensors", "adapter_config.json", "training.json")
-    adapter = {str(Workspace.of(tmp_path, "demo").extractor / name) for name in names}
-    training = trained["02_train_extractor"]
-    assert [Path(path).name for path in training.reads] == ["examples.parquet"] and adapter < set(training.writes)
-    assert {Path(path).name for path in set(training.writes) - adapter} == {
-        f"extractor.{e}" for e in ("pdf", "png", "csv")
-    }
-    assert adapter < set(trained["04_extract_answers"].reads)
-    for others in (["extractor={}"], ["extractor.adapter=somebody/reader"]):
-        without = plan(*others)
-        assert "02_train_extractor" not in without
-        assert not adapter & set(without["04_extract_answers"].reads)
-    assert "02_train_extractor" not in plan("shard=1/2"), "a shard only asks"
-
-
-def test_only_the_embedded_world_is_explained_by_its_training(tmp_path):
-    profile = load_profile("paper")
-    ids = [step.id for step in pipeline.steps(profile, Workspace.of(tmp_path, profile.name))]
-    assert "12_explain_breakage" not in ids and ids[-1] == "09_write_report"
-
-
-@pytest.mark.parametrize(
-    ("only", "expected"),
-    [
-        (["06", "07"], ["06_score_metrics", "07_render_tables"]),
-        (["07_render_tables"], ["07_render_tables"]),
-        (["03:S+L"], ["03_run_inference:S+L"]),
-        (["03_run_inference:M", "01"], ["01_curate_data", "03_run_inference:M"]),
-    ],
-)
-def test_only_takes_numbers_and_names_and_keeps_the_order(tmp_path, only, expected):
-    assert [step.id for step in pipeline.select(demo_steps(tmp_path), only)] == expected
-
-
-@pytest.mark.parametrize("wrong", ["6", "2", "03:XL", "06_score", "scores"])
-def test_an_unknown_step_is_an_error_that_lists_the_known_ones(tmp_path, wrong):
-    with pytest.raises(pipeline.PipelineError, match=rf"no step '{wrong}'.*03_run_inference:S\+L.*09_write_report"):
-        pipeline.select(demo_steps(tmp_path), [wrong])
 
 
 def test_a_second_run_runs_nothing(tmp_path, capsys):
@@ -155,71 +75,6 @@ def test_only_says_which_earlier_step_it_leaves_out_of_date(tmp_path, capsys):
     assert "note:" not in capsys.readouterr().out
 
 
-def fingerprint(step: Step, *overrides: str) -> str:
-    return Fingerprints(load_profile("demo", overrides)).of(step)
-
-
-def test_a_fingerprint_follows_the_resolved_profile_and_not_the_way_it_was_written(tmp_path):
-    toy.toy_steps(tmp_path)
-    step = Step("a", tmp_path / "a.ipynb", (), ())
-    assert fingerprint(step) == fingerprint(step, "seed=42")
-    assert fingerprint(step) != fingerprint(step, "seed=43")
-
-
-def test_a_fingerprint_ignores_outputs_and_metadata_of_the_notebook_and_sees_its_source(tmp_path):
-    toy.toy_steps(tmp_path)
-    step = Step("a", tmp_path / "a.ipynb", (), ())
-    before = fingerprint(step)
-    book = nbformat.read(step.notebook, as_version=4)
-    book.metadata["opened_with"] = "some editor"
-    book.cells[-1].outputs = [nbformat.v4.new_output("stream", text="hello")]
-    nbformat.write(book, step.notebook)
-    assert fingerprint(step) == before
-    book.cells[0].source += " and more"
-    nbformat.write(book, step.notebook)
-    assert fingerprint(step) != before
-
-
-def test_a_fingerprint_follows_the_users_own_prompts_local_data_and_local_weights(tmp_path):
-    toy.toy_steps(tmp_path)
-    step = Step("a", tmp_path / "a.ipynb", (), ())
-    (tmp_path / "weights").mkdir()
-    own = {name: tmp_path / name for name in ("mine.yaml", "questions.parquet", "weights/model.safetensors")}
-    for path in own.values():
-        path.write_text("first")
-    overrides = [
-        f"prompts={own['mine.yaml']}",
-        "data.origin=local",
-        f"data.path={tmp_path}",
-        f"models.0.model={tmp_path / 'weights'}",
-    ]
-    seen = {fingerprint(step, *overrides)}
-    for path in own.values():
-        path.write_text("second one")
-        seen.add(fingerprint(step, *overrides))
-    assert len(seen) == 4
-
-
-def test_a_fingerprint_follows_the_judges_weights_own_models_below_data_and_the_pinned_versions(tmp_path, monkeypatch):
-    judge = {"kind": "llm", "model": {"name": "J", "model": str(tmp_path / "judge")}}
-    extractor = {
-        "base": {"name": "B", "model": str(tmp_path / "base")},
-        "adapter": str(tmp_path / "adapter"),
-        "fallback": {"name": "F", "model": str(tmp_path / "fallback")},
-    }
-    settings = [f"judge={json.dumps(judge)}", f"extractor={json.dumps(extractor)}", "models.0.model=data/mine"]
-    profile = load_profile("demo", settings)
-    layers = ("base", "adapter", "fallback")
-    for folder in ("judge", "data/mine", "data/embedded/models/M", *layers):
-        (tmp_path / folder).mkdir(parents=True)
-        (tmp_path / folder / "model.safetensors").write_text("w")
-    assert ROOT / "constraints.txt" in _ingredients(profile)
-    monkeypatch.setattr("perg_utils.run.state.ROOT", tmp_path)
-    monkeypatch.chdir(tmp_path)
-    followed = {str(tmp_path / folder / "model.safetensors") for folder in ("judge", "data/mine", *layers)}
-    assert set(_local_weights(profile)) == followed, "the embedded models' content is read instead"
-
-
 def test_the_notebooks_kernel_is_this_interpreter_in_the_repository_with_untouched_parameters(tmp_path, capsys):
     code = f"""import json, os, sys
 Path({str(tmp_path / "seen.json")!r}).write_text(json.dumps([sys.executable, os.getcwd(), profile, overrides, out]))"""
@@ -233,7 +88,9 @@ Path({str(tmp_path / "seen.json")!r}).write_text(json.dumps([sys.executable, os.
 
 
 def test_progress_is_streamed_with_step_and_time_and_other_prints_stay_in_the_notebook(tmp_path, capsys):
-    code = "from perg_utils.progress import Progress\nprint('a prompt')\nwith Progress('S', 20) as p: p.advance(20)"
+    code = (
+        "from perg_utils.core.progress import Progress\nprint('a prompt')\nwith Progress('S', 20) as p: p.advance(20)"
+    )
     toy.run(tmp_path, code)
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("[2/2] b")]
     assert len(lines) == 3
@@ -267,7 +124,7 @@ def test_a_run_goes_on_where_it_failed(tmp_path, capsys):
 
 def test_a_users_mistake_inside_a_notebook_is_shown_without_a_traceback(tmp_path):
     with pytest.raises(PergError) as caught:
-        toy.run(tmp_path, "from perg_utils.errors import DataError\nraise DataError('row 7: no gold\\nmend it')")
+        toy.run(tmp_path, "from perg_utils.core.errors import DataError\nraise DataError('row 7: no gold\\nmend it')")
     assert "cell 3: from pathlib import Path\nrow 7: no gold\nmend it\nexecuted notebook" in str(caught.value)
     assert "Traceback" not in str(caught.value)
 
@@ -296,7 +153,7 @@ def test_only_with_an_input_that_is_not_there_names_the_step_that_makes_it(tmp_p
 
 
 def test_a_missing_response_file_of_one_model_is_noticed(tmp_path):
-    plan = demo_steps(tmp_path)
+    plan = steps(load_profile("demo"), Workspace.of(tmp_path, "demo"))
     for step in plan[:5]:
         for path in map(Path, step.writes):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -304,72 +161,6 @@ def test_a_missing_response_file_of_one_model_is_noticed(tmp_path):
     extraction = next(step for step in plan if step.id == "04_extract_answers")
     with pytest.raises(pipeline.PipelineError, match=r"03_run_inference:S\+L makes it"):
         pipeline._check_inputs(extraction, plan)
-
-
-def test_outputs_of_a_model_taken_out_of_the_profile_are_removed(tmp_path):
-    state = State(tmp_path / "state.json")
-    kept, gone = tmp_path / "kept.txt", tmp_path / "gone.txt"
-    steps = [Step(p.stem, tmp_path / "n.ipynb", (), (str(p),)) for p in (kept, gone)]
-    for step, path in zip(steps, (kept, gone), strict=True):
-        path.write_text("x")
-        state.record(step, "f", 0.0)
-    assert State(tmp_path / "state.json").forget_others(steps[:1]) == ["gone"]
-    assert kept.exists()
-    assert not gone.exists()
-    assert State(tmp_path / "state.json").up_to_date(steps[0], "f")
-
-
-def test_files_a_step_no_longer_makes_are_removed(tmp_path):
-    state, step = State(tmp_path / "state.json"), Step("s", tmp_path / "n.ipynb", (), (str(tmp_path / "**" / "*.png"),))
-    old, new = tmp_path / "old.png", tmp_path / "new.png"
-    old.write_text("x")
-    state.record(step, "1", 0.0)
-    os.utime(old, (1, 1))
-    new.write_text("y")
-    state.record(step, "2", time.time() - 60)
-    assert [p.name for p in tmp_path.glob("*.png")] == ["new.png"]
-
-
-def test_a_damaged_state_says_which_file_to_delete(tmp_path):
-    (tmp_path / "state.json").write_text('{"a": ')
-    with pytest.raises(StateError, match=r"state\.json cannot be read.*delete it"):
-        State(tmp_path / "state.json")
-
-
-def test_patterns_never_match_drafts_and_take_folders_with_brackets_literally(tmp_path):
-    profile = load_profile("demo")
-    workspace = Workspace.of(tmp_path / "out [1]", profile.name)
-    written = workspace.table_path("responses", "S")
-    written.parent.mkdir(parents=True)
-    for name in ("S.parquet", ".S.99.parquet"):
-        (written.parent / name).touch()
-    [extraction] = [s for s in pipeline.steps(profile, workspace) if s.id == "04_extract_answers"]
-    assert files(extraction.reads) == [written]
-
-
-def test_a_second_process_on_the_same_run_is_refused_and_told_who_holds_it(tmp_path):
-    with locked(tmp_path):
-        code = (
-            f"from pathlib import Path\nfrom perg_utils.state import locked\nwith locked(Path({str(tmp_path)!r})): pass"
-        )
-        other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert other.returncode != 0
-    assert f"another run (process {os.getpid()}) works in {tmp_path}" in other.stderr
-
-
-def test_a_lock_left_by_a_dead_process_is_taken_over(tmp_path):
-    (tmp_path / "lock").write_text("99999999")
-    with locked(tmp_path):
-        assert (tmp_path / "lock").read_text() == str(os.getpid())
-
-
-def test_a_folder_that_cannot_be_made_is_a_plain_error(tmp_path):
-    (tmp_path / "file").write_text("")
-    with (
-        pytest.raises(StateError, match=r"cannot be written.*choose another with --out"),
-        locked(tmp_path / "file" / "run"),
-    ):
-        pass
 
 
 def start_and_wait_for_the_second_notebook(folder: Path) -> tuple[subprocess.Popen, psutil.Process]:
@@ -436,10 +227,3 @@ def test_what_would_stop_a_later_step_is_found_before_the_first_one(tmp_path, ch
     with pytest.raises(PergError, match=said):
         pipeline.run(command)
     assert not (tmp_path / "data").exists()
-
-
-def test_models_without_a_training_record_are_not_explained_by_it(tmp_path):
-    models = "models=[{name: far, engine: api, model: m, base_url: 'http://127.0.0.1:1/v1'}]"
-    profile = load_profile("demo", [models])
-    ids = [step.id for step in pipeline.steps(profile, Workspace.of(tmp_path, profile.name))]
-    assert "12_explain_breakage" not in ids

@@ -37,6 +37,17 @@ def test_the_manifest_has_the_wording_that_the_extractors_model_is_asked_with(tm
     assert "extract" not in collect(load_profile("demo", ["extractor={}"]), tmp_path)["prompts"]["hashes"]
 
 
+def test_the_manifest_has_the_hashes_of_the_extractors_base_and_adapter():
+    extractor = collect(load_profile("demo"), ROOT)["extractor"]
+    assert extractor["adapter"] == "data/embedded/extractor" and extractor["base"] == "data/embedded/models/L"
+    weights = ROOT / extractor["adapter"] / "adapter_model.safetensors"
+    assert extractor["adapter_files"][weights.name] == file_digest(weights)
+    assert extractor["files"]["model.safetensors"] == file_digest(ROOT / extractor["base"] / "model.safetensors")
+    trained = collect(load_profile("demo", ["extractor.adapter=null"]), ROOT)["extractor"]
+    assert trained["adapter"] is None and trained["adapter_files"] == {}
+    assert collect(load_profile("demo", ["extractor={}"]), ROOT)["extractor"] is None
+
+
 def test_the_commit_says_when_the_code_was_changed_but_not_when_figures_were_rendered(tmp_path):
     assert git_commit(tmp_path) is None
 
