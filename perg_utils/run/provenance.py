@@ -29,8 +29,11 @@ PACKAGES = [
 ]
 
 
-def collect(profile: Profile, root: Path) -> dict[str, Any]:
-    """Return the manifest of a run of `profile` by the code in `root`; everything in it is plain JSON."""
+def collect(profile: Profile, root: Path, workspace: Workspace | None = None) -> dict[str, Any]:
+    """Return the manifest of a run of `profile` by the code in `root`; everything in it is plain JSON.
+
+    An adapter that the run itself has trained is found in its `workspace`.
+    """
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": git_commit(root),
@@ -44,7 +47,7 @@ def collect(profile: Profile, root: Path) -> dict[str, Any]:
             m.name: {"model": m.model, "revision": _revision(m, root), "files": _weights(m.model, root)}
             for m in profile.models
         },
-        "extractor": _extractor(profile, root),
+        "extractor": _extractor(profile, root, None if workspace is None else workspace.extractor),
         # Where the responses come from that nobody here generated.
         "release": f"{REPOSITORY}@{COMMIT}" if profile.data.origin == "published" else None,
         "profile": profile.model_dump(mode="json"),
@@ -77,19 +80,17 @@ def _fallbacks(profile: Profile) -> dict[str, str]:
     return {EXTRACT: extract_prompts(profile).hashes[EXTRACT]} if profile.extractor.fallback else {}
 
 
-def _extractor(profile: Profile, root: Path) -> dict[str, Any] | None:
-    """The fine-tuned layer's base and adapter; None without one. An adapter that the run trains has no name here."""
+def _extractor(profile: Profile, root: Path, trained: Path | None) -> dict[str, Any] | None:
+    """The fine-tuned layer's base and adapter, the profile's or the one that was `trained`; None without a layer."""
     config = profile.extractor
     if config.base is None:
         return None
-    about = {
+    return {
         "base": config.base.model,
         "revision": _revision(config.base, root),
         "files": _weights(config.base.model, root),
-    }
-    return about | {
         "adapter": config.adapter,
-        "adapter_files": _weights(config.adapter, root) if config.adapter else {},
+        "adapter_files": _weights(config.adapter or str(trained), root) if config.adapter or trained else {},
     }
 
 

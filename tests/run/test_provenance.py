@@ -37,14 +37,19 @@ def test_the_manifest_has_the_wording_that_the_extractors_model_is_asked_with(tm
     assert "extract" not in collect(load_profile("demo", ["extractor={}"]), tmp_path)["prompts"]["hashes"]
 
 
-def test_the_manifest_has_the_hashes_of_the_extractors_base_and_adapter():
+def test_the_manifest_has_the_hashes_of_the_extractors_base_and_adapter(tmp_path):
     extractor = collect(load_profile("demo"), ROOT)["extractor"]
     assert extractor["adapter"] == "data/embedded/extractor" and extractor["base"] == "data/embedded/models/L"
     weights = ROOT / extractor["adapter"] / "adapter_model.safetensors"
     assert extractor["adapter_files"][weights.name] == file_digest(weights)
     assert extractor["files"]["model.safetensors"] == file_digest(ROOT / extractor["base"] / "model.safetensors")
-    trained = collect(load_profile("demo", ["extractor.adapter=null"]), ROOT)["extractor"]
-    assert trained["adapter"] is None and trained["adapter_files"] == {}
+    workspace = Workspace.of(tmp_path, "demo")
+    untrained = collect(load_profile("demo", ["extractor.adapter=null"]), ROOT, workspace)["extractor"]
+    assert untrained["adapter"] is None and untrained["adapter_files"] == {}
+    workspace.extractor.mkdir(parents=True)
+    (workspace.extractor / weights.name).write_text("w")
+    trained = collect(load_profile("demo", ["extractor.adapter=null"]), ROOT, workspace)["extractor"]
+    assert trained["adapter_files"] == {weights.name: file_digest(workspace.extractor / weights.name)}
     assert collect(load_profile("demo", ["extractor={}"]), ROOT)["extractor"] is None
 
 
