@@ -107,10 +107,10 @@ def test_what_failed_in_part_is_asked_again_and_what_is_refused_is_not(tmp_path)
 CHILD = """
     import sys
     from perg_utils.engines import batch_api
-    from perg_utils.engines.api_engine import ApiEngine
+    from perg_utils.engines.api.engine import ApiEngine
     from perg_utils.engines.base import Decoding, Request
     from perg_utils.engines.journal import Journal
-    from perg_utils.profile import ModelConfig
+    from perg_utils.core.profile import ModelConfig
 
     batch_api.POLL_SECONDS = 0.05
     engine = ApiEngine(ModelConfig(name="T", engine="api", model="m", base_url=sys.argv[1], batch=True))

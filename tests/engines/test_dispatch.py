@@ -184,10 +184,10 @@ def test_a_server_that_comes_back_is_used_again(monkeypatch, tmp_path):
 
 CHILD = """
     import sys
-    from perg_utils.engines.api_engine import ApiEngine
+    from perg_utils.engines.api.engine import ApiEngine
     from perg_utils.engines.base import Decoding, Request
     from perg_utils.engines.journal import Journal
-    from perg_utils.profile import ModelConfig
+    from perg_utils.core.profile import ModelConfig
     import signal
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell may have it ignored
 

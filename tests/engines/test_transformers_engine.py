@@ -521,8 +521,8 @@ def test_a_hub_model_without_a_revision_is_pinned_to_the_commit_in_the_cache(mon
 @pytest.mark.parametrize(("setting", "threads"), [(None, "1"), ("2", "2")])
 def test_a_small_model_takes_one_thread_unless_told_otherwise(folder, setting, threads):
     code = (
-        "import sys, torch\nfrom perg_utils.engines.checkpoint import Checkpoint\n"
-        "from perg_utils.profile import ModelConfig\n"
+        "import sys, torch\nfrom perg_utils.engines.local.checkpoint import Checkpoint\n"
+        "from perg_utils.core.profile import ModelConfig\n"
         "Checkpoint(ModelConfig(name='T', model=sys.argv[1]), sys.argv[1])\nprint(torch.get_num_threads())"
     )
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}

@@ -332,7 +332,7 @@ def test_a_server_that_is_not_there_ends_the_step_with_a_plain_error_and_keeps_w
 KILLED = """
 import sys
 from pathlib import Path
-sys.path.insert(0, {tests!r})
+sys.path[:0] = [{tests!r}, str(Path({tests!r}).parent)]
 import test_fallback as t
 t.read_by(t.profile_at({url!r}, "extractor.fallback.concurrency=4"), t.run_tables(60), Path({folder!r}))
 """
@@ -341,7 +341,7 @@ t.read_by(t.profile_at({url!r}, "extractor.fallback.concurrency=4"), t.run_table
 def test_after_kill_9_only_what_was_in_flight_is_asked_again(tmp_path):
     log = tmp_path / "server.log"
     with running(reply="D", latency=0.15, log=str(log)) as url:
-        code = KILLED.format(tests=str(Path(__file__).parents[1]), url=url, folder=str(tmp_path))
+        code = KILLED.format(tests=str(Path(__file__).parent), url=url, folder=str(tmp_path))
         environment = {**os.environ, "TEST_KEY": "none", "PYTHONPATH": str(ROOT)}
         child = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 60

@@ -23,6 +23,7 @@ from perg_utils.published.files import blob_id, describe, download, load_manifes
 from perg_utils.published.importing import import_published
 from perg_utils.published.layouts import parse_options, read_letter
 from perg_utils.scoring import rates as metrics
+from perg_utils.scoring.scores import score
 
 SAMPLE = Path(__file__).parents[3] / "shared" / "real" / "published_sample"
 NAME = "relevant/direct/full/janus-7b-direct-full_eval.csv"
@@ -346,7 +347,7 @@ def test_our_tables_scored_by_our_metrics_agree_with_the_imported_scores(data, t
     put(tmp_path, NAME, scored(data))
     _, ws = load(tmp_path, tmp_path / "out")
     names = ("examples", "responses", "answers", "judgements", "preferences")
-    ours = metrics.score(*(ws.read(name) for name in names), baseline="own").sort_values(ROW_ID, ignore_index=True)
+    ours = score(*(ws.read(name) for name in names), baseline="own").sort_values(ROW_ID, ignore_index=True)
     imported = ws.read("scores").sort_values(ROW_ID, ignore_index=True)
     pd.testing.assert_frame_equal(ours, imported)
 
