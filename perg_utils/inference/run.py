@@ -23,10 +23,10 @@ from perg_utils.dataset import questions as curation
 from perg_utils.engines.api.pricing import meter_of, price_of
 from perg_utils.engines.base import Engine, Messages, Reply
 from perg_utils.engines.journal import Journal
+from perg_utils.inference import shards
 from perg_utils.inference.methods import METHODS, Answered, Generate, Outcome
 from perg_utils.inference.requests import Material, Row, limit, pair, request, rows, settings
 from perg_utils.prompts.sets import load_prompts
-from perg_utils.run import shards
 
 #: How `plans` estimates tokens, and what stands in for questions that are not here yet.
 TOKEN_RULE = "4 characters a token; a reply half as long as its limit of new tokens"

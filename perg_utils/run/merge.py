@@ -23,8 +23,8 @@ from perg_utils.core.schema import conform
 from perg_utils.core.workspace import Workspace
 from perg_utils.engines import journal_tools
 from perg_utils.inference.requests import settings
+from perg_utils.inference.shards import made_with, seal_path
 from perg_utils.run import pipeline
-from perg_utils.run.shards import made_with, seal_path
 from perg_utils.run.state import Fingerprints, State, locked
 
 

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from perg_utils.core.errors import PergError
-from perg_utils.core.profile import ROOT, Profile
+from perg_utils.core.ingredients import ingredients, local_weights
+from perg_utils.core.profile import Profile
 from perg_utils.core.workspace import digest, file_digest, write_text
 
 
@@ -54,13 +55,7 @@ class Fingerprints:
 
     def __init__(self, profile: Profile) -> None:
         self._profile = profile.model_dump(mode="json")
-        ingredients = {os.path.relpath(path, ROOT): file_digest(path) for path in _ingredients(profile)}
-        self._ingredients = digest(ingredients)
-        self._common = {**ingredients, **_local_weights(profile)}
-
-    def common(self) -> str:
-        """Return the hash of code, prompts and committed data, the same on every machine that has the same."""
-        return self._ingredients
+        self._common = {**ingredients(profile), **local_weights(profile)}
 
     def of(self, step: Step) -> str:
         """Return the hash of all that shapes what `step` makes, as of now."""
@@ -71,33 +66,6 @@ class Fingerprints:
             raise StateError(f"{step.notebook} is missing or is no notebook: {error}") from error
         tables = [(path.name, file_digest(path)) for path in files(step.reads)]
         return digest(step.id, cells, self._profile, self._common, tables)
-
-
-def _ingredients(profile: Profile) -> list[Path]:
-    """The package's code, the committed data, and the user's own files that the profile names."""
-    found = [path for path in (ROOT / "perg_utils").rglob("*") if "__pycache__" not in path.parts]
-    found += [*(ROOT / "data").glob("*.csv"), ROOT / "constraints.txt"]
-    rubrics = [Path(judge.prompts) for judge in profile.all_judges() if judge.prompts is not None]
-    own = (profile.data.path, Path(profile.prompts), *rubrics)
-    for folder in (ROOT / "data" / "prompts", ROOT / "data" / "embedded", *own):
-        if folder is not None and folder.suffix in {".yaml", ".yml"}:
-            found.append(folder)
-        elif folder is not None and folder.parts and folder.is_dir():
-            found.extend(folder.rglob("*"))
-    return sorted(path for path in found if path.is_file())
-
-
-def _local_weights(profile: Profile) -> dict[str, Any]:
-    """Size and date of the files of models that are local folders; too large to be read at every call."""
-    found: set[Path] = set()
-    names = [model.model for model in profile.all_models() if model.engine == "transformers"]
-    for name in [*names, *filter(None, [profile.extractor.adapter])]:
-        # Where the engine looks, and in its order.
-        folder = next((f for f in (ROOT / name, Path(name)) if f.is_dir()), None)
-        # The content of the embedded models' files is read, see `_ingredients`.
-        if folder and (ROOT / "data" / "embedded") not in folder.resolve().parents:
-            found |= {path for path in folder.rglob("*") if path.is_file()}
-    return {str(path): (path.stat().st_size, path.stat().st_mtime) for path in sorted(found)}
 
 
 class State:

@@ -13,7 +13,8 @@ from perg_utils.core.profile import ROOT, Profile, ProfileError
 from perg_utils.core.workspace import Workspace
 from perg_utils.engines import journal_tools
 from perg_utils.inference import run as inference
-from perg_utils.run import pipeline, shards
+from perg_utils.inference import shards
+from perg_utils.run import pipeline
 from perg_utils.run.merge import ShardError, merge
 
 SETTINGS = (

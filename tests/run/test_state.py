@@ -10,9 +10,9 @@ import nbformat
 import pytest
 import toy
 
+from perg_utils.core.ingredients import ingredients, local_weights
 from perg_utils.core.loading import load_profile
-from perg_utils.core.profile import ROOT
-from perg_utils.run.state import Fingerprints, State, StateError, Step, _ingredients, _local_weights, locked
+from perg_utils.run.state import Fingerprints, State, StateError, Step, locked
 
 
 def fingerprint(step: Step, *overrides: str) -> str:
@@ -73,11 +73,11 @@ def test_a_fingerprint_follows_the_judges_weights_own_models_below_data_and_the_
     for folder in ("judge", "data/mine", "data/embedded/models/M", *layers):
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "model.safetensors").write_text("w")
-    assert ROOT / "constraints.txt" in _ingredients(profile)
-    monkeypatch.setattr("perg_utils.run.state.ROOT", tmp_path)
+    assert "constraints.txt" in ingredients(profile)
+    monkeypatch.setattr("perg_utils.core.ingredients.ROOT", tmp_path)
     monkeypatch.chdir(tmp_path)
     followed = {str(tmp_path / folder / "model.safetensors") for folder in ("judge", "data/mine", *layers)}
-    assert set(_local_weights(profile)) == followed, "the embedded models' content is read instead"
+    assert set(local_weights(profile)) == followed, "the embedded models' content is read instead"
 
 
 def test_outputs_of_a_model_taken_out_of_the_profile_are_removed(tmp_path):

@@ -1,4 +1,4 @@
-"""Shards: one n-th of the questions, run anywhere by itself; `merging` joins them into the run that they make up.
+"""Shards: one n-th of the questions, run anywhere by itself; `run.merge` joins them into the run that they make up.
 
 `--set shard=i/n` runs the i-th shard (from 1) in a folder of its own, `data/runs/<profile>.shard-i-of-n`: every n-th
 question, so that all sources are in all shards. A unit of work is a model in a shard (`--only 01,03:MODEL`); units
@@ -14,9 +14,9 @@ from typing import Any
 
 import pandas as pd
 
+from perg_utils.core.ingredients import ingredients
 from perg_utils.core.profile import Profile
 from perg_utils.core.workspace import Workspace, digest, write_text
-from perg_utils.run.state import Fingerprints
 
 #: Settings of a model that say where and how fast it answers, and nothing of what: they are in no reply's key.
 _BY_MACHINE = {
@@ -48,7 +48,7 @@ def made_with(profile: Profile, engines: Sequence[Mapping[str, str]]) -> dict[st
     Where and how fast a model answers may differ: each machine may have a server of its own.
     """
     whole = profile.model_dump(mode="json", exclude={"shard": True, "name": True, "models": {"__all__": _BY_MACHINE}})
-    return {"settings": digest(whole), "code": Fingerprints(profile).common(), "engines": [dict(e) for e in engines]}
+    return {"settings": digest(whole), "code": digest(ingredients(profile)), "engines": [dict(e) for e in engines]}
 
 
 def seal_path(workspace: Workspace, model: str) -> Path:
