@@ -113,6 +113,8 @@ RULES = {
     "people": "people",
     "published": "gpt-4o-mini",
 }
+#: Whose ratings the paper's released files hold.
+PAPER_JUDGE = RULES["published"]
 
 
 class JudgeConfig(_Strict):

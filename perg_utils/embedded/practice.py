@@ -14,15 +14,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
-from matplotlib import rc_context
-from matplotlib.figure import Figure
 
 from perg_utils.core.errors import DataError
 from perg_utils.core.schema import LETTERS, ROW_ID, Method, Setting
 from perg_utils.dataset import invented_world as world
 from perg_utils.embedded import styles
-from perg_utils.reporting.figures.drawing import STYLE, axis_end, canvas, interval_arms, looks
-from perg_utils.scoring.comparisons import exact_interval
+from perg_utils.scoring.intervals import exact_interval
 
 GROUPS = ["plain", "repeated", "styled"]
 _TEXT_AND_LETTER = re.compile(r"(\w+) \(([A-Z])\)\W*$")
@@ -102,35 +99,3 @@ def letter_and_text(examples: pd.DataFrame, responses: pd.DataFrame, answers: pd
 def _same_rows(one: pd.DataFrame, other: pd.DataFrame) -> bool:
     ids = [frame[ROW_ID].fillna("").reset_index(drop=True) for frame in (one, other)]
     return ids[0].equals(ids[1])
-
-
-def practice_figure(groups: pd.DataFrame) -> Figure:
-    """Return breakage by group of facts, a line of points a model, with intervals."""
-    models = list(dict.fromkeys(groups["model"]))
-    marks = looks(models)
-    with rc_context(STYLE):
-        fig, (axes,) = canvas(0.85 + 0.16 * len(groups), True, left=0.2)
-        for i, model in enumerate(models):
-            own = groups[groups["model"] == model].reset_index(drop=True)
-            at = [GROUPS.index(g) * (len(models) + 1) + i for g in own["group"]]
-            colour, marker = marks[model]
-            axes.errorbar(
-                own["value"],
-                at,
-                xerr=interval_arms(own),
-                fmt=marker,
-                color=colour,
-                ms=4.5,
-                elinewidth=0.8,
-                label=model,
-                clip_on=False,
-            )
-        middle = (len(models) - 1) / 2
-        axes.set_yticks([k * (len(models) + 1) + middle for k in range(len(GROUPS))], GROUPS)
-        axes.invert_yaxis()
-        axes.set_xlim(0, axis_end(groups))
-        axes.set_xlabel("Breakage (BR), %")
-        axes.grid(True, axis="x")
-        axes.tick_params(axis="y", length=0)
-        axes.legend(frameon=False, ncols=len(models), loc="lower center", bbox_to_anchor=(0.5, 1.0))
-    return fig

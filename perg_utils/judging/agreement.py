@@ -26,8 +26,7 @@ import pandas as pd
 
 from perg_utils.core.profile import StatisticsConfig
 from perg_utils.core.schema import ROW_ID, Status
-from perg_utils.scoring.comparisons import Floats
-from perg_utils.scoring.intervals import exact_interval
+from perg_utils.scoring.intervals import Floats, exact_interval
 
 RATINGS = np.arange(1, 6)
 _SQUARED: Floats = np.subtract.outer(RATINGS, RATINGS).astype(np.float64) ** 2

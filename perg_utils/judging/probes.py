@@ -26,7 +26,7 @@ from perg_utils.judging.human import PeopleJudge
 from perg_utils.judging.judges import Judge, LLMJudge
 from perg_utils.judging.rubric import Case, Rating
 from perg_utils.prompts.sets import JUDGE_VARIANTS, PromptSet, load_prompts
-from perg_utils.scoring.comparisons import Floats, exact_interval
+from perg_utils.scoring.intervals import Floats, exact_interval
 
 #: Says nothing, whatever was asked.
 PADDING = " That is what there is to say about this question. The options were all read. No more is to be added."

@@ -12,7 +12,7 @@ from __future__ import annotations
 import pandas as pd
 
 from perg_utils.core.errors import DataError
-from perg_utils.core.profile import ROOT, RULES, JudgeConfig, Profile
+from perg_utils.core.profile import ROOT, JudgeConfig, Profile
 from perg_utils.core.schema import RELEVANT_SHOWN, ROW_ID, Category, Method, Setting, Status, conform
 from perg_utils.engines.base import Decoding
 from perg_utils.engines.journal import Journal
@@ -20,17 +20,6 @@ from perg_utils.judging.human import PeopleJudge, read_ratings
 from perg_utils.judging.judges import CueJudge, HeuristicJudge, Judge, LLMJudge
 from perg_utils.judging.rubric import RESPONSE_FORMAT, Case, Rating
 from perg_utils.prompts.sets import load_prompts
-
-#: Whose ratings the paper's released files hold.
-PAPER_JUDGE = RULES["published"]
-
-
-def judge_label(profile: Profile) -> str:
-    """Return the main judge's name as it stands beside its ratings, e.g. `heuristic (embedded styles)`.
-
-    Whatever shows alignment failure or robustness error says it too.
-    """
-    return profile.judge.label
 
 
 def check_judges(profile: Profile) -> None:

@@ -7,28 +7,14 @@ agreement behind them is in room `agreement`.
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import rc_context
-from matplotlib.figure import Figure
 
 from perg_utils.core.profile import Profile
-from perg_utils.core.schema import ALL_SOURCES, RELEVANT_SHOWN, Method, Metric, Setting, Status
-from perg_utils.reporting.figures.drawing import (
-    INVENTED,
-    MARKERS,
-    PALETTE,
-    STYLE,
-    axis_end,
-    canvas,
-    footer,
-    names_room,
-    ticks,
-)
+from perg_utils.core.schema import ALL_SOURCES, RELEVANT_SHOWN, Metric, Status
 from perg_utils.scoring.intervals import exact_interval
 from perg_utils.scoring.rates import metrics
 from perg_utils.scoring.scores import score
@@ -130,45 +116,6 @@ def rankings(found: pd.DataFrame, judge: str, threshold: int, source: str = ALL_
         same = {"same_best": _best(values) == _best(before), "same_order": _order(values) == _order(before)}
         out.append(line | {"tau": _tau(values, before)} | same)
     return pd.DataFrame(out, columns=["judge", "threshold", *keys, "ranking", "tau", "same_best", "same_order"])
-
-
-def draw(found: pd.DataFrame, profile: Profile, method: str = Method.ZERO_SHOT) -> tuple[Figure, pd.DataFrame]:
-    """Return alignment failure by model, judge and threshold, relevant setting, as figure and as the rows drawn."""
-    keep = (found["metric"] == Metric.ALIGNMENT_FAILURE) & (found["setting"] == Setting.RELEVANT)
-    keep &= (found["source"] == ALL_SOURCES) & (found["method"] == method) & (found["n"] > 0)
-    data = found[keep].reset_index(drop=True)
-    judges, models = list(dict.fromkeys(data["judge"])), list(dict.fromkeys(data["model"]))
-    # Several narrow panels have no room for long names in one line.
-    titles = {judge: textwrap.fill(judge, max(10, 56 // len(judges))) for judge in judges}
-    above = 0.15 + 0.15 * max((1 + title.count("\n") for title in titles.values()), default=1)
-    with rc_context(STYLE):
-        height = 0.9 + above + 0.26 * len(models)
-        fig, axes = canvas(height, columns=max(1, len(judges)), left=0.04 + names_room(models))
-        fig.subplots_adjust(bottom=0.7 / height, top=1 - above / height)
-        for axis, judge in zip(axes, judges, strict=True):
-            for number, (threshold, part) in enumerate(data[data["judge"] == judge].groupby("threshold")):
-                # Side by side within a model's row: equal values would hide each other.
-                places = [models.index(model) + 0.24 * (number - 1) for model in part["model"]]
-                look: dict[str, Any] = {
-                    "marker": MARKERS[number],
-                    "color": PALETTE[number],
-                    "ls": "none",
-                    "ms": 3,
-                    "clip_on": False,
-                }
-                axis.plot(part["value"], places, label=f"{threshold} or more", **look)
-                axis.hlines(places, part["low"], part["high"], lw=0.7, color=PALETTE[number])
-            axis.set(xlim=(0, axis_end(data)), ylim=(len(models) - 0.5, -0.5), title=titles[judge])
-            axis.set_yticks(range(len(models)), models)
-            axis.grid(axis="x")
-            axis.xaxis.set_major_locator(ticks(4, prune="upper"))
-        axes[0].set_xlabel("alignment failure (AF), %", loc="left")
-        handles, labels = axes[0].get_legend_handles_labels()
-        labels = [f"followed: {labels[0]}", *labels[1:]] if labels else []
-        place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 0.08 / height)}
-        fig.legend(handles, labels, ncols=len(labels) or 1, frameon=False, handletextpad=0, columnspacing=1, **place)
-        footer(fig, f"{method}, relevant" + (f" · {INVENTED}" if profile.world == "invented" else ""))
-    return fig, data
 
 
 def _order(values: pd.Series) -> str:

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from perg_utils.core.profile import PAPER_JUDGE
 from perg_utils.core.schema import RELEVANT_SHOWN, ROW_ID, TABLES, Method, Setting, Status, conform
-from perg_utils.judging.rating import PAPER_JUDGE
 from perg_utils.published.assignment import SOURCE_AT, assigned, place_id, preference_id
 from perg_utils.published.files import PublishedFile
 from perg_utils.published.layouts import FLAGS

@@ -14,7 +14,6 @@ import pandas as pd
 from perg_utils.core.profile import Profile
 from perg_utils.core.schema import ALL_SOURCES, Method, Metric, Setting
 from perg_utils.dataset.invented_world import GROUP_SHARE
-from perg_utils.judging.rating import judge_label
 from perg_utils.scoring.comparisons import Arm, against_method, against_setting, compare, net_change, stand_ins
 from perg_utils.scoring.rates import redrawn
 
@@ -108,7 +107,7 @@ def caveats(metrics: pd.DataFrame, profile: Profile) -> list[str]:
         "The world is invented: nothing here says how a model does on real questions."
         if profile.world == "invented"
         else "",
-        f"Whether a preference was followed is the reading of one judge, {judge_label(profile)}: {kind}; "
+        f"Whether a preference was followed is the reading of one judge, {profile.judge.label}: {kind}; "
         f"a rating of {profile.judge.threshold} or more of 5 counts as followed.",
         "The figures stand as they are printed: without their counts no interval can be given, and a difference of "
         "one or two points may be chance."

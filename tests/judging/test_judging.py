@@ -21,7 +21,7 @@ from perg_utils.judging import probes
 from perg_utils.judging.human import PeopleJudge
 from perg_utils.judging.judges import CueJudge, HeuristicJudge, LLMJudge
 from perg_utils.judging.panel import judge_panel, panel_parts, read_panel, side_by_side
-from perg_utils.judging.rating import check_judges, judge, judge_label
+from perg_utils.judging.rating import check_judges, judge
 from perg_utils.judging.rubric import Case, Rating, read_rating
 from perg_utils.prompts.sets import JUDGE_VARIANTS, PromptError, load_prompts
 
@@ -325,9 +325,9 @@ def test_a_response_cannot_close_the_marks_around_it(tmp_path):
 def test_the_judges_label_is_the_name_that_stands_beside_its_ratings(tables, tmp_path, monkeypatch):
     rules, model = load_profile("demo"), profile_with(tmp_path, monkeypatch, Scripted())
     with Journal(tmp_path / "j.sqlite") as journal:
-        assert set(judge(model, *tables, journal)["judge"]) == {judge_label(model)}
-    assert set(judge(rules, *tables)["judge"]) == {judge_label(rules)} == {"heuristic (embedded styles)"}
-    assert judge_label(model) != judge_label(rules)
+        assert set(judge(model, *tables, journal)["judge"]) == {model.judge.label}
+    assert set(judge(rules, *tables)["judge"]) == {rules.judge.label} == {"heuristic (embedded styles)"}
+    assert model.judge.label != rules.judge.label
 
 
 def test_with_its_own_baseline_each_method_is_compared_with_its_own_plain_response(tables, tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from perg_utils.core.loading import load_profile
 from perg_utils.core.schema import ROW_ID, TABLES
 from perg_utils.judging import sensitivity
+from perg_utils.reporting.figures.sensitivity import sensitivity_figure
 from perg_utils.scoring.rates import metrics
 from perg_utils.scoring.scores import score
 
@@ -109,7 +110,7 @@ def test_a_value_is_shown_with_its_bounds_where_it_has_any():
 
 def test_the_names_of_many_judges_do_not_run_into_each_other(found):
     names = ["heuristic (embedded styles)", "heuristic (cues)", "llama-3.1-70b-instruct", "gpt-4o-mini"]
-    fig, _ = sensitivity.draw(
+    fig, _ = sensitivity_figure(
         pd.concat([found[found["judge"] == "mild"].assign(judge=name) for name in names]), PROFILE
     )
     renderer = FigureCanvasAgg(fig).get_renderer()
@@ -119,7 +120,7 @@ def test_the_names_of_many_judges_do_not_run_into_each_other(found):
 
 
 def test_the_figure_shows_a_point_for_each_model_judge_and_threshold_and_says_the_world_is_invented(found):
-    fig, data = sensitivity.draw(found, PROFILE)
+    fig, data = sensitivity_figure(found, PROFILE)
     assert len(data) == 12 and [axis.get_title() for axis in fig.axes] == ["strict", "mild"]
     for axis, judge in zip(fig.axes, ("strict", "mild"), strict=True):
         drawn = sorted(x for line in axis.lines for x in line.get_xdata())

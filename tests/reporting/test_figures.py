@@ -95,9 +95,11 @@ def overlaps(fig: Figure) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("models", SIZES)
-def test_no_text_is_cut_off_at_the_sides_or_lies_on_another(models, monkeypatch):
-    monkeypatch.setattr(figures, "judge_label", lambda profile: "a judge of a long name (embedded styles)")
-    for name, (fig, _) in figures.all_figures(*tables(models)).items():
+def test_no_text_is_cut_off_at_the_sides_or_lies_on_another(models):
+    measured, scores, usual = tables(models)
+    judge = usual.judge.model_copy(update={"name": "a judge of a long name (embedded styles)"})
+    named = usual.model_copy(update={"judge": judge})
+    for name, (fig, _) in figures.all_figures(measured, scores, named).items():
         assert overlaps(fig) == [], name
 
 

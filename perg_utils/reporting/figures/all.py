@@ -19,7 +19,6 @@ from matplotlib.figure import Figure
 from perg_utils.core.profile import Profile
 from perg_utils.core.schema import ALL_SOURCES, Method, Metric, Setting, Source
 from perg_utils.core.workspace import write_atomically, write_text
-from perg_utils.judging.rating import judge_label
 from perg_utils.reporting.figures.captions import CAPTIONS, PAPERS_MODEL
 from perg_utils.reporting.figures.diagram import pipeline_diagram
 from perg_utils.reporting.figures.drawing import (
@@ -217,7 +216,7 @@ def save(fig: Figure, data: pd.DataFrame, folder: Path, name: str) -> list[Path]
 
 def _corner(data: pd.DataFrame, profile: Profile, from_print: bool) -> str:
     rated = "metric" in data and data["metric"].isin([Metric.ALIGNMENT_FAILURE, Metric.ROBUSTNESS_ERROR]).any()
-    said = {INVENTED: profile.world == "invented", REDRAWN: from_print, f"judge: {judge_label(profile)}": rated}
+    said = {INVENTED: profile.world == "invented", REDRAWN: from_print, f"judge: {profile.judge.label}": rated}
     return " · ".join(words for words, holds in said.items() if holds)
 
 

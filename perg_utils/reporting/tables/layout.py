@@ -13,7 +13,6 @@ import pandas as pd
 
 from perg_utils.core.profile import Profile
 from perg_utils.core.schema import ALL_SOURCES, Method, Metric, Setting, Source
-from perg_utils.judging.rating import judge_label
 from perg_utils.reporting.tables.forms import Table
 from perg_utils.scoring.rates import redrawn
 
@@ -210,5 +209,5 @@ def _size(data: pd.DataFrame) -> str:
 
 def _caption(caption: str, size: str, run: Run, data: pd.DataFrame, judged: bool = False) -> str:
     judged = judged or ("metric" in data and bool(data["metric"].isin(JUDGED).any()))
-    judge = f"Judge: {judge_label(run[1])}." if judged else ""
+    judge = f"Judge: {run[1].judge.label}." if judged else ""
     return " ".join(filter(None, [caption, size, judge, notes(*run)]))
