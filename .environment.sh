@@ -9,22 +9,24 @@ has_package() {  # $1 interpreter, $2 "test" or nothing
 import importlib.util, pathlib, sys
 
 found = importlib.util.find_spec("perg_utils")
-needed = ["papermill", "torch", "transformers", *(["hypothesis", "mypy", "pytest", "ruff"] if sys.argv[2] else [])]
+needed = ["jupyterlab", "papermill", "torch", "transformers"]
+needed += ["hypothesis", "importlinter", "mypy", "pytest", "ruff"] if sys.argv[2] else []
 home = pathlib.Path(sys.argv[1], "perg_utils", "__init__.py")
 sys.exit(not (found and pathlib.Path(found.origin).samefile(home) and all(map(importlib.util.find_spec, needed))))
 PY
 }
 
 find_python() {  # a shim of that name may be there without a version behind it: ask each
-    local name
-    for name in python3.11 python3.12 python3 python; do
-        if "$name" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null; then
+    local name found
+    for name in python3.11 python3.12 python3.13 python3.14 python3 python; do
+        if "$name" -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null; then
             command -v "$name"
             return
         fi
     done
-    echo "error: no Python 3.11 or 3.12 with the venv module found on the PATH; install one (Debian, Ubuntu:" >&2
-    echo "apt install python3.11-venv) or activate an environment made from environment.yml" >&2
+    found="$(python3 --version 2>/dev/null)"
+    echo "error: found ${found:-no Python 3} on the PATH, but no Python 3.11, 3.12, 3.13 or 3.14 with the venv module;" >&2
+    echo "install one (Debian, Ubuntu: apt install python3-venv) or activate an environment made from environment.yml" >&2
     return 1
 }
 

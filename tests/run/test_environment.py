@@ -11,6 +11,8 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
+from jupyter_client.kernelspec import NATIVE_KERNEL_NAME, KernelSpecManager
+from jupyter_client.manager import KernelManager
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
@@ -38,6 +40,7 @@ esac
 NOT_IMPORTED = {
     "accelerate": "transformers needs it for `device_map`",
     "ipykernel": "papermill starts it by its name, python3",
+    "jupyterlab": "`jupyter lab notebooks` opens them in a browser",
 }
 
 
@@ -104,9 +107,19 @@ def test_every_declared_dependency_has_an_exact_pin_that_its_requirement_allows(
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.!+]*", line) for line in CONSTRAINTS)  # no markers
 
 
-def test_the_supported_pythons_are_3_11_and_3_12():
+def test_the_supported_pythons_are_3_11_to_3_14():
     supported = SpecifierSet(PROJECT["requires-python"])
-    assert [minor for minor in range(9, 15) if supported.contains(f"3.{minor}.1")] == [11, 12]
+    assert [minor for minor in range(9, 20) if supported.contains(f"3.{minor}.1")] == [11, 12, 13, 14]
+
+
+def test_notebooks_name_the_kernel_that_this_environment_brings_itself():
+    spec = KernelSpecManager().get_kernel_spec(NATIVE_KERNEL_NAME)
+    assert Path(spec.resource_dir).is_relative_to(sys.prefix)
+    manager = KernelManager(kernel_name=NATIVE_KERNEL_NAME)
+    assert manager.format_kernel_cmd()[0] == sys.executable
+    notebooks = [nbformat.read(path, 4) for path in (ROOT / "notebooks").glob("*.ipynb")]
+    assert notebooks
+    assert {notebook.metadata.kernelspec.name for notebook in notebooks} == {NATIVE_KERNEL_NAME}
 
 
 def test_conda_and_pip_install_the_same_pins():
@@ -130,7 +143,7 @@ def test_scripts_are_sound_bash_and_those_to_be_called_can_be(script):
 
 @pytest.fixture
 def checkout(tmp_path):
-    """A checkout with the script only, and a pretended Python 3.11 on the PATH."""
+    """A checkout with the script only, and one pretended Python on the PATH."""
     home = tmp_path / "check out"
     home.mkdir()
     for name in (".environment.sh", "constraints.txt", "pyproject.toml"):
@@ -215,8 +228,41 @@ def test_an_active_environment_with_the_package_is_used_and_one_without_is_not(c
     assert environment(checkout, **variables)[:2] == (str(active / "python"), [])
 
 
-def test_without_a_fitting_python_the_error_says_what_to_install(checkout):
+@pytest.mark.parametrize("name", ["python3.12", "python3.13", "python3.14", "python3", "python"])
+def test_a_fitting_python_is_found_under_each_name_even_behind_shims_that_lead_nowhere(checkout, name):
+    tools = checkout.parent / "tools"
+    (tools / "python3.11").rename(tools / "kept")
+    for shim in ("python3.11", "python3.12", "python3.13", "python3.14"):
+        (tools / shim).write_text("#!/usr/bin/env bash\nexit 127\n")
+        (tools / shim).chmod(0o755)
+    (tools / "kept").replace(tools / name)
+    python, done, said = environment(checkout)
+    assert python
+    assert done[0] == "venv"
+    assert f"making .venv with {tools / name}\n" in said
+
+
+@pytest.mark.parametrize(
+    ("version", "taken"), [("3.10.13", 0), ("3.11.0", 1), ("3.14.2", 1), ("3.15.0", 0), ("2.7.18", 0)]
+)
+def test_only_the_versions_that_have_pins_are_taken_and_the_error_names_what_is_there(checkout, version, taken):
+    """The script's question is put to this interpreter, told that it is another version."""
+    tools = checkout.parent / "tools"
+    (tools / "python3.11").unlink()
+    told = f"import sys; sys.version_info = ({version.replace('.', ', ')}); "
+    answers = [f'--version) echo "Python {version}"; exit ;;', f'-c) exec "{sys.executable}" -c "{told}$2" ;;']
+    shebang, rest = FAKE_PYTHON.split("\n", 1)
+    (tools / "python3").write_text("\n".join([shebang, 'case "$1" in', *answers, "esac", rest]))
+    (tools / "python3").chmod(0o755)
+    python, _, said = environment(checkout)
+    assert bool(python) == taken
+    refused = f"found Python {version} on the PATH, but no Python 3.11, 3.12, 3.13 or 3.14 with the venv module"
+    assert (refused in said) != taken
+
+
+def test_without_any_python_the_error_says_what_to_install(checkout):
     (checkout.parent / "tools" / "python3.11").unlink()
     python, _, said = environment(checkout)
     assert python == ""
-    assert "no Python 3.11 or 3.12 with the venv module" in said
+    assert "found no Python 3 on the PATH" in said
+    assert "apt install python3-venv" in said
