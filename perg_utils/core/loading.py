@@ -123,7 +123,7 @@ def _fields_at(location: tuple[int | str, ...]) -> list[str]:
         "extractor": ExtractorConfig,
         "training": LoraTraining,
         "base": ModelConfig,
-        "fallback": ModelConfig,
+        "llm": ModelConfig,
         "statistics": StatisticsConfig,
     }
     names = [part for part in location if isinstance(part, str)]

@@ -163,18 +163,18 @@ class LoraTraining(_Strict):
     batch_size: int = Field(16, ge=1)
     rank: int = Field(16, ge=1)
     characters: bool = Field(False, description="also train the embeddings of one-character tokens; for small bases")
-    leave: list[str] = Field([], description="kinds of wordings that this base shall leave undecided, see `wordings`")
+    leave: list[str] = Field([], description="kinds of templates that this base shall leave undecided, see data/")
     learning_rate: float = Field(2e-4, gt=0)
     patience: int = Field(6, ge=1, description="checks without gain after which training stops, of 20 in all")
 
 
 class ExtractorConfig(_Strict):
-    """Who reads which option a response names: rules, then (`base`) a fine-tuned model, then (`fallback`) any model.
+    """Who reads which option a response names: rules, then (`base`) a tuned model, then (`llm`) any language model.
 
     Each is asked only what those before it leave undecided. Null layers are left out: the default is rules alone.
     """
 
-    base: ModelConfig | None = Field(None, description="the base model of the fine-tuned reader, run in process")
+    base: ModelConfig | None = Field(None, description="the base model of the fine-tuned layer, run in process")
     adapter: str | None = Field(
         None, description="its LoRA adapter, a folder or hub id; null: 02_train_extractor trains one"
     )
@@ -183,12 +183,12 @@ class ExtractorConfig(_Strict):
     )
     option: str = Field("\n{letter}. {text}", description="how each of the options is written")
     training: LoraTraining = LoraTraining()
-    min_confidence: float = Field(0.9, ge=0, le=1, description="below it the fine-tuned reader decides nothing")
-    fallback: ModelConfig | None = Field(None, description="asked last, one short request a response")
+    min_confidence: float = Field(0.9, ge=0, le=1, description="below it the fine-tuned layer decides nothing")
+    llm: ModelConfig | None = Field(None, description="asked last, one short request a response")
 
     def models(self) -> list[ModelConfig]:
         """Return the models of the layers that are there, the base model first."""
-        return [model for model in (self.base, self.fallback) if model is not None]
+        return [model for model in (self.base, self.llm) if model is not None]
 
     @model_validator(mode="after")
     def _consistent(self) -> ExtractorConfig:

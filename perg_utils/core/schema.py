@@ -124,7 +124,7 @@ TABLES: dict[str, dict[str, pa.DataType]] = {
         "answer": _TEXT,
         "how": _TEXT,
         "status": _TEXT,
-        "layer": _TEXT,  # which reader decided: rules, finetuned, llm, or the release's (original); null: none did
+        "layer": _TEXT,  # which layer decided: rules, finetuned, llm, or the release's (original); null: none did
         "evidence": _TEXT,  # the words it rests on; null where the whole response, or a model, decided
         "confidence": pa.float64(),
     },

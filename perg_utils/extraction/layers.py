@@ -1,7 +1,7 @@
 """The extractor's layers as a profile names them: rules always, a fine-tuned model and a language model where it does.
 
-`extraction` says how they are put one after the other; this room opens them, checks what they need before a run, and
-counts what each of them decided.
+`answers` asks them one after the other; here they are opened, what they need is checked before a run, and what each
+of them decided is counted.
 """
 
 from __future__ import annotations
@@ -15,35 +15,33 @@ from perg_utils.core.profile import ROOT, ExtractorConfig, Profile
 from perg_utils.core.workspace import Workspace
 from perg_utils.engines.base import EngineError
 from perg_utils.engines.journal import Journal
-from perg_utils.extraction.answers import FAILED, Reader
-from perg_utils.extraction.llm import extract_prompts, open_fallback
+from perg_utils.extraction.finetuned.layer import FineTunedLayer
+from perg_utils.extraction.llm import extract_prompts, open_llm
+from perg_utils.extraction.reading import FAILED, Layer
 from perg_utils.prompts.sets import EXTRACT
 
 
-def open_readers(profile: Profile, workspace: Workspace, journal: Journal) -> list[Reader]:
+def open_layers(profile: Profile, workspace: Workspace, journal: Journal) -> list[Layer]:
     """Return the layers after the rules, in the order in which they are asked; loads no weights and asks nothing.
 
-    Raises `EngineError` where the fine-tuned reader's adapter is not there.
+    Raises `EngineError` where the fine-tuned model's adapter is not there.
     """
-    readers: list[Reader] = []
+    layers: list[Layer] = []
     if profile.extractor.base is not None:
-        from perg_utils.extraction.finetuned.layer import open_reader  # noqa: PLC0415 - torch
-
-        readers.append(open_reader(profile.extractor, adapter_folder(profile.extractor, workspace)))
-    fallback = open_fallback(profile, journal)
-    return readers if fallback is None else [*readers, fallback]
+        layers.append(FineTunedLayer(profile.extractor, adapter_folder(profile.extractor, workspace)))
+    llm = open_llm(profile, journal)
+    return layers if llm is None else [*layers, llm]
 
 
 def check_extractor(config: ExtractorConfig, profile: Profile, workspace: Workspace) -> None:
     """Raise `PergError` for a prompt or an adapter's folder that cannot be used; models are checked like any others."""
-    if config.fallback is not None:
+    if config.llm is not None:
         extract_prompts(profile).messages(EXTRACT, response="", options=("", ""))
-    if config.adapter is not None and local_adapter(config) is None and _is_path(config.adapter):
+    own = local_adapter(config)
+    if config.adapter is not None and own is None and _is_path(config.adapter):
         raise EngineError(
             f"extractor.adapter: no folder '{config.adapter}' in {ROOT} nor in {Path.cwd()}; leave it out to train one"
         )
-
-    own = local_adapter(config)
     if own is not None and own.resolve() == workspace.extractor.resolve():
         raise EngineError(
             f"extractor.adapter is this run's own folder {own}, which is cleared where no step trains one; copy it to "
@@ -57,22 +55,22 @@ def local_adapter(config: ExtractorConfig) -> Path | None:
     return None if name is None else next((f for f in (ROOT / name, Path(name)) if f.is_dir()), None)
 
 
-def by_layer(answers: pd.DataFrame, readers: Sequence[Reader]) -> pd.DataFrame:
+def by_layer(answers: pd.DataFrame, layers: Sequence[Layer]) -> pd.DataFrame:
     """Return a row a layer: asked, letters, none (read, and names no option), left, of these failed; and usd, its cost.
 
-    `asked` counts rows with a response; equal responses to the same options are asked once. `failed` readings could
-    not be had: their rows are not scored, and are asked again by the next run.
+    `asked` counts rows with a response; equal responses to the same options are asked once. A `failed` reading is one
+    that the layer could not make: these rows are not scored, and are asked again by the next run.
     """
     exist = answers[answers["how"] != "no_response"]
     left, out = len(exist), []
-    for name, reader in [("rules", None), *((reader.layer, reader) for reader in readers)]:
+    for name, layer in [("rules", None), *((layer.name, layer) for layer in layers)]:
         own = exist[exist["layer"] == name]
         letters = int(own["answer"].notna().sum())
         counts = {"asked": left, "letters": letters, "none": len(own) - letters, "left": left - len(own)}
         left -= len(own)
         # Whoever fails is the last that is asked.
-        counts["failed"] = int(exist["status"].isin(FAILED).sum()) if readers and reader is readers[-1] else 0
-        out.append({"layer": name, **counts, "usd": getattr(reader, "cost", None)})
+        counts["failed"] = int(exist["status"].isin(FAILED).sum()) if layers and layer is layers[-1] else 0
+        out.append({"layer": name, **counts, "usd": getattr(layer, "cost", None)})
     return pd.DataFrame(out).set_index("layer").astype({"usd": "float64"})
 
 

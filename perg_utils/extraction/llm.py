@@ -19,8 +19,7 @@ from perg_utils.core.schema import LETTERS, Status
 from perg_utils.engines.api.pricing import Price, meter_of, price_of
 from perg_utils.engines.base import Decoding, Engine, Reply, Request
 from perg_utils.engines.journal import Journal
-from perg_utils.extraction.answers import Case, Extraction
-from perg_utils.extraction.finetuned.wordings import NONE, REFUSED, UNDECIDED
+from perg_utils.extraction.reading import NONE, REFUSED, UNDECIDED, Case, Reading
 from perg_utils.prompts.sets import EXTRACT, PromptSet, load_prompts
 
 _ONE_LETTER = re.compile(r"[\s\"'`*().:]{0,8}([A-Za-z])[\s\"'`*().:]{0,8}")
@@ -32,10 +31,10 @@ _CHARACTERS, _OPTIONS = 4, 4 * 52
 
 
 @dataclass
-class LLMReader:
-    """Reads through an engine. `prompt_tokens` and `completion_tokens` are those of all replies used, new or known."""
+class LLMLayer:
+    """Asks the model called `model`; counts `prompt_tokens` and `completion_tokens` of all replies, new or known."""
 
-    name: str
+    model: str
     engine: Engine
     journal: Journal
     prompts: PromptSet
@@ -43,7 +42,7 @@ class LLMReader:
     price: Price | None = None
     prompt_tokens: int = 0
     completion_tokens: int = 0
-    layer: str = "llm"
+    name: str = "llm"
 
     @property
     def cost(self) -> float | None:
@@ -54,19 +53,19 @@ class LLMReader:
         """Return the request that each case is read with."""
         return [Request(self.prompts.messages(EXTRACT, response=r, options=o), self.decoding) for r, o in cases]
 
-    def read(self, cases: Sequence[Case]) -> list[Extraction]:
-        """Return one reading a case; a reply that could not be had leaves its status."""
+    def read(self, cases: Sequence[Case]) -> list[Reading]:
+        """Return one reading a case; a reply that did not come leaves its status."""
         meter = meter_of(self.engine, self.journal)
-        with Progress(f"extractor {self.name}", len(cases), note=lambda: str(meter or "")) as progress:
+        with Progress(f"extractor {self.model}", len(cases), note=lambda: str(meter or "")) as progress:
             replies = self.journal.ask(self.engine, self.requests(cases), progress.advance)
         self.prompt_tokens += sum(reply.prompt_tokens or 0 for reply in replies)
         self.completion_tokens += sum(reply.completion_tokens or 0 for reply in replies)
         return [_reading(reply, len(options)) for reply, (_, options) in zip(replies, cases, strict=True)]
 
 
-def open_fallback(profile: Profile, journal: Journal) -> LLMReader | None:
-    """Return the layer that `extractor.fallback` names, None where it names none; asks nothing, loads no weights."""
-    model = profile.extractor.fallback
+def open_llm(profile: Profile, journal: Journal) -> LLMLayer | None:
+    """Return the layer that `extractor.llm` names, None where it names none; asks nothing, loads no weights."""
+    model = profile.extractor.llm
     if model is None:
         return None
     from perg_utils.engines.open import open_engine  # noqa: PLC0415 - engines know of torch and aiohttp
@@ -75,7 +74,7 @@ def open_fallback(profile: Profile, journal: Journal) -> LLMReader | None:
     decoding = Decoding(
         limits.max_new_tokens_thinking if model.thinking else _REPLY_TOKENS, limits.temperature, limits.seed
     )
-    return LLMReader(model.name, open_engine(model), journal, extract_prompts(profile), decoding, price_of(model))
+    return LLMLayer(model.name, open_engine(model), journal, extract_prompts(profile), decoding, price_of(model))
 
 
 def extract_prompts(profile: Profile) -> PromptSet:
@@ -86,7 +85,7 @@ def extract_prompts(profile: Profile) -> PromptSet:
 
 def reading_cost(profile: Profile, responses: int) -> float | None:
     """Return the dollars of so many readings, of responses half as long as their limit; None: there is no price."""
-    model = profile.extractor.fallback
+    model = profile.extractor.llm
     price = price_of(model) if model is not None else None
     if model is None or price is None:
         return None
@@ -95,27 +94,27 @@ def reading_cost(profile: Profile, responses: int) -> float | None:
     return responses * price.of(asked, profile.decoding.max_new_tokens_thinking / 2 if model.thinking else 1)
 
 
-def read_reply(text: str, options: int) -> Extraction:
+def read_reply(text: str, options: int) -> Reading:
     """Return what a reply says of a response with so many options, e.g. the letter B for `B`, `(B)`, `{"answer": "B"}`.
 
     X, Y and Z are no option, a refusal, undecided. Anything else, several letters above all, is undecided.
     """
     code = _code(text.strip())
     if code == NONE:
-        return Extraction(None, "none_of_the_options", Status.UNPARSABLE, layer="llm")
+        return Reading(None, "none_of_the_options", Status.UNPARSABLE, layer="llm")
     if code == REFUSED:
-        return Extraction(None, "refusal", Status.REFUSED, layer="llm")
+        return Reading(None, "refusal", Status.REFUSED, layer="llm")
     if code is not None and code != UNDECIDED and code in LETTERS[:options]:
-        return Extraction(code, "replied", Status.OK, layer="llm")
-    return Extraction(None, "unsure" if code == UNDECIDED else "unread_reply", Status.UNPARSABLE, layer="llm")
+        return Reading(code, "replied", Status.OK, layer="llm")
+    return Reading(None, "unsure" if code == UNDECIDED else "unread_reply", Status.UNPARSABLE, layer="llm")
 
 
-def _reading(reply: Reply, options: int) -> Extraction:
+def _reading(reply: Reply, options: int) -> Reading:
     if reply.finish_reason == "length":
         # One letter of a reply that was cut off may be the first of several; nothing, a thought that filled the limit.
         return read_reply("", options)
     if reply.status != Status.OK or reply.text is None:
-        return Extraction(None, "no_reply", reply.status, layer="llm")
+        return Reading(None, "no_reply", reply.status, layer="llm")
     return read_reply(reply.text, options)
 
 

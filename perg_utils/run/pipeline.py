@@ -139,11 +139,11 @@ def dry_run(command: Command) -> str:
         lines += [f"  ({inference.NOMINAL_RULE})"] if any(p.nominal for p in found) else []
         rated = sum(p.questions * len(p.methods.get(setting, [])) for p in found for setting in RELEVANT_SHOWN)
         whole = profile.shard is None  # a shard's answers are read and judged once merged
-        fallback, responses = profile.extractor.fallback if whole else None, sum(p.rows for p in found)
-        reading = reading_cost(profile, responses) if fallback else None
-        if fallback:
+        llm, responses = profile.extractor.llm if whole else None, sum(p.rows for p in found)
+        reading = reading_cost(profile, responses) if llm else None
+        if llm:
             head = f"extractor: at most {responses:,} responses, those that no rule can read, to be read by"
-            lines += ["", f"{head} {fallback.name}{inference.dollars(reading)}"]
+            lines += ["", f"{head} {llm.name}{inference.dollars(reading)}"]
         judges = profile.all_judges() if whole else []
         ratings = [(judge.label, inference.judge_cost(profile, rated, judge)) for judge in judges]
         head = f"judge: at most {rated:,} responses to be rated by"

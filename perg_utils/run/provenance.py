@@ -42,7 +42,7 @@ def collect(profile: Profile, root: Path, workspace: Workspace | None = None) ->
         "packages": {name: _version(name) for name in PACKAGES},
         "seeds": {"study": profile.seed, "decoding": profile.decoding.seed},
         "preferences": file_digest(BANK),
-        "prompts": {"set": profile.prompts, "hashes": load_prompts(profile.prompts).hashes | _fallbacks(profile)},
+        "prompts": {"set": profile.prompts, "hashes": load_prompts(profile.prompts).hashes | _extract_hash(profile)},
         "models": {
             m.name: {"model": m.model, "revision": _revision(m, root), "files": _weights(m.model, root)}
             for m in profile.models
@@ -75,9 +75,9 @@ def _git(root: Path, *words: str) -> str:
     return done.stdout.strip()
 
 
-def _fallbacks(profile: Profile) -> dict[str, str]:
-    """The hash of what the extractor's fallback is asked, which may come from another set than the profile's."""
-    return {EXTRACT: extract_prompts(profile).hashes[EXTRACT]} if profile.extractor.fallback else {}
+def _extract_hash(profile: Profile) -> dict[str, str]:
+    """The hash of what the extractor's language model is asked, which may come from another set than the profile's."""
+    return {EXTRACT: extract_prompts(profile).hashes[EXTRACT]} if profile.extractor.llm else {}
 
 
 def _extractor(profile: Profile, root: Path, trained: Path | None) -> dict[str, Any] | None:

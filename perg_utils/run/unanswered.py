@@ -17,7 +17,7 @@ from perg_utils.core.profile import Profile
 from perg_utils.core.schema import ROW_ID, Status
 from perg_utils.core.workspace import Workspace
 from perg_utils.engines.journal import Journal, in_lists
-from perg_utils.extraction.llm import open_fallback
+from perg_utils.extraction.llm import open_llm
 from perg_utils.judging.panel import panel_parts
 
 _LOST = [str(status) for status in (Status.API_ERROR, Status.EMPTY, Status.REJECTED)]
@@ -77,20 +77,20 @@ def describe(found: pd.DataFrame, again: str, drop: str) -> str:
 
 
 def _unread(profile: Profile, workspace: Workspace, responses: pd.DataFrame) -> pd.DataFrame:
-    """The responses that the extractor's fallback could not be asked about."""
+    """The responses that the extractor's language model could not be asked about."""
     answered = responses.loc[responses["status"] == Status.OK, [*ROW_ID, "response"]]
     answers = workspace.read("answers")
     lost = answers[answers["status"].isin(_LOST)].merge(answered, on=ROW_ID)
     with Journal(workspace.journal, read_only=True) as journal:
-        reader = open_fallback(profile, journal)
-        if reader is None or lost.empty:
+        layer = open_llm(profile, journal)
+        if layer is None or lost.empty:
             return pd.DataFrame(columns=_COLUMNS)
         options = workspace.read("examples").set_index("example_id")["options"]
-        requests = reader.requests(list(zip(lost["response"], lost["example_id"].map(options), strict=True)))
-        keys = [request.key(reader.engine.identity) for request in requests]
+        requests = layer.requests(list(zip(lost["response"], lost["example_id"].map(options), strict=True)))
+        keys = [request.key(layer.engine.identity) for request in requests]
         known = _reasons(journal, keys)
     reasons = [known.get(key) for key in keys]
-    return pd.DataFrame({"asked": f"extractor {reader.name}", "status": lost["status"], "reason": reasons})
+    return pd.DataFrame({"asked": f"extractor {layer.model}", "status": lost["status"], "reason": reasons})
 
 
 def _reasons(journal: Journal, keys: Iterable[str]) -> dict[str, str]:

@@ -1,9 +1,9 @@
 """How the extractor reads: agreement and coverage of the rules on the released responses, and speed of each layer.
 
 `python tests/bench/extraction.py [FOLDER]` wants the released files (default: ../shared/real/published_sample) and
-takes a minute or two. Each layer stands beside a baseline in the same run: a crude reader, one case at a time.
+takes a minute or two. Each layer stands beside a baseline in the same run: a crude extractor, one case at a time.
 Agreement is with the original extractor's valid letters, which are no truth; the last tables are about labels that
-people agreed on. The half of the questions that the rules were not developed on is shown apart.
+a language model gave. The half of the questions that the rules were not developed on is shown apart.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from perg_utils.core.workspace import Workspace
 from perg_utils.dataset import invented_world as world
 from perg_utils.extraction.answers import extract_answer
 from perg_utils.extraction.finetuned.corpus import Corpus
-from perg_utils.extraction.finetuned.layer import open_reader
+from perg_utils.extraction.finetuned.layer import FineTunedLayer
 from perg_utils.published.checks.accuracy import by_difficulty, estimates, kappa
 from perg_utils.published.checks.gold import load_gold, released, with_responses
 
@@ -49,16 +49,16 @@ def agreement(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     """Coverage and agreement, in percent, over the responses with a valid original letter."""
     valid = rows[rows["original"].notna()]
     columns: dict[str, pd.Series] = {"n": valid["original"].notna()}
-    for reader in ("crude", "rules"):
-        spoke = valid[reader].notna()
-        columns[f"{reader} speaks"] = 100.0 * spoke
-        columns[f"{reader} agrees"] = (100.0 * (valid[reader] == valid["original"])).where(spoke)
+    for name in ("crude", "rules"):
+        spoke = valid[name].notna()
+        columns[f"{name} speaks"] = 100.0 * spoke
+        columns[f"{name} agrees"] = (100.0 * (valid[name] == valid["original"])).where(spoke)
     table = pd.DataFrame(columns).groupby([valid[name] for name in by])
     return table.mean().assign(n=table["n"].sum()).round(2)
 
 
 def speeds(rows: pd.DataFrame, rounds: int = 5) -> dict[str, float]:
-    """Responses a CPU second of either reader, the median of alternating rounds over the same 4,000 responses."""
+    """Responses a CPU second of either extractor, the median of alternating rounds over the same 4,000 responses."""
     some = rows.sample(min(4000, len(rows)), random_state=0)
     pairs = list(zip(some["response"], some["options"], strict=True))
     found: dict[str, list[float]] = {"crude": [], "rules": []}
@@ -76,19 +76,19 @@ def finetuned() -> None:
     profile = load_profile("demo")
     adapter = Workspace.of(".", profile.name).extractor
     if not (adapter / "training.json").is_file():
-        print("no fine-tuned reader: ./run_all.sh --only 01,02 trains the demo's\n")
+        print("no fine-tuned layer: ./run_all.sh --only 01,02 trains the demo's\n")
         return
-    reader = open_reader(profile.extractor, adapter)
+    layer = FineTunedLayer(profile.extractor, adapter)
     samples = Corpus(world.questions()["options"].tolist(), 5).take("test", 640)
     cases = [(sample.response, sample.options) for sample in samples]
-    reader.choices(cases[:1])  # loads the weights
+    layer.choices(cases[:1])  # loads the weights
     together, single = [], []
     for _ in range(3):
         start = time.process_time()
-        batched = reader.choices(cases)
+        batched = layer.choices(cases)
         together.append(len(cases) / (time.process_time() - start))
         start = time.process_time()
-        alone = [reader.choices([case])[0] for case in cases[:160]]
+        alone = [layer.choices([case])[0] for case in cases[:160]]
         single.append(160 / (time.process_time() - start))
         assert [label for label, _ in batched[:160]] == [label for label, _ in alone]
     fast, slow = statistics.median(together), statistics.median(single)
@@ -116,17 +116,17 @@ def main(folder: Path) -> None:
     finetuned()
 
     truth = with_responses(gold, rows)
-    readers = ["original", "crude", "rules"]
-    print(f"{len(truth)} labelled; two readers agree on {(gold['label_a'] == gold['label_b']).mean():.1%}, "
+    extractors = ["original", "crude", "rules"]
+    print(f"{len(truth)} labelled; two passes agree on {(gold['label_a'] == gold['label_b']).mean():.1%}, "
           f"kappa {kappa(gold['label_a'], gold['label_b']):.3f}")  # fmt: skip
-    print(estimates(truth, readers).round(2).to_string(index=False), "\n")
-    print(by_difficulty(truth, readers).round(1).to_string(index=False), "\n")
+    print(estimates(truth, extractors).round(2).to_string(index=False), "\n")
+    print(by_difficulty(truth, extractors).round(1).to_string(index=False), "\n")
     valid = truth[truth["original"].notna()]
     named = valid["truth"].notna()
     same = named & (valid["truth"] == valid["original"])
     weight = valid["weight"]
     print(f"of responses with a valid original letter {weight[named].sum() / weight.sum():.1%} name an option at all; "
-          f"a reader without error would agree on {weight[same].sum() / weight[named].sum():.2%} of those")  # fmt: skip
+          f"one without error would agree on {weight[same].sum() / weight[named].sum():.2%} of those")  # fmt: skip
 
 
 if __name__ == "__main__":

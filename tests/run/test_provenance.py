@@ -31,7 +31,7 @@ def test_the_manifest_names_versions_seeds_prompts_weights_and_configuration(tmp
 
 
 def test_the_manifest_has_the_wording_that_the_extractors_model_is_asked_with(tmp_path):
-    model = "extractor={fallback: {name: far, engine: api, model: m}}"
+    model = "extractor={llm: {name: far, engine: api, model: m}}"
     asked = collect(load_profile("demo", [model]), tmp_path)["prompts"]["hashes"]
     assert asked["extract"] == load_prompts("standard").hashes["extract"]
     assert "extract" not in collect(load_profile("demo", ["extractor={}"]), tmp_path)["prompts"]["hashes"]

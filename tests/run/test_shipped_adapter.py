@@ -10,7 +10,7 @@ from perg_utils.core.loading import load_profile
 from perg_utils.core.profile import ROOT
 from perg_utils.core.workspace import Workspace
 from perg_utils.engines.local.engine import find_model
-from perg_utils.extraction.finetuned.layer import open_reader, trained_as
+from perg_utils.extraction.finetuned.layer import FineTunedLayer, trained_as
 from perg_utils.extraction.finetuned.scoring import ExtractorError
 
 FOLDER = ROOT / "data" / "embedded" / "extractor"
@@ -33,11 +33,11 @@ def test_the_demo_names_it_and_it_was_trained_as_the_demo_asks(about):
 def test_it_reads_the_demos_responses_and_is_refused_on_another_base():
     config = load_profile("demo").extractor
     cases = [("The answer is the second option.", ["salt", "iron", "wool", "clay"])]
-    [(label, sure)] = open_reader(config, FOLDER).choices(cases)
+    [(label, sure)] = FineTunedLayer(config, FOLDER).choices(cases)
     assert label == "B" and 0.5 < sure <= 1
     other = load_profile("demo", ["extractor.base.model=data/embedded/models/M"]).extractor
     with pytest.raises(ExtractorError, match="An adapter fits only the base model it was trained on"):
-        open_reader(other, FOLDER).choices(cases)
+        FineTunedLayer(other, FOLDER).choices(cases)
 
 
 def test_it_is_small_and_names_no_folder_of_the_machine_that_trained_it():

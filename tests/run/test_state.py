@@ -65,11 +65,11 @@ def test_a_fingerprint_follows_the_judges_weights_own_models_below_data_and_the_
     extractor = {
         "base": {"name": "B", "model": str(tmp_path / "base")},
         "adapter": str(tmp_path / "adapter"),
-        "fallback": {"name": "F", "model": str(tmp_path / "fallback")},
+        "llm": {"name": "F", "model": str(tmp_path / "llm")},
     }
     settings = [f"judge={json.dumps(judge)}", f"extractor={json.dumps(extractor)}", "models.0.model=data/mine"]
     profile = load_profile("demo", settings)
-    layers = ("base", "adapter", "fallback")
+    layers = ("base", "adapter", "llm")
     for folder in ("judge", "data/mine", "data/embedded/models/M", *layers):
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "model.safetensors").write_text("w")

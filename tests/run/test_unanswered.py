@@ -102,7 +102,7 @@ def test_what_could_not_be_had_is_asked_again_by_the_very_same_command(tmp_path)
 
 READER = """
 extractor:
-  fallback: {{name: reader, engine: api, model: gpt-4o-mini, base_url: "{url}", api_key_env: TEST_KEY}}
+  llm: {{name: reader, engine: api, model: gpt-4o-mini, base_url: "{url}", api_key_env: TEST_KEY}}
 """
 
 

@@ -1,8 +1,8 @@
-"""Labelled responses for the fine-tuned reader of answers, made by rule (in place of the paper's labelled ones).
+"""Labelled responses for the fine-tuned layer, made by rule (in place of the paper's labelled ones).
 
 The options are those of the study's questions, but which of them a response chooses is drawn at random and the right
-answer is never looked at: a reader can learn to read from these responses, and nothing else. They come in equal shares
-of each kind of `wordings`, some with a sentence before or after that decides nothing, some with the marks of a chat.
+answer is never looked at: a model can learn to read from these responses, and nothing else. They come in equal shares
+of each kind of `templates`, some with a sentence before or after that decides nothing, some with the marks of a chat.
 
 Left out: languages other than English, mistakes of spelling, and answers that take knowledge to be understood.
 """
@@ -14,25 +14,22 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from perg_utils.core.errors import DataError
 from perg_utils.core.schema import LETTERS
-from perg_utils.extraction.finetuned.wordings import CLOSINGS, KINDS, MOST_OPTIONS, OPENINGS, TEXT, UNDECIDED, Kind
+from perg_utils.extraction.finetuned.templates import ALTERNATIVES, TEXT, Kind, Part, load_templates
+from perg_utils.extraction.reading import MOST_OPTIONS, UNDECIDED
 
-#: The parts of the wordings.
-Part = Literal["train", "check", "test"]
 _WORDS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh")
-PLACES = (*_WORDS, *(f"{n}th" for n in range(len(_WORDS) + 1, 21)), "21st", "22nd", "23rd")
+ORDINALS = (*_WORDS, *(f"{n}th" for n in range(len(_WORDS) + 1, 21)), "21st", "22nd", "23rd")
 #: The ways of writing, besides plainly, and the share of the responses that are written in one of them.
 STYLES, STYLED = ("bold", "quoted", "lines", "B.", "B)"), 0.25
 _MARKED = re.compile(r"\(([A-Z])\)")
-_ALTERNATIVES = re.compile(r"\[([^\]]*)\]")
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A response, its options, and the label that a reader should give it: a letter, X, Y or Z (see `wordings`)."""
+    """A response, its options, and the label that it should be given: a letter, X, Y or Z."""
 
     response: str
     options: tuple[str, ...]
@@ -48,46 +45,49 @@ class Corpus:
     """
 
     def __init__(self, options: Sequence[Sequence[str]], seed: int, leave: Sequence[str] = ()) -> None:
-        strange = sorted(set(leave) - {kind.name for kind in KINDS})
-        if strange:
-            raise DataError(f"no kind of wording is called {strange}; there are {[kind.name for kind in KINDS]}")
+        self._templates = load_templates()
+        known = [kind.name for kind in self._templates.kinds]
+        unknown = sorted(set(leave) - set(known))
+        if unknown:
+            raise DataError(f"no kind of template is called {unknown}; there are {known}")
         self._leave = frozenset(leave)
         self._options = [tuple(o) for o in options if 2 <= len(set(o)) == len(o) <= MOST_OPTIONS]
         if len(set(self._options)) < 2:
-            raise DataError("the reader of answers is trained on the options of several questions; there are not two")
+            raise DataError("the extractor is trained on the options of several questions; there are not two")
         self._rng = random.Random(f"extractor:{seed}")
 
     def stream(self, part: Part, first: int = 0) -> Iterator[Sample]:
-        """Yield samples of one part of the wordings for ever, every kind as often; the `first` name texts only."""
-        texts = [kind for kind in KINDS if kind.name == TEXT]
+        """Yield samples of one part of the templates for ever, every kind as often; the `first` name texts only."""
+        kinds = self._templates.kinds
+        texts = [kind for kind in kinds if kind.name == TEXT]
         for number in itertools.count():
-            kind = self._rng.choice(texts if number < first else KINDS)
+            kind = self._rng.choice(texts if number < first else kinds)
             yield self._sample(kind, self._rng.choice(getattr(kind, part)))
 
     def take(self, part: Part, n: int) -> list[Sample]:
         """Return the next `n` samples of a part."""
         return list(itertools.islice(self.stream(part), n))
 
-    def _sample(self, kind: Kind, wording: str) -> Sample:
+    def _sample(self, kind: Kind, template: str) -> Sample:
         rng = self._rng
         options = list(rng.choice(self._options))
         rng.shuffle(options)  # in the study's order a text would tell its letter
         chosen, other = rng.sample(range(len(options)), 2)
-        rest = [text for place, text in enumerate(options) if place != chosen]
+        rest = [text for number, text in enumerate(options) if number != chosen]
         rng.shuffle(rest)
         last = chosen == len(options) - 1 and rng.random() < 0.5
         slots = {
             "text": options[chosen],
             "letter": LETTERS[chosen],
-            "place": "last" if last else PLACES[chosen],
+            "ordinal": "last" if last else ORDINALS[chosen],
             "other": options[other],
             "other_letter": LETTERS[other],
             "rest": " and ".join([", ".join(rest[:-1]), rest[-1]] if len(rest) > 1 else rest),
             "alien": self._alien(options),
         }
-        sentences = [rng.choice(OPENINGS)] if rng.random() < 0.3 else []
-        sentences.append(_ALTERNATIVES.sub(lambda found: rng.choice(found[1].split("|")), wording))
-        sentences += [rng.choice(CLOSINGS)] if rng.random() < 0.2 else []
+        sentences = [rng.choice(self._templates.openings)] if rng.random() < 0.3 else []
+        sentences.append(ALTERNATIVES.sub(lambda found: rng.choice(found[1].split("|")), template))
+        sentences += [rng.choice(self._templates.closings)] if rng.random() < 0.2 else []
         label = UNDECIDED if kind.name in self._leave else kind.label or LETTERS[chosen]
         style = rng.choice(STYLES) if rng.random() < STYLED else "plain"
         return Sample(write(sentences, slots, style), tuple(options), label, kind.name)
@@ -97,7 +97,7 @@ class Corpus:
             text = self._rng.choice(self._rng.choice(self._options))
             if text not in options:
                 return text
-        raise DataError("the questions all have the same options; the reader of answers cannot be trained on them")
+        raise DataError("the questions all have the same options; the extractor cannot be trained on them")
 
 
 def write(sentences: Sequence[str], slots: dict[str, str], style: str) -> str:

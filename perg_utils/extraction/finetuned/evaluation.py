@@ -1,6 +1,6 @@
-"""How well the fine-tuned reader reads labelled responses: by kind of wording, as a confusion, and how honest it is.
+"""How well the fine-tuned layer reads labelled responses: by kind of template, as a confusion, and how honest it is.
 
-Left out: responses of real models (`extraction_gold`), on which the reader of the embedded world has nothing to say.
+Left out: genuine responses (room `published`, `checks.gold`), on which the embedded world's adapter is silent.
 """
 
 from __future__ import annotations
@@ -12,22 +12,23 @@ import pandas as pd
 
 from perg_utils.extraction.answers import extract_answer
 from perg_utils.extraction.finetuned.corpus import Sample
-from perg_utils.extraction.finetuned.layer import FineTunedReader
-from perg_utils.extraction.finetuned.wordings import KINDS, NONE, REFUSED, UNDECIDED
+from perg_utils.extraction.finetuned.layer import FineTunedLayer
+from perg_utils.extraction.finetuned.templates import load_templates
+from perg_utils.extraction.reading import NONE, REFUSED, UNDECIDED
 from perg_utils.scoring.comparisons import exact_interval
 
 #: What a label or a reading comes to, in the order of the confusion.
 OUTCOMES = {NONE: "none is right", REFUSED: "refusal", UNDECIDED: "undecided"}
 
 
-def check(reader: FineTunedReader, samples: Sequence[Sample], min_confidence: float) -> pd.DataFrame:
+def check(layer: FineTunedLayer, samples: Sequence[Sample], min_confidence: float) -> pd.DataFrame:
     """Return a row a sample: kind, label, read, confidence, sure, right; and of the rules: rules, rules_right, open.
 
-    `sure`: the reader speaks, which takes a confidence of `min_confidence` and a choice that is not *undecided*; it is
+    `sure`: the layer speaks, which takes a confidence of `min_confidence` and a choice that is not *undecided*; it is
     silent on what is too long (read: None). The rules are right where they give the letter, or where there is none and
-    they give none. `open`: they leave it undecided, so that it is this reader's turn in the extractor.
+    they give none. `open`: they leave it undecided, so that it is this layer's turn in the extractor.
     """
-    read = reader.choices([(s.response, s.options) for s in samples])
+    read = layer.choices([(s.response, s.options) for s in samples])
     rules = [extract_answer(s.response, s.options) for s in samples]
     out = pd.DataFrame(
         {
@@ -47,12 +48,12 @@ def check(reader: FineTunedReader, samples: Sequence[Sample], min_confidence: fl
 
 
 def by_kind(checked: pd.DataFrame) -> pd.DataFrame:
-    """Return a row a kind of wording, and one for all, in percent.
+    """Return a row a kind of template, and one for all, in percent.
 
     Columns: kind, n, right (of all, its most probable choice), speaks, right_where_sure with low and high (exact
     95 % interval; NaN where it never speaks), rules_speak.
     """
-    kinds = [kind.name for kind in KINDS if (checked["kind"] == kind.name).any()]
+    kinds = [kind.name for kind in load_templates().kinds if (checked["kind"] == kind.name).any()]
     lines = []
     for kind in [*kinds, "all"]:
         rows = checked if kind == "all" else checked[checked["kind"] == kind]
@@ -92,13 +93,13 @@ def reliability(checked: pd.DataFrame, bins: int = 10) -> pd.DataFrame:
 
 
 def with_the_rules(checked: pd.DataFrame) -> pd.DataFrame:
-    """Return what the rules alone, the reader alone and both in turn make of the responses that choose an option.
+    """Return what the rules alone, this layer alone and both in turn make of the responses that choose an option.
 
     Columns, in percent: speaks (gives a letter), right (of the letters given), found (right letters of all); n.
     """
     rows = checked[~checked["label"].isin(list(OUTCOMES))]
-    reader = rows["read"].where(rows["sure"] & ~rows["read"].isin(list(OUTCOMES)))
-    lines = {"rules": rows["rules"], "fine-tuned": reader, "rules, then fine-tuned": rows["rules"].fillna(reader)}
+    own = rows["read"].where(rows["sure"] & ~rows["read"].isin(list(OUTCOMES)))
+    lines = {"rules": rows["rules"], "fine-tuned": own, "rules, then fine-tuned": rows["rules"].fillna(own)}
     out = {}
     for name, letters in lines.items():
         right = letters == rows["label"]

@@ -13,27 +13,27 @@ from typing import TYPE_CHECKING, Any
 
 from perg_utils.core.profile import ExtractorConfig
 from perg_utils.core.schema import Status
-from perg_utils.extraction.answers import Case, Extraction
-from perg_utils.extraction.finetuned.wordings import NONE, REFUSED, UNDECIDED
+from perg_utils.extraction.reading import LABELS, NONE, REFUSED, UNDECIDED, Case, Reading
 
 if TYPE_CHECKING:
     from perg_utils.extraction.finetuned.scoring import Scorer
 
-LAYER = "finetuned"
+#: What the table calls this layer.
+NAME = "finetuned"
 
 
-class FineTunedReader:
-    """A base model with an adapter that reads cases; the weights are loaded at the first case."""
+class FineTunedLayer:
+    """A base model with the adapter in the folder `adapter`; the weights are loaded at the first case."""
 
-    layer = LAYER
+    name = NAME
 
     def __init__(self, config: ExtractorConfig, adapter: Path) -> None:
         self._config, self._adapter = config, adapter
         self._temperature = 1.0
         self._scorer: Scorer | None = None
 
-    def read(self, cases: Sequence[Case]) -> list[Extraction]:
-        """Return what each case names, e.g. `Extraction("B", "scored", Status.OK, confidence=0.98, layer="finetuned")`.
+    def read(self, cases: Sequence[Case]) -> list[Reading]:
+        """Return what each case names, e.g. `Reading("B", "scored", Status.OK, confidence=0.98, layer="finetuned")`.
 
         Raises `ExtractorError` where base or adapter cannot be loaded.
         """
@@ -46,8 +46,6 @@ class FineTunedReader:
         """
         if not cases:
             return []
-        from perg_utils.extraction.finetuned.scoring import LABELS  # noqa: PLC0415 - imports torch
-
         scorer = self._load()
         out: list[tuple[str | None, float]] = []
         for scores in scorer.read(cases):
@@ -55,16 +53,16 @@ class FineTunedReader:
             out.append((None, 0.0) if shares is None else (LABELS[int(shares.argmax())], float(shares.max())))
         return out
 
-    def _decide(self, label: str | None, sure: float) -> Extraction:
+    def _decide(self, label: str | None, sure: float) -> Reading:
         if label is None:
-            return Extraction(None, "too_long", Status.UNPARSABLE, layer=LAYER)
+            return Reading(None, "too_long", Status.UNPARSABLE, layer=NAME)
         if label == UNDECIDED or not sure >= self._config.min_confidence:  # nor is what is no number
-            return Extraction(None, "unsure", Status.UNPARSABLE, confidence=sure, layer=LAYER)
+            return Reading(None, "unsure", Status.UNPARSABLE, confidence=sure, layer=NAME)
         if label == NONE:
-            return Extraction(None, "none_of_the_options", Status.UNPARSABLE, confidence=sure, layer=LAYER)
+            return Reading(None, "none_of_the_options", Status.UNPARSABLE, confidence=sure, layer=NAME)
         if label == REFUSED:
-            return Extraction(None, "refusal", Status.REFUSED, confidence=sure, layer=LAYER)
-        return Extraction(label, "scored", Status.OK, confidence=sure, layer=LAYER)
+            return Reading(None, "refusal", Status.REFUSED, confidence=sure, layer=NAME)
+        return Reading(label, "scored", Status.OK, confidence=sure, layer=NAME)
 
     def _load(self) -> Scorer:
         if self._scorer is None:
@@ -91,11 +89,6 @@ class FineTunedReader:
                 f"({', '.join(str(trained[key]) for key in wrong)}); name that in the profile, or run "
                 "02_train_extractor again"
             )
-
-
-def open_reader(config: ExtractorConfig, adapter: Path) -> FineTunedReader:
-    """Return the reader of a profile with the adapter in the folder `adapter`; nothing is loaded yet."""
-    return FineTunedReader(config, adapter)
 
 
 def trained_as(adapter: Path) -> dict[str, Any] | None:

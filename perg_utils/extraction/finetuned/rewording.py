@@ -1,10 +1,10 @@
 """What the layers make of a run's own responses when these are told in ways that are harder to read.
 
 Responses whose letter the rules read from a plain statement are taken as they are, with that letter as the truth, and
-told once more without the letter, and by the option's place (`the second option`). So the truth stays known on
-responses of the study's models, and not of the wordings that the reader was trained on.
+told once more without the letter, and by the option's ordinal (`the second option`). So the truth stays known on
+responses of the study's models, and not of the templates that the layer was trained on.
 
-Left out: whether the first reading was right; on responses that people have read that is known (`extraction_scores`).
+Left out: whether the first reading was right; on labelled responses that is known (`published.checks.accuracy`).
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 
 from perg_utils.core.schema import LETTERS
-from perg_utils.extraction.answers import Case, Reader, read_all
-from perg_utils.extraction.finetuned.corpus import PLACES
+from perg_utils.extraction.answers import read_all
+from perg_utils.extraction.finetuned.corpus import ORDINALS
+from perg_utils.extraction.reading import Case, Layer
 from perg_utils.scoring.comparisons import exact_interval
 
 _LETTER = re.compile(r" ?\([A-Z]\)")
@@ -41,24 +42,24 @@ def _without_letter(response: str, options: Sequence[str], letter: str) -> str |
     return _LETTER.sub("", response) if f"{text} ({letter})" in response else None
 
 
-def _by_place(response: str, options: Sequence[str], letter: str) -> str | None:
-    place = LETTERS.index(letter)
-    before, found, after = response.rpartition(f"{options[place]} ({letter})")
-    return f"{before}the {PLACES[place]} option{after}" if found and place < len(PLACES) else None
+def _by_ordinal(response: str, options: Sequence[str], letter: str) -> str | None:
+    chosen = LETTERS.index(letter)
+    before, found, after = response.rpartition(f"{options[chosen]} ({letter})")
+    return f"{before}the {ORDINALS[chosen]} option{after}" if found and chosen < len(ORDINALS) else None
 
 
 #: How a response is told; None where it does not have the form `salt (B)`.
 FORMS: dict[str, Callable[[str, Sequence[str], str], str | None]] = {
     "as it is": _as_it_is,
     "without the letter": _without_letter,
-    "by the option's place": _by_place,
+    "by the option's place": _by_ordinal,
 }
 
 
-def compare(rows: pd.DataFrame, reader: Reader) -> pd.DataFrame:
-    """Return how the rules, the reader, and one after the other read `rows` (of `stated`) in each form.
+def compare(rows: pd.DataFrame, layer: Layer) -> pd.DataFrame:
+    """Return how the rules, the layer, and one after the other read `rows` (of `stated`) in each form.
 
-    As they are, the rules' letter is the truth, so only the reader is held to it.
+    As they are, the rules' letter is the truth, so only the layer is held to it.
 
     Columns: form, layers, n, right, wrong, silent (percent of n), and right_where_speaks with low, high (exact 95 %).
     Forms that no response has are left out.
@@ -66,17 +67,17 @@ def compare(rows: pd.DataFrame, reader: Reader) -> pd.DataFrame:
     out = []
     for form, tell in FORMS.items():
         told = [tell(r, o, x) for r, o, x in zip(rows["response"], rows["options"], rows["letter"], strict=True)]
-        kept = [place for place, text in enumerate(told) if text is not None]
-        cases: list[Case] = [(str(told[place]), rows["options"][place]) for place in kept]
+        kept = [row for row, text in enumerate(told) if text is not None]
+        cases: list[Case] = [(str(told[row]), rows["options"][row]) for row in kept]
         if not cases:
             continue
         truth = rows["letter"].iloc[kept].tolist()
         rules = [reading.letter for reading in read_all(cases)]
-        both = [reading.letter for reading in read_all(cases, [reader])]
-        alone = [reading.letter for reading in reader.read(cases)]
-        layered = [(reader.layer, alone)]
+        both = [reading.letter for reading in read_all(cases, [layer])]
+        alone = [reading.letter for reading in layer.read(cases)]
+        layered = [(layer.name, alone)]
         if tell is not _as_it_is:  # as they are the rules' letter is the truth, so that they cannot be wrong
-            layered = [("rules", rules), *layered, (f"rules, then {reader.layer}", both)]
+            layered = [("rules", rules), *layered, (f"rules, then {layer.name}", both)]
         for layers, letters in layered:
             out.append({"form": form, "layers": layers, **_shares(letters, truth)})
     return pd.DataFrame(out)

@@ -21,11 +21,8 @@ from perg_utils.core.profile import ExtractorConfig, ModelConfig
 from perg_utils.core.schema import LETTERS
 from perg_utils.engines.local.checkpoint import load
 from perg_utils.engines.local.engine import find_model
-from perg_utils.extraction.answers import Case
-from perg_utils.extraction.finetuned.wordings import MOST_OPTIONS, NONE, REFUSED, UNDECIDED
+from perg_utils.extraction.reading import LABELS, MOST_OPTIONS, NONE, REFUSED, UNDECIDED, Case
 
-#: The labels, in the order of the scores.
-LABELS = LETTERS
 _OTHERS = [LABELS.index(label) for label in (NONE, REFUSED, UNDECIDED)]
 #: How a label may stand in a text; the first form that is one token of the model is used.
 _FORMS = (" ({})", " {}", "{}")
@@ -33,7 +30,7 @@ BATCH = 16
 
 
 class ExtractorError(PergError):
-    """The fine-tuned reader cannot be trained or loaded; the message says why and what to do."""
+    """The fine-tuned layer cannot be trained or loaded; the message says why and what to do."""
 
 
 class Scorer:
@@ -105,14 +102,14 @@ class Scorer:
         """
         encoded = self.encode(cases)
         fits = [i for i, ids in enumerate(encoded) if self.takes(ids) and len(cases[i][1]) <= MOST_OPTIONS]
-        fits.sort(key=lambda place: len(encoded[place]))
+        fits.sort(key=lambda i: len(encoded[i]))
         out: list[Tensor | None] = [None] * len(cases)
         with torch.inference_mode():
             for start in range(0, len(fits), self.batch_size):
                 some = fits[start : start + self.batch_size]
                 scores = self.logits([encoded[i] for i in some], [len(cases[i][1]) for i in some])
-                for place, row in zip(some, scores.cpu(), strict=True):
-                    out[place] = row
+                for i, row in zip(some, scores.cpu(), strict=True):
+                    out[i] = row
         return out
 
 

@@ -1,8 +1,8 @@
-"""Training of the fine-tuned reader: a LoRA adapter (peft) on the base model of the profile (paper, section 3.3).
+"""Training of the fine-tuned layer: a LoRA adapter (peft) on the base model of the profile (paper, section 3.3).
 
-Loss is on the label alone. Training stops when the wordings kept for checking are no longer read better, and the best
-adapter is kept. A temperature is then fitted on the same wordings, so that a confidence of 0.9 means about 90 % right
-on wordings that training has not seen. Beside the adapter `training.json` tells the recipe, the learning curve and
+Loss is on the label alone. Training stops when the templates kept for checking are no longer read better, and the best
+adapter is kept. A temperature is then fitted on the same templates, so that a confidence of 0.9 means about 90 % right
+on templates that training has not seen. Beside the adapter `training.json` tells the recipe, the learning curve and
 what the adapter belongs to.
 """
 
@@ -25,9 +25,10 @@ from perg_utils.core.profile import ExtractorConfig, LoraTraining
 from perg_utils.core.progress import Progress
 from perg_utils.core.workspace import write_text
 from perg_utils.extraction.finetuned.corpus import Corpus, Sample
-from perg_utils.extraction.finetuned.scoring import LABELS, ExtractorError, Scorer
+from perg_utils.extraction.finetuned.scoring import ExtractorError, Scorer
+from perg_utils.extraction.reading import LABELS
 
-#: Samples of the wordings kept for checking, and how often they are read during training.
+#: Samples of the templates kept for checking, and how often they are read during training.
 CHECKED, CHECKS = 880, 20
 #: The share of the samples, the first ones, that name an option by its text only. What binds a text to its letter is
 #: learned from these alone; in the full mixture it was found or not by the seed.
@@ -71,7 +72,7 @@ def train(config: ExtractorConfig, options: Sequence[Sequence[str]], folder: Pat
         scorer.model = get_peft_model(scorer.model, lora)
         stream = Corpus(options, seed, recipe.leave).stream("train", first=round(FIRST * recipe.samples))
         best, curve, stopped = _fit(scorer, recipe, stream, checks)
-    scores, wanted = read_all(scorer, checks)
+    scores, wanted = score_samples(scorer, checks)
     temperature = fit_temperature(scores, wanted)
     parameters = sum(p.numel() for p in scorer.model.parameters() if p.requires_grad)
     result = Trained(curve, stopped, best, temperature, parameters, time.monotonic() - started)
@@ -79,8 +80,8 @@ def train(config: ExtractorConfig, options: Sequence[Sequence[str]], folder: Pat
     return result
 
 
-def read_all(scorer: Scorer, samples: Sequence[Sample]) -> tuple[Tensor, Tensor]:
-    """Return the scores (n, 26) of samples and the places of their labels (n); raises as `train` does."""
+def score_samples(scorer: Scorer, samples: Sequence[Sample]) -> tuple[Tensor, Tensor]:
+    """Return the scores (n, 26) of samples and the indices of their labels in `LABELS` (n); raises as `train` does."""
     scores = [row for row in scorer.read([(s.response, s.options) for s in samples]) if row is not None]
     _require_room(scorer, len(scores) == len(samples))
     return torch.stack(scores), torch.tensor([LABELS.index(s.label) for s in samples])
@@ -94,7 +95,7 @@ def fit_temperature(scores: Tensor, wanted: Tensor) -> float:
 def _fit(
     scorer: Scorer, recipe: LoraTraining, stream: Iterator[Sample], checks: Sequence[Sample]
 ) -> tuple[int, list[dict[str, float]], int]:
-    """Train until the checked wordings are read no better; return samples at the best point, curve, samples seen."""
+    """Train until the checked templates are read no better; return samples at the best point, curve, samples seen."""
     weights = {name: p for name, p in scorer.model.named_parameters() if p.requires_grad}
     # A short memory of squared gradients suits a short training.
     optimizer = torch.optim.AdamW(weights.values(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
@@ -144,8 +145,8 @@ def _batches(scorer: Scorer, stream: Iterator[Sample], size: int) -> Iterator[li
         encoded = scorer.encode([(s.response, s.options) for s in samples])
         _require_room(scorer, all(scorer.takes(ids) for ids in encoded))
         pairs = sorted(zip(encoded, samples, strict=True), key=lambda pair: len(pair[0]))
-        for place in torch.randperm(_POOL, generator=mix).tolist():
-            yield pairs[place * size : (place + 1) * size]
+        for part in torch.randperm(_POOL, generator=mix).tolist():
+            yield pairs[part * size : (part + 1) * size]
 
 
 def _require_room(scorer: Scorer, enough: bool) -> None:
@@ -168,9 +169,9 @@ def _learn(scorer: Scorer, optimizer: torch.optim.Optimizer, batch: list[tuple[l
 
 
 def _check(scorer: Scorer, checks: Sequence[Sample]) -> tuple[float, float]:
-    """Mean loss on the checked wordings, and the percentage read rightly."""
+    """Mean loss on the checked templates, and the percentage read rightly."""
     scorer.model.eval()
-    scores, wanted = read_all(scorer, checks)
+    scores, wanted = score_samples(scorer, checks)
     scorer.model.train()
     right = 100 * float((scores.argmax(-1) == wanted).float().mean())
     return float(cross_entropy(scores / fit_temperature(scores, wanted), wanted)), right

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from itertools import zip_longest
 
-from perg_utils.extraction.rules import phrases as say
+from perg_utils.extraction.rules import patterns
 from perg_utils.extraction.rules.context import Context
 from perg_utils.extraction.rules.mentions import Mention
 from perg_utils.extraction.rules.option_texts import at_line_start
@@ -36,7 +36,7 @@ _ITEM = 600
 _CORRECTS, _NEAR = 120, 30
 
 
-class Reading(Context):
+class Claims(Context):
     """A response's mentions of options, what is said of them, and which of them decides."""
 
     def decide(self) -> Decision | None:
@@ -47,9 +47,9 @@ class Reading(Context):
         return self._corrected(decided)
 
     def _is_retracted(self, mention: Mention, how: str) -> bool:
-        if not say.RETRACTED.match(self.lower, mention.end):
+        if not patterns.RETRACTED.match(self.lower, mention.end):
             return False
-        return how not in _STATEMENTS or not say.CONCEDED.match(self.lower, mention.end)
+        return how not in _STATEMENTS or not patterns.CONCEDED.match(self.lower, mention.end)
 
     def _first_rule(self) -> Decision | None:
         if self.stated:
@@ -57,7 +57,7 @@ class Reading(Context):
             return self._of_claims(claims, "answer_statement") or self._leading()
         if found := self._leading() or self._at_end():
             return found
-        if correct := [m for m in self.standing if say.CLAIMED_AFTER.match(self.around[m][1])]:
+        if correct := [m for m in self.standing if patterns.CLAIMED_AFTER.match(self.around[m][1])]:
             return self._of_claims(correct, "called_correct")
         free = [m for m in self.standing if m not in self.items]
         last = self.mentions[-1].letter
@@ -65,7 +65,8 @@ class Reading(Context):
             return self._of_claims(weak, "weak_statement")
         if best := [m for m in free if self._is_called_best(m)]:
             return self._of_claims(best, "called_correct")
-        closing = [m for m in free if m.by_letter and m not in self.joined and say.CONCLUSION.match(self.around[m][0])]
+        single = [m for m in free if m.by_letter and m not in self.joined]
+        closing = [m for m in single if patterns.CONCLUSION.match(self.around[m][0])]
         return (
             _only(closing, "conclusion")
             or _only(self._first_sentence(free), "first_sentence")
@@ -82,22 +83,20 @@ class Reading(Context):
 
     def _is_weak(self, mention: Mention) -> bool:
         before = self.around[mention][0]
-        if not say.may_lead(before) or (not mention.by_letter and at_line_start(self.text, mention.start)):
+        if not patterns.may_lead(before) or (not mention.by_letter and at_line_start(self.text, mention.start)):
             return False  # the latter an item of some list
-        return bool(
-            say.WEAK.search(before)
-            or (mention.by_letter and any(p.search(before) for p in (say.IT_IS, say.THE_ONE_THAT, say.CORRESPONDS)))
-        )
+        of_letters = (patterns.IT_IS, patterns.THE_ONE_THAT, patterns.CORRESPONDS) if mention.by_letter else ()
+        return any(pattern.search(before) for pattern in (patterns.WEAK, *of_letters))
 
     def _is_called_best(self, mention: Mention) -> bool:
         named = mention.by_letter and self.quoted(mention).startswith("option")
-        return named and bool(say.CALLED_BEST.match(self.lower, mention.end))
+        return named and bool(patterns.CALLED_BEST.match(self.lower, mention.end))
 
     def _of_claims(self, claims: list[Mention], how: str) -> Decision | None:
         single = [m for m in claims if not self.is_joined(m)]
         single = [m for m in single if m.by_letter] or single
         if len({m.letter for m in single}) > 1:
-            corrected = say.CORRECTION.search(self.lower, single[-2].end, single[-1].start)
+            corrected = patterns.CORRECTION.search(self.lower, single[-2].end, single[-1].start)
             return (single[-1], "self_correction") if corrected else None
         return (single[-1], how) if single else None
 
@@ -105,14 +104,14 @@ class Reading(Context):
         """The decision, unless another option follows words that take it back: then that, if claimed, or nothing."""
         claim = decided[0]
         others = [m for m in self.mentions if m.letter != claim.letter and m.start >= claim.end]
-        if not others or not say.may_take_back(self.lower[claim.end : others[-1].start]):
+        if not others or not patterns.may_take_back(self.lower[claim.end : others[-1].start]):
             return decided
         others = [m for m in others if self.stands(m) and not self.is_joined(m)]
-        word = say.TAKEN_BACK.search(self.lower, claim.end, others[-1].start) if others else None
+        word = patterns.TAKEN_BACK.search(self.lower, claim.end, others[-1].start) if others else None
         if word is None:
             return decided
         later = [m for m in others if word.end() <= m.start <= word.end() + _CORRECTS]
-        claimed = [m for m in later if say.CLAIMED_AFTER.match(self.around[m][1]) or self._is_weak(m)]
+        claimed = [m for m in later if patterns.CLAIMED_AFTER.match(self.around[m][1]) or self._is_weak(m)]
         if claimed:
             return _only(claimed, "self_correction")
         return None if any(m.by_letter and m.start < word.end() + _NEAR for m in later) else decided
@@ -120,7 +119,7 @@ class Reading(Context):
     def _leading(self) -> Decision | None:
         first = self.mentions[0]
         item = self.enumerates and (first in self.items or not first.by_letter)
-        listed = item and not say.HEADLINE.match(self.lower, first.end)
+        listed = item and not patterns.HEADLINE.match(self.lower, first.end)
         leads = first.start <= 2 and not listed and self.stands(first) and not self.is_joined(first)
         return (first, "leading_option") if leads and not self._contrasted(first) else None
 
@@ -129,19 +128,19 @@ class Reading(Context):
         others = [m for m in self.mentions if m.by_letter and m.letter != first.letter and m.start >= first.end]
         if not others:
             return False
-        end = say.FIRST_BREAK.search(self.lower, first.end)
+        end = patterns.FIRST_BREAK.search(self.lower, first.end)
         following = [m for m in others if (end is None or m.start < end.start()) and self.stands(m)]
-        return bool(following) and bool(say.CONTRAST.search(self.lower, first.end, following[0].start))
+        return bool(following) and bool(patterns.CONTRAST.search(self.lower, first.end, following[0].start))
 
     def _at_end(self) -> Decision | None:
         last = self.mentions[-1]
-        ends = last.by_letter and say.AT_END.search(self.text, max(0, last.end - 6)) and self.stands(last)
+        ends = last.by_letter and patterns.AT_END.search(self.text, max(0, last.end - 6)) and self.stands(last)
         alone = {m.letter for m in self.mentions if m.by_letter} == {last.letter}
         return (last, "letter_at_end") if ends and alone else None
 
     def _first_sentence(self, mentions: list[Mention]) -> list[Mention]:
         """The mentions in the first sentence, if one of them is by letter."""
-        end = say.FIRST_BREAK.search(self.lower)
+        end = patterns.FIRST_BREAK.search(self.lower)
         opening = [m for m in mentions if end is None or m.start < end.start()]
         named = any(m.by_letter for m in opening) and not any(m in self.joined for m in opening)
         return opening if named else []
@@ -153,7 +152,7 @@ class Reading(Context):
         out = []
         for item, following in zip_longest(self.starts, self.starts[1:]):
             end = min(following.start if following else item.end + _ITEM, item.end + _ITEM)
-            if say.VERDICT.search(self.lower, item.end, end):
+            if patterns.VERDICT.search(self.lower, item.end, end):
                 out.append(item)
         return out
 
@@ -163,8 +162,8 @@ class Reading(Context):
         return None if any(m in self.joined for m in named) else _only(named, "only_letter_named")
 
     def _only_text(self) -> Decision | None:
-        """The one option mentioned, by a text of more than three letters, if none is pointed at by its place."""
-        if any(m.by_letter for m in self.standing) or say.BY_PLACE.search(self.lower):
+        """The one option mentioned, by a text of more than three letters, if none is pointed at by its ordinal."""
+        if any(m.by_letter for m in self.standing) or patterns.BY_ORDINAL.search(self.lower):
             return None
         return _only([m for m in self.standing if sum(map(str.isalpha, self.quoted(m))) > 3], "only_option_text")
 

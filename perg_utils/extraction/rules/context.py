@@ -6,7 +6,7 @@
     joined       in one list with another standing option ("A and C"), so that it is no single answer
 
 The last two take time and are read only if a rule asks for them: most responses are decided by a claim that stands by
-itself. Left out: which of these decides (`claims`), and the words (`phrases`).
+itself. Left out: which of these decides (`claims`), and the words (`patterns`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 from functools import cached_property
 from itertools import pairwise
 
-from perg_utils.extraction.rules import phrases as say
+from perg_utils.extraction.rules import patterns
 from perg_utils.extraction.rules.mentions import Mention
 from perg_utils.extraction.rules.option_texts import at_line_start
 
@@ -88,28 +88,28 @@ class Context:
         if self.quoted(mention).lstrip("*_([\"' ").startswith("answer"):
             return not self._is_denied(mention)
         if mention in self.items and not (
-            before.endswith(("is:", "be:")) and say.HEADLINE.match(self.lower, mention.end)
+            before.endswith(("is:", "be:")) and patterns.HEADLINE.match(self.lower, mention.end)
         ):
             return False
         return self._is_called_answer(before) and not self._is_denied(mention)
 
     def _is_announced(self, mention: Mention) -> bool:
         before = self.around[mention][0]  # announced as a list, which claims none of its items
-        return before.endswith(":") and bool(say.ANNOUNCES.search(before) or say.NO_ANSWER.search(before))
+        return before.endswith(":") and bool(patterns.ANNOUNCES.search(before) or patterns.NO_ANSWER.search(before))
 
     def _is_called_answer(self, before: str) -> bool:
-        if before.endswith(":") and say.LABEL.search(before):
+        if before.endswith(":") and patterns.LABEL.search(before):
             return True
-        return say.may_lead(before) and bool(say.ANSWER.search(before)) and not say.LEAST.search(before)
+        return patterns.may_lead(before) and bool(patterns.ANSWER.search(before)) and not patterns.LEAST.search(before)
 
     def _is_denied(self, mention: Mention) -> bool:
         before = self.around[mention][0]
-        if say.may_deny(before) and say.NEGATED_BEFORE.search(before, max(0, len(before) - 60)):
+        if patterns.may_deny(before) and patterns.NEGATED_BEFORE.search(before, max(0, len(before) - 60)):
             return True
-        return bool(before and say.REPORTED.search(before))
+        return bool(before and patterns.REPORTED.search(before))
 
     def _is_negated_after(self, mention: Mention) -> bool:
-        return bool(say.NEGATED_AFTER.match(self.around[mention][1]))
+        return bool(patterns.NEGATED_AFTER.match(self.around[mention][1]))
 
     def _denied_with_lists(self) -> set[Mention]:
         """The mentions of which what stands before says no; it holds for all of a list ("not A and C")."""
@@ -125,7 +125,7 @@ class Context:
     def _shares(self, one: Mention, two: Mention) -> bool:
         """Whether what is said before one holds for two: "not A and C", "not A, C", but "unlike option A, option B"."""
         return self._joins(one, two) and (
-            not self._is_called_option(two) or bool(say.AND.search(self.lower, one.end, two.start))
+            not self._is_called_option(two) or bool(patterns.AND.search(self.lower, one.end, two.start))
         )
 
     def _is_called_option(self, mention: Mention) -> bool:
@@ -134,11 +134,11 @@ class Context:
     def _is_listed(self, mention: Mention) -> bool:
         """Whether a letter that is no mention by itself stands in one list with the mention ("either C or ...")."""
         if not mention.by_letter or mention.by_text or self._is_called_option(mention):
-            return bool(mention.by_letter and say.LISTED_AFTER.match(self.text, mention.end))
-        after = say.LISTED_AFTER.match(self.text, mention.end)
-        return bool(after or say.LISTED_BEFORE.search(self.text, max(0, mention.start - 16), mention.start))
+            return bool(mention.by_letter and patterns.LISTED_AFTER.match(self.text, mention.end))
+        after = patterns.LISTED_AFTER.match(self.text, mention.end)
+        return bool(after or patterns.LISTED_BEFORE.search(self.text, max(0, mention.start - 16), mention.start))
 
     def _joins(self, one: Mention, two: Mention) -> bool:
         """Whether two mentions stand in one list ("A, B and D"), so that neither is a single answer."""
         near = one.letter != two.letter and one.end <= two.start < one.end + _APART
-        return near and bool(say.JOINT.fullmatch(self.lower, one.end, two.start))
+        return near and bool(patterns.JOINT.fullmatch(self.lower, one.end, two.start))

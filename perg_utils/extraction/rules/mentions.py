@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from perg_utils.core.schema import LETTERS
 from perg_utils.extraction.rules.option_texts import MOST, at_line_start, find_texts
-from perg_utils.extraction.rules.phrases import LABEL
+from perg_utils.extraction.rules.patterns import LABEL
 
 # Bounded, so that time stays linear on long runs of such characters.
 _OPENERS, _CLOSERS = "([{*_\"'“‘`$<", r"[)\]}*_\"'”’`$>]{0,4}"
@@ -54,7 +54,7 @@ _ASKED = re.compile(r"(?:^|\n)\W{0,4}q(?:uestion)?[.:]")
 
 
 class Mention(NamedTuple):
-    """One mention: its place in the response, its letter, how it was made, and whether letter and text disagree."""
+    """One mention: its span in the response, its letter, how it was made, and whether letter and text disagree."""
 
     start: int
     end: int
@@ -68,7 +68,7 @@ class _Capital(NamedTuple):
     """A capital letter of its own: where it stands, with what is around it, and where that begins and ends."""
 
     letter: str
-    place: int
+    offset: int
     start: int
     end: int
     open: str
@@ -119,16 +119,16 @@ def find_mentions(text: str, options: Sequence[str], lower: str | None = None) -
     lower = lowered(text) if lower is None else lower
     texts = [Mention(start, end, letter, False, True, False) for start, end, letter in find_texts(lower, options)]
     starts, ends = {m.start: m for m in texts}, {m.end: m for m in texts}
-    places = [m.start for m in texts]
+    offsets = [m.start for m in texts]
     used: set[Mention] = set()
     out = []
     for match in _first_and_last(_SMALL.finditer(text)) if "(" in text else []:
-        letter, place = match[0][1].upper(), match.start()
-        leads = _LEADS_TO_SMALL.search(lower[max(0, place - 30) : place])
-        if leads and letter in LETTERS[: len(options)] and not _inside(texts, places, place):
-            out.append(Mention(place, match.end(), letter, True, False, False))
+        letter, offset = match[0][1].upper(), match.start()
+        leads = _LEADS_TO_SMALL.search(lower[max(0, offset - 30) : offset])
+        if leads and letter in LETTERS[: len(options)] and not _inside(texts, offsets, offset):
+            out.append(Mention(offset, match.end(), letter, True, False, False))
     for found in _first_and_last(_capitals(len(options)).finditer(text)):
-        if _inside(texts, places, found.start()):
+        if _inside(texts, offsets, found.start()):
             continue
         capital = _capital(text, found.start())
         beside = _text_before(text, capital, ends) or _text_after(text, capital, starts)
@@ -151,39 +151,39 @@ def _capitals(count: int) -> re.Pattern[str]:
     return re.compile(rf"[A-{last}](?<![\w'’&/+^=-].)(?![\w'’&/^+]|-\w|[ ]?[=+*/^<>][ ]?\w|\.[A-Za-z]\.)")
 
 
-def _capital(text: str, place: int) -> _Capital:
-    start = _opened(text, place)
+def _capital(text: str, offset: int) -> _Capital:
+    start = _opened(text, offset)
     found = _WORD.search(text, max(0, start - 12), start)
     word_at = start if found is None else found.start()
     start = word_at if found is None else _opened(text, word_at)
-    after = _AFTER.match(text, place + 1)
-    close, mark, end = ("", None, place + 1) if after is None else (after["close"], after["mark"], after.end())
-    opened = text[start:word_at] if found else text[start:place]
-    return _Capital(text[place], place, start, end, opened, found[0] if found else "", close, mark or "")
+    after = _AFTER.match(text, offset + 1)
+    close, mark, end = ("", None, offset + 1) if after is None else (after["close"], after["mark"], after.end())
+    opened = text[start:word_at] if found else text[start:offset]
+    return _Capital(text[offset], offset, start, end, opened, found[0] if found else "", close, mark or "")
 
 
-def _opened(text: str, place: int) -> int:
-    """Where up to four brackets, quotes or the like before a place begin."""
-    start = place
-    while start > max(0, place - 4) and text[start - 1] in _OPENERS:
+def _opened(text: str, offset: int) -> int:
+    """Where up to four brackets, quotes or the like before an offset begin."""
+    start = offset
+    while start > max(0, offset - 4) and text[start - 1] in _OPENERS:
         start -= 1
     return start
 
 
-def _inside(texts: list[Mention], places: list[int], place: int) -> bool:
-    """Whether a place is inside one of the options' texts, which begin at `places`."""
-    at = bisect_right(places, place) - 1
-    return at >= 0 and place < texts[at].end
+def _inside(texts: list[Mention], offsets: list[int], offset: int) -> bool:
+    """Whether an offset is inside one of the options' texts, which begin at `offsets`."""
+    at = bisect_right(offsets, offset) - 1
+    return at >= 0 and offset < texts[at].end
 
 
 def _text_before(text: str, capital: _Capital, ends: dict[int, Mention]) -> Mention | None:
     """The option's text in front of a letter in brackets, as in "salt (B)"."""
     if not capital.open.endswith(("(", "[")):
         return None
-    place = capital.start
-    while place > max(0, capital.start - 9) and text[place - 1] in " \"'”’.*_,":
-        place -= 1
-    return next((ends[p] for p in range(place, capital.start + 1) if p in ends), None)
+    offset = capital.start
+    while offset > max(0, capital.start - 9) and text[offset - 1] in " \"'”’.*_,":
+        offset -= 1
+    return next((ends[p] for p in range(offset, capital.start + 1) if p in ends), None)
 
 
 def _text_after(text: str, capital: _Capital, starts: dict[int, Mention]) -> Mention | None:
@@ -204,7 +204,7 @@ def _means_option(text: str, lower: str, capital: _Capital, has_text: bool) -> b
         return ends or has_text or not capital.word.lower().startswith("answer")
     if has_text and not word_like:
         return True
-    if _ARGUMENT.match(text, capital.place + 1) or _FUNCTION.search(text[max(0, capital.place - 6) : capital.place]):
+    if _ARGUMENT.match(text, capital.offset + 1) or _FUNCTION.search(text[max(0, capital.offset - 6) : capital.offset]):
         return False
     if (capital.mark or capital.close == ")") and at_line_start(text, capital.start):
         return not (capital.letter == "A" and _ASKED.search(lower, max(0, capital.start - 400), capital.start))
@@ -220,5 +220,5 @@ def _in_a_sentence(text: str, lower: str, capital: _Capital, ends: bool) -> bool
         return True
     if _LEADS_TO_LETTER.search(before) or (before.endswith(":") and LABEL.search(before)):
         return ends
-    judged = _JUDGED.match(text, capital.place + 1, capital.place + 80)
-    return bool(judged and _BEGINS.search(lower[max(0, capital.place - 30) : capital.place]))
+    judged = _JUDGED.match(text, capital.offset + 1, capital.offset + 80)
+    return bool(judged and _BEGINS.search(lower[max(0, capital.offset - 30) : capital.offset]))

@@ -29,28 +29,28 @@ _PLAIN = {
 }
 
 
-def at_line_start(text: str, place: int) -> bool:
-    """Whether nothing but white space, bullets or quotes stands before `place` in its line."""
-    before = text[max(0, place - 40) : place]
+def at_line_start(text: str, offset: int) -> bool:
+    """Whether nothing but white space, bullets or quotes stands before `offset` in its line."""
+    before = text[max(0, offset - 40) : offset]
     line = before[before.rfind("\n") + 1 :]
-    return not line.strip(" *_#>-•\"'(") and (len(line) < len(before) or place <= 40)
+    return not line.strip(" *_#>-•\"'(") and (len(line) < len(before) or offset <= 40)
 
 
 def find_texts(lower: str, options: Sequence[str]) -> list[tuple[int, int, str]]:
-    """Return start, end and letter of every place where an option's text stands as words of its own, in order.
+    """Return start, end and letter of every span where an option's text stands as words of its own, in order.
 
     `lower` is the response in lower case. The longer text wins where two overlap.
     """
     plain = _plain(lower)
     found = []
     for letter, core in _cores(tuple(options)):
-        place, hits = plain.find(core), 0
-        while place >= 0 and hits < 2 * MOST:
-            end = place + len(core)
-            if _stands_alone(lower, plain, core, place, end):
+        offset, hits = plain.find(core), 0
+        while offset >= 0 and hits < 2 * MOST:
+            end = offset + len(core)
+            if _stands_alone(lower, plain, core, offset, end):
                 hits += 1
-                found.append((place, end, letter))
-            place = plain.find(core, end)
+                found.append((offset, end, letter))
+            offset = plain.find(core, end)
     outer: list[tuple[int, int, str]] = []
     for one in sorted(found, key=lambda one: (one[0], -one[1])):
         if not outer or one[0] >= outer[-1][1]:

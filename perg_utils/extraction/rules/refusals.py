@@ -56,7 +56,7 @@ def takes_back(lower: str, start: int, stated: bool, option: str) -> bool:
     return _denies_all(lower, start)
 
 
-def read_decline(lower: str, options: Sequence[str]) -> tuple[str | None, str, Status] | None:
+def read_refusal(lower: str, options: Sequence[str]) -> tuple[str | None, str, Status] | None:
     """Return letter, rule and status of a response (in lower case) that declines, else None.
 
     The letter is that of the one option that says so itself ("Refused", "None of the above"), mostly there is none:

@@ -1,10 +1,10 @@
-"""How right a reader of answers is on the labelled responses: by kind of difficulty, and estimated for all of them.
+"""How right an extractor is on the labelled responses: by kind of difficulty, and estimated for all of them.
 
-A reader is right if it gives the letter that people settled on, and, where the response names no option, none. The
+An extractor is right if it gives the letter of the label, and, where the response names no option, none. The
 labelled rows were drawn by strata, so shares of all responses are weighted; their intervals come from a bootstrap
 within strata. Shares of the labelled rows of one kind are plain ones, with exact (Clopper-Pearson) intervals.
 
-Left out: agreement of readers with each other on unlabelled responses (`tests/bench/extraction.py`).
+Left out: agreement of extractors with each other on unlabelled responses (`tests/bench/extraction.py`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pandas as pd
 from perg_utils.published.checks.gold import NOTES
 from perg_utils.scoring.comparisons import Floats, exact_interval
 
-#: What is estimated for a reader, in percent.
+#: What is estimated for an extractor, in percent.
 ESTIMATES = {
     "precision": "of the letters it gives, those that are right",
     "coverage": "of the responses that name an option, those for which it gives a letter",
@@ -26,41 +26,41 @@ ESTIMATES = {
 }
 
 
-def is_right(rows: pd.DataFrame, reader: str) -> pd.Series:
-    """Whether the column `reader` has the true letter, or none where there is none."""
-    none = rows["truth"].isna() & rows[reader].isna()
-    return none | (rows["truth"].notna() & (rows[reader] == rows["truth"]))
+def is_right(rows: pd.DataFrame, extractor: str) -> pd.Series:
+    """Whether the column `extractor` has the true letter, or none where there is none."""
+    none = rows["truth"].isna() & rows[extractor].isna()
+    return none | (rows["truth"].notna() & (rows[extractor] == rows["truth"]))
 
 
-def by_difficulty(rows: pd.DataFrame, readers: Sequence[str]) -> pd.DataFrame:
-    """Return a row a kind of difficulty, and one for all: n, and for each reader the right ones with their interval.
+def by_difficulty(rows: pd.DataFrame, extractors: Sequence[str]) -> pd.DataFrame:
+    """Return a row a kind of difficulty, and one for all: n, and for each extractor the right ones with their interval.
 
-    Columns: difficulty, n, then for a reader `rules` rules, rules_low, rules_high (percent).
+    Columns: difficulty, n, then for an extractor `rules` rules, rules_low, rules_high (percent).
     """
     kinds = [note for note in NOTES if (rows["note"] == note).any()]
     out = []
     for kind in [*kinds, "all"]:
         of_kind = rows if kind == "all" else rows[rows["note"] == kind]
         line: dict[str, object] = {"difficulty": NOTES.get(kind, kind), "n": len(of_kind)}
-        for reader in readers:
-            right = int(is_right(of_kind, reader).sum())
+        for extractor in extractors:
+            right = int(is_right(of_kind, extractor).sum())
             low, high = exact_interval(right, len(of_kind))
-            line |= {reader: 100 * right / len(of_kind), f"{reader}_low": 100 * float(low)}
-            line[f"{reader}_high"] = 100 * float(high)
+            line |= {extractor: 100 * right / len(of_kind), f"{extractor}_low": 100 * float(low)}
+            line[f"{extractor}_high"] = 100 * float(high)
         out.append(line)
     return pd.DataFrame(out)
 
 
-def estimates(rows: pd.DataFrame, readers: Sequence[str], resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
-    """Return the weighted shares of `ESTIMATES` for each reader: reader, share, percent, low, high (95 %)."""
+def estimates(rows: pd.DataFrame, extractors: Sequence[str], resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
+    """Return the weighted shares of `ESTIMATES` for each extractor: extractor, share, percent, low, high (95 %)."""
     random = np.random.default_rng(seed)
-    places = [np.flatnonzero(rows["stratum"] == stratum) for stratum in sorted(rows["stratum"].unique())]
-    draws = [np.concatenate([random.choice(p, len(p)) for p in places]) for _ in range(resamples)]
+    strata = [np.flatnonzero(rows["stratum"] == stratum) for stratum in sorted(rows["stratum"].unique())]
+    draws = [np.concatenate([random.choice(stratum, len(stratum)) for stratum in strata]) for _ in range(resamples)]
     weight = rows["weight"].to_numpy(dtype=float)
     out = []
-    for reader in readers:
-        named, spoke = rows["truth"].notna().to_numpy(), rows[reader].notna().to_numpy()
-        right = is_right(rows, reader).to_numpy()
+    for extractor in extractors:
+        named, spoke = rows["truth"].notna().to_numpy(), rows[extractor].notna().to_numpy()
+        right = is_right(rows, extractor).to_numpy()
         parts = {
             "precision": (right & spoke, spoke),
             "coverage": (named & spoke, named),
@@ -70,8 +70,8 @@ def estimates(rows: pd.DataFrame, readers: Sequence[str], resamples: int = 2000,
         for share, (part, whole) in parts.items():
             values = np.array([_share(weight[d], part[d], whole[d]) for d in draws])
             low, high = np.nanquantile(values, [0.025, 0.975])
-            out.append((reader, share, _share(weight, part, whole), float(low), float(high)))
-    return pd.DataFrame(out, columns=["reader", "share", "percent", "low", "high"])
+            out.append((extractor, share, _share(weight, part, whole), float(low), float(high)))
+    return pd.DataFrame(out, columns=["extractor", "share", "percent", "low", "high"])
 
 
 def kappa(one: pd.Series, two: pd.Series) -> float:

@@ -1,17 +1,18 @@
-"""Truth for the extractor: genuine responses that were read and labelled, and how right a reader of answers is on them.
+"""Truth for extractors: genuine responses and the labels that a language model gave them.
 
 The released responses (paper, section 4) carry the letters of the original extractor, which are no truth. `draw` took
-preference-conditioned responses where that letter and the rules agree, differ, or are missing. Two readers labelled
-them apart from each other, without seeing letters or right answers; what they disagreed on was settled by a third
-reading. `data/extraction_gold.csv` keeps keys and labels, never a text:
+preference-conditioned responses where that letter and the rules agree, differ, or are missing. A language model (the
+same that wrote the rules) labelled them in two passes, apart from each other, without seeing letters or right answers;
+a third pass settled what the two disagreed on. No person has checked the labels. `data/extraction_gold.csv` keeps keys
+and labels, never a text:
 
     file, row (from 0), profile   which response: `profile` is the arm's number in a wide file, else "preference"
-    label_a, label_b, label       the two readings and the settled one: a letter of the options (in the file's order),
+    label_a, label_b, label       the two passes and the settled one: a letter of the options (in the file's order),
                                   X no option is right, Y refusal, Z undecided, several or broken off
     note                          the difficulty, see `NOTES`
     stratum, weight               where it was drawn, and how many responses of the sample it stands for
 
-Left out: the responses themselves, which the user downloads (`published_files`).
+Left out: the responses themselves, which the user downloads (`published.files`); how right extractors are (`accuracy`).
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ NOTES = {
 #: Responses drawn a stratum.
 STRATA = {"agree": 110, "differ": 110, "rules_silent": 60, "only_rules": 30, "neither": 30}
 
-Reader = Callable[[str, Sequence[str]], str | None]
+#: From a response and its options to a letter or None.
+Extractor = Callable[[str, Sequence[str]], str | None]
 
 
 def load_gold(path: Path = GOLD) -> pd.DataFrame:
@@ -95,7 +97,7 @@ def released(folder: Path) -> pd.DataFrame:
     return out.assign(source=out["source"].where(out["source"] != "", out["question"].map(known).fillna("?")))
 
 
-def draw(responses: pd.DataFrame, read: Reader, seed: int = 5) -> pd.DataFrame:
+def draw(responses: pd.DataFrame, read: Extractor, seed: int = 5) -> pd.DataFrame:
     """Return the preference-conditioned rows to be labelled, in random order, with `stratum` and `weight`.
 
     The strata are those of `STRATA`, by what `original` and `read` say. Within a stratum every group of model, method

@@ -138,8 +138,8 @@ VERDICT = re.compile(
     r"\bth(?:is|e)(?: (?:option|answer|choice|one))? (?:is|seems|appears|would be)(?: to be)?(?: indeed)? (?:the |a )?"
     r"(?:most \w+|best|correct|right|accurate)\b|[:(\n-]\s*correct\b"
 )
-#: An option named by its place, as in "it must be the second option": which one that is, rules do not count.
-BY_PLACE = re.compile(r"\bthe (?:first|second|third|fourth|fifth|sixth|last) (?:one|option|choice)\b")
+#: An option named by its ordinal, as in "it must be the second option": which one that is, rules do not count.
+BY_ORDINAL = re.compile(r"\bthe (?:first|second|third|fourth|fifth|sixth|last) (?:one|option|choice)\b")
 _AND = r"(?:and|or|&|nor|as well as|and/or)\b"
 JOINT = re.compile(
     rf"[)*\"'”.]*(?:[,;]\s*(?:{_AND})?|\s+{_AND}|[ ]*\n(?!\n)[-*• ]*|\s*/\s*)"

@@ -1,8 +1,6 @@
 """The layers of the extractor one after the other: who is asked what, what rows say of it, what failures become."""
 
 import json
-import sys
-import types
 from pathlib import Path
 
 import pandas as pd
@@ -13,13 +11,15 @@ from test_metrics import RELEVANT, toy, value
 
 from perg_utils.core.errors import DataError, PergError
 from perg_utils.core.loading import load_profile
-from perg_utils.core.profile import ROOT, Profile, ProfileError
+from perg_utils.core.profile import Profile, ProfileError
 from perg_utils.core.schema import LETTERS, ROW_ID, TABLES, Status, conform
 from perg_utils.core.workspace import Workspace
 from perg_utils.engines.base import EngineError
 from perg_utils.engines.journal import Journal
-from perg_utils.extraction.answers import CONCLUDED_RIGHT, STATED_RIGHT, Extraction, extract, extract_answer, read_all
-from perg_utils.extraction.layers import by_layer, check_extractor, local_adapter, open_readers
+from perg_utils.extraction.answers import extract, extract_answer, read_all
+from perg_utils.extraction.layers import by_layer, check_extractor, local_adapter, open_layers
+from perg_utils.extraction.reading import Reading
+from perg_utils.extraction.rules.decision import CONCLUDED_RIGHT, STATED_RIGHT
 from perg_utils.published.checks.gold import load_gold, released, with_responses
 from perg_utils.scoring.rates import metrics
 from perg_utils.scoring.scores import score
@@ -31,11 +31,11 @@ SAMPLE = Path(__file__).parents[3] / "shared" / "real" / "published_sample"
 
 
 class Fake:
-    """A reader that knows what to say of some responses, and remembers what it was asked."""
+    """A layer that knows what to say of some responses, and remembers what it was asked."""
 
     def __init__(self, layer, known, otherwise=None):
-        self.layer, self.known, self.asked = layer, known, []
-        self.otherwise = otherwise or Extraction(None, "unsure", Status.UNPARSABLE, confidence=0.4, layer=layer)
+        self.name, self.known, self.asked = layer, known, []
+        self.otherwise = otherwise or Reading(None, "unsure", Status.UNPARSABLE, confidence=0.4, layer=layer)
 
     def read(self, cases):
         assert all(type(case) is tuple and len(case) == 2 for case in cases), "response and options, nothing else"
@@ -44,11 +44,11 @@ class Fake:
 
 
 def scored(letter, confidence=0.93):
-    return Extraction(letter, "scored", Status.OK, confidence=confidence, layer="finetuned")
+    return Reading(letter, "scored", Status.OK, confidence=confidence, layer="finetuned")
 
 
 def replied(letter):
-    return Extraction(letter, "replied", Status.OK, layer="llm")
+    return Reading(letter, "replied", Status.OK, layer="llm")
 
 
 def table(*responses, status=()):
@@ -88,10 +88,10 @@ def test_each_layer_is_asked_what_those_before_it_leave_open_and_the_table_says_
     ],
 )
 def test_a_response_that_the_rules_read_as_naming_no_option_is_not_asked_about_again(response, how, status, layer):
-    reader = Fake("llm", {}, replied("A"))
-    found = extract_answer(response, GOODS, [reader])
+    layer = Fake("llm", {}, replied("A"))
+    found = extract_answer(response, GOODS, [layer])
     assert (found.letter, found.how, found.status, found.layer) == (None, how, status, layer)
-    assert reader.asked == []
+    assert layer.asked == []
 
 
 @pytest.mark.parametrize("response", [SILENT, SEVERAL, '{"answer": "it depends"}'])
@@ -102,9 +102,9 @@ def test_where_no_layer_decides_the_rules_reason_stands_and_no_layer_is_named(re
     assert (found.letter, found.status, found.layer, found.confidence) == (None, "unparsable", None, None)
 
 
-def test_a_reader_that_says_that_no_option_is_named_has_decided():
-    none = Extraction(None, "none_of_the_options", Status.UNPARSABLE, layer="finetuned", confidence=0.95)
-    refusal = Extraction(None, "refusal", Status.REFUSED, layer="finetuned", confidence=0.99)
+def test_a_layer_that_says_that_no_option_is_named_has_decided():
+    none = Reading(None, "none_of_the_options", Status.UNPARSABLE, layer="finetuned", confidence=0.95)
+    refusal = Reading(None, "refusal", Status.REFUSED, layer="finetuned", confidence=0.99)
     last = Fake("llm", {}, replied("A"))
     found = extract(table(SILENT, SEVERAL), EXAMPLES, [Fake("finetuned", {SILENT: none, SEVERAL: refusal}), last])
     assert found["layer"].tolist() == ["finetuned", "finetuned"] and found["answer"].isna().all()
@@ -113,16 +113,16 @@ def test_a_reader_that_says_that_no_option_is_named_has_decided():
 
 
 def test_equal_responses_to_equal_options_are_read_once_and_other_options_make_another_case():
-    reader = Fake("finetuned", {}, scored("B"))
-    found = read_all([(SILENT, GOODS), (SILENT, list(GOODS)), (SILENT, GOODS[:2]), ("B", GOODS)], [reader])
-    assert reader.asked == [[SILENT, SILENT]], "two cases: with four options and with two"
+    layer = Fake("finetuned", {}, scored("B"))
+    found = read_all([(SILENT, GOODS), (SILENT, list(GOODS)), (SILENT, GOODS[:2]), ("B", GOODS)], [layer])
+    assert layer.asked == [[SILENT, SILENT]], "two cases: with four options and with two"
     assert [one.layer for one in found] == ["finetuned"] * 3 + ["rules"]
 
 
-def test_no_reader_is_called_for_nothing():
-    reader = Fake("finetuned", {})
-    extract(table("B", "The answer is A."), EXAMPLES, [reader])
-    assert reader.asked == []
+def test_no_layer_is_called_for_nothing():
+    layer = Fake("finetuned", {})
+    extract(table("B", "The answer is A."), EXAMPLES, [layer])
+    assert layer.asked == []
 
 
 @given(
@@ -134,22 +134,22 @@ def test_no_reader_is_called_for_nothing():
 )
 def test_no_layer_returns_a_letter_beyond_the_options(letter, count, status, how, response):
     options = [f"thing number {i}" for i in range(count)]
-    reader = Fake("finetuned", {}, Extraction(letter, how, status, layer="finetuned"))
-    found = extract_answer(response, options, [reader])
+    layer = Fake("finetuned", {}, Reading(letter, how, status, layer="finetuned"))
+    found = extract_answer(response, options, [layer])
     assert found.letter is None or (found.letter in list(LETTERS[:count]) and found.status == Status.OK)
     if found.letter is None:
         assert found.status != Status.OK
-    frame = extract(table(response), EXAMPLES.assign(options=[options]), [reader])
+    frame = extract(table(response), EXAMPLES.assign(options=[options]), [layer])
     assert frame["answer"].fillna("-").iloc[0] == (found.letter or "-")
 
 
-def test_a_letter_beyond_the_options_leaves_the_case_to_the_next_reader():
+def test_a_letter_beyond_the_options_leaves_the_case_to_the_next_layer():
     wild, last = Fake("finetuned", {}, scored("F")), Fake("llm", {}, replied("D"))
     found = extract_answer(SILENT, GOODS, [wild, last])
     assert (found.letter, found.layer) == ("D", "llm") and last.asked == [[SILENT]]
 
 
-def test_a_reader_that_loses_count_is_an_error_and_not_a_shift_of_rows():
+def test_a_layer_that_loses_count_is_an_error_and_not_a_shift_of_rows():
     class Short(Fake):
         def read(self, cases):
             return super().read(cases)[1:]
@@ -170,7 +170,7 @@ FAILURES = [Status.API_ERROR, Status.REJECTED, Status.EMPTY]
 
 @pytest.mark.parametrize("status", FAILURES)
 def test_a_reading_that_could_not_be_had_keeps_its_status(status):
-    failing = Fake("llm", {}, Extraction(None, "no_reply", status, layer="llm"))
+    failing = Fake("llm", {}, Reading(None, "no_reply", status, layer="llm"))
     [row] = extract(table(SILENT), EXAMPLES, [failing]).to_dict("records")
     assert (row["status"], row["how"]) == (status, "no_reply")
     assert pd.isna(row["answer"]) and pd.isna(row["layer"])
@@ -201,7 +201,7 @@ def test_a_failed_reading_is_left_out_of_the_metrics_and_counted_and_is_never_a_
 
 def test_what_each_layer_was_asked_and_decided_is_counted():
     tuned = Fake("finetuned", {SILENT: scored("C")})
-    llm = Fake("llm", {SEVERAL: replied("A"), "Hm.": Extraction(None, "no_reply", Status.API_ERROR, layer="llm")})
+    llm = Fake("llm", {SEVERAL: replied("A"), "Hm.": Reading(None, "no_reply", Status.API_ERROR, layer="llm")})
     llm.cost = 0.25
     responses = table(
         "B", "I cannot answer this.", SILENT, SILENT, SEVERAL, "Hm.", "Well.", None, status=["ok"] * 7 + ["empty"]
@@ -221,26 +221,29 @@ BASED = "extractor.base={name: x, model: data/embedded/models/S}"
 
 @pytest.fixture
 def opened(monkeypatch):
-    """What the fine-tuned reader was opened with."""
+    """What the fine-tuned layer was opened with."""
     calls = []
-    module = types.ModuleType("perg_utils.extraction.finetuned.layer")
-    module.open_reader = lambda config, adapter: calls.append((config.base.name, adapter)) or Fake("finetuned", {})
-    monkeypatch.setitem(sys.modules, "perg_utils.extraction.finetuned.layer", module)
+
+    def opening(config, adapter):
+        calls.append((config.base.name, adapter))
+        return Fake("finetuned", {})
+
+    monkeypatch.setattr("perg_utils.extraction.layers.FineTunedLayer", opening)
     return calls
 
 
 def layers(profile, folder):
     with Journal(folder / "j.sqlite") as journal:
-        return [reader.layer for reader in open_readers(profile, Workspace(folder, folder), journal)]
+        return [layer.name for layer in open_layers(profile, Workspace(folder, folder), journal)]
 
 
-FALLBACK = "extractor.fallback={name: far, engine: api, model: gpt-4o-mini, base_url: 'http://127.0.0.1:9/v1'}"
+LLM = "extractor.llm={name: far, engine: api, model: gpt-4o-mini, base_url: 'http://127.0.0.1:9/v1'}"
 
 
 def test_a_profile_opens_its_layers_in_order_and_asks_nothing(tmp_path, opened):
     assert layers(load_profile("demo", ["extractor={}"]), tmp_path) == []
-    assert layers(load_profile("demo", ["extractor={}", FALLBACK]), tmp_path) == ["llm"]
-    assert layers(load_profile("demo", [FALLBACK]), tmp_path) == ["finetuned", "llm"]
+    assert layers(load_profile("demo", ["extractor={}", LLM]), tmp_path) == ["llm"]
+    assert layers(load_profile("demo", [LLM]), tmp_path) == ["finetuned", "llm"]
     assert layers(load_profile("demo", ["extractor.adapter=null"]), tmp_path) == ["finetuned"]
     folders = (ROOT / "data" / "embedded" / "extractor", tmp_path / "extractor")
     assert opened == [("extractor", folder) for folder in folders]
@@ -290,9 +293,9 @@ def test_an_adapters_folder_that_is_missing_or_the_runs_own_is_found_before_the_
         ("extractor.template='{response.x} {options}'", r"no other braces"),
         ("extractor.template='{} {response} {options}'", r"no other braces"),
         ("extractor.min_confidence=1.2", r"extractor\.min_confidence: .*less than or equal to 1; got 1\.2"),
-        ("extractor.fallbak={}", r"extractor\.fallbak: unknown key \(did you mean 'fallback'\?\)"),
+        ("extractor.lmm={}", r"extractor\.lmm: unknown key \(did you mean 'llm'\?\)"),
         ("extractor.base.modle=x", r"extractor\.base\.modle: unknown key \(did you mean 'model'\?\)"),
-        ("extractor.fallback={name: x, model: m, bse_url: y}", r"extractor\.fallback\.bse_url: unknown key"),
+        ("extractor.llm={name: x, model: m, bse_url: y}", r"extractor\.llm\.bse_url: unknown key"),
     ],
 )
 def test_an_extractor_that_makes_no_sense_is_refused_with_the_cure(override, said):

@@ -25,8 +25,8 @@ from perg_utils.engines.api import health
 from perg_utils.engines.base import EngineError
 from perg_utils.engines.journal import Journal
 from perg_utils.extraction.answers import extract, extract_answer
-from perg_utils.extraction.layers import by_layer, open_readers
-from perg_utils.extraction.llm import extract_prompts, open_fallback, read_reply, reading_cost
+from perg_utils.extraction.layers import by_layer, open_layers
+from perg_utils.extraction.llm import extract_prompts, open_llm, read_reply, reading_cost
 from perg_utils.prompts.sets import FOLDER, load_prompts
 from perg_utils.run import pipeline, unanswered
 
@@ -35,7 +35,7 @@ GOODS = ["iron", "salt", "wool", "amber"]
 
 def profile_at(url, *more, model="gpt-4o-mini"):
     model = {"name": "reader", "engine": "api", "model": model, "base_url": url, "api_key_env": "TEST_KEY"}
-    return load_profile("demo", [f"extractor={json.dumps({'fallback': model})}", *more])
+    return load_profile("demo", [f"extractor={json.dumps({'llm': model})}", *more])
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +60,7 @@ def run_tables(n=6):
 def read_by(profile, tables, folder):
     workspace = Workspace(folder, folder)
     with Journal(workspace.journal) as journal:
-        readers = open_readers(profile, workspace, journal)
+        readers = open_layers(profile, workspace, journal)
         return extract(*tables, readers), readers
 
 
@@ -323,7 +323,7 @@ def test_a_server_that_is_not_there_ends_the_step_with_a_plain_error_and_keeps_w
     server = serve()
     read_by(profile_at(server.url), run_tables(3), tmp_path)
     with pytest.raises(EngineError):
-        read_by(profile_at("http://127.0.0.1:9/v1", "extractor.fallback.timeout=1"), run_tables(40), tmp_path)
+        read_by(profile_at("http://127.0.0.1:9/v1", "extractor.llm.timeout=1"), run_tables(40), tmp_path)
     before = len(server.bodies)
     read_by(profile_at(server.url), run_tables(5), tmp_path)
     assert len(server.bodies) - before == 2, "the three that were read before are not asked again"
@@ -333,8 +333,8 @@ KILLED = """
 import sys
 from pathlib import Path
 sys.path[:0] = [{tests!r}, str(Path({tests!r}).parent)]
-import test_fallback as t
-t.read_by(t.profile_at({url!r}, "extractor.fallback.concurrency=4"), t.run_tables(60), Path({folder!r}))
+import test_llm as t
+t.read_by(t.profile_at({url!r}, "extractor.llm.concurrency=4"), t.run_tables(60), Path({folder!r}))
 """
 
 
@@ -358,7 +358,7 @@ def test_after_kill_9_only_what_was_in_flight_is_asked_again(tmp_path):
 
 def test_a_limit_on_the_cost_holds_for_the_reader_too(tmp_path, serve):
     server = serve()
-    limited = profile_at(server.url, "extractor.fallback.max_cost_usd=0.0006", "extractor.fallback.concurrency=1")
+    limited = profile_at(server.url, "extractor.llm.max_cost_usd=0.0006", "extractor.llm.concurrency=1")
     with pytest.raises(EngineError, match="'reader' has cost"):
         read_by(limited, run_tables(40), tmp_path)
     assert 0 < len(server.bodies) < 6
@@ -383,8 +383,8 @@ def test_a_missing_key_and_a_missing_folder_stop_a_run_before_its_first_step(tmp
 
 
 def test_the_plan_says_how_many_responses_may_be_asked_about_and_what_it_may_cost():
-    fallback = '{"name": "reader", "engine": "api", "model": "gpt-4o-mini"}'
-    settings = ("data.limit=3", f'extractor={{"fallback": {fallback}}}')
+    llm = '{"name": "reader", "engine": "api", "model": "gpt-4o-mini"}'
+    settings = ("data.limit=3", f'extractor={{"llm": {llm}}}')
     text = pipeline.dry_run(pipeline.Command(overrides=settings))
     [line] = [line for line in text.splitlines() if line.startswith("extractor: ")]
     profile = load_profile("demo", settings)
@@ -400,10 +400,10 @@ def test_the_plan_says_how_many_responses_may_be_asked_about_and_what_it_may_cos
 
 
 def test_a_model_that_runs_in_process_can_be_the_reader_and_costs_nothing(tmp_path):
-    model = "extractor={fallback: {name: local, model: data/embedded/models/S, dtype: float32, batch_size: 4}}"
+    model = "extractor={llm: {name: local, model: data/embedded/models/S, dtype: float32, batch_size: 4}}"
     profile = load_profile("demo", [model])
     with Journal(tmp_path / "j.sqlite") as journal:
-        reader = open_fallback(profile, journal)
+        reader = open_llm(profile, journal)
         found = extract_answer("It is hard to say.", GOODS, [reader])
         assert found.letter in {None, *"ABCD"} and reader.cost is None
         assert len(journal.execute("SELECT key FROM replies")) == 1
