@@ -11,7 +11,7 @@ from test_metrics import RELEVANT, toy, value
 
 from perg_utils.core.errors import DataError, PergError
 from perg_utils.core.loading import load_profile
-from perg_utils.core.profile import Profile, ProfileError
+from perg_utils.core.profile import ROOT, Profile, ProfileError
 from perg_utils.core.schema import LETTERS, ROW_ID, TABLES, Status, conform
 from perg_utils.core.workspace import Workspace
 from perg_utils.engines.base import EngineError
@@ -88,10 +88,10 @@ def test_each_layer_is_asked_what_those_before_it_leave_open_and_the_table_says_
     ],
 )
 def test_a_response_that_the_rules_read_as_naming_no_option_is_not_asked_about_again(response, how, status, layer):
-    layer = Fake("llm", {}, replied("A"))
-    found = extract_answer(response, GOODS, [layer])
+    later = Fake("llm", {}, replied("A"))
+    found = extract_answer(response, GOODS, [later])
     assert (found.letter, found.how, found.status, found.layer) == (None, how, status, layer)
-    assert layer.asked == []
+    assert later.asked == []
 
 
 @pytest.mark.parametrize("response", [SILENT, SEVERAL, '{"answer": "it depends"}'])
