@@ -1,4 +1,4 @@
-"""The vocabulary of the study: sources, settings, methods, statuses, and the seven tables as Arrow schemas.
+"""The vocabulary of the study: names and their order, labels of metrics, and the seven tables as Arrow schemas.
 
 Every other room speaks in these names. Rows are identified by `ROW_ID` from `responses` on; nothing is
 joined on text or on row order (paper, section 3, and `LOG.md` on what went wrong in the original joins).
@@ -7,6 +7,7 @@ joined on text or on row order (paper, section 3, and `LOG.md` on what went wron
 from __future__ import annotations
 
 import string
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 
 import pandas as pd
@@ -78,6 +79,38 @@ class Metric(StrEnum):
     ACCURACY_WITHOUT = "accuracy_without"
     ACCURACY_WITH = "accuracy_with"
 
+    @property
+    def label(self) -> str:
+        """What tables and figures call the metric in words, e.g. `Breakage`."""
+        return _LABELS[self][0]
+
+    @property
+    def short(self) -> str:
+        """Its abbreviation, e.g. `BR`, or a few words where the paper has none."""
+        return _LABELS[self][1]
+
+    @property
+    def heading(self) -> str:
+        """Both, e.g. `Breakage (BR)`."""
+        return f"{self.label} ({self.short})"
+
+
+_LABELS = {
+    Metric.BREAKAGE_RATE: ("Breakage", "BR"),
+    Metric.ALIGNMENT_FAILURE: ("Alignment failure", "AF"),
+    Metric.ROBUSTNESS_ERROR: ("Robustness error", "RE"),
+    Metric.PERFORMANCE_VARIATION: ("Performance variation", "PV"),
+    Metric.DELIVERY_FAILURE: ("Delivery failure", "delivery failure"),
+    Metric.ACCURACY_WITHOUT: ("Accuracy without preference", "accuracy without"),
+    Metric.ACCURACY_WITH: ("Accuracy with preference", "accuracy with"),
+}
+#: The four metrics of the paper (section 3.3), in its order.
+PAPER_METRICS = (
+    Metric.BREAKAGE_RATE,
+    Metric.ALIGNMENT_FAILURE,
+    Metric.ROBUSTNESS_ERROR,
+    Metric.PERFORMANCE_VARIATION,
+)
 
 #: Settings in which a relevant preference is shown, so that alignment can be rated.
 RELEVANT_SHOWN = (Setting.RELEVANT, Setting.MIXED)
@@ -85,6 +118,13 @@ RELEVANT_SHOWN = (Setting.RELEVANT, Setting.MIXED)
 ROW_ID = ["example_id", "preference_id", "model", "method", "setting"]
 LETTERS = string.ascii_uppercase
 ALL_SOURCES = "ALL"
+#: The order in which every table and figure lists the values of a column.
+ORDER: dict[str, list[str]] = {
+    "source": [*map(str, Source), ALL_SOURCES],
+    "setting": [*map(str, Setting)],
+    "method": [*map(str, Method)],
+    "metric": [*map(str, Metric)],
+}
 
 _TEXT, _TEXTS, _YES_NO = pa.string(), pa.list_(pa.string()), pa.bool_()
 _ROW = dict.fromkeys(ROW_ID, _TEXT)
@@ -162,6 +202,26 @@ _PANDAS = {
     pa.int64(): pd.Int64Dtype(),
     pa.float64(): "float64",
 }
+
+
+def ordered(frame: pd.DataFrame, by: Sequence[str], models: Iterable[str] = ()) -> pd.DataFrame:
+    """Return `frame` sorted by the columns `by` in the study's order, its index kept.
+
+    What `ORDER` does not list keeps its order of appearance; of the models, those in `models` go first. Rows equal in
+    `by` stay as they are.
+
+    >>> ordered(pd.DataFrame({"model": ["b", "a", "b"], "setting": ["mixed", "none", "none"]}), ["model", "setting"])
+      model setting
+    2     b    none
+    0     b   mixed
+    1     a    none
+    """
+    known = ORDER | {"model": list(models)}
+    ranks = {}
+    for column in by:
+        values = dict.fromkeys(map(str, [*known.get(column, ()), *frame[column].unique()]))
+        ranks[column] = {value: rank for rank, value in enumerate(values)}
+    return frame.sort_values(list(by), key=lambda c: c.astype(str).map(ranks[str(c.name)]), kind="stable")
 
 
 def conform(table: str, frame: pd.DataFrame) -> pd.DataFrame:

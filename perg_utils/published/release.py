@@ -12,7 +12,7 @@ from statistics import multimode
 import pandas as pd
 
 from perg_utils.core.errors import DataError
-from perg_utils.core.schema import Method, Setting
+from perg_utils.core.schema import ORDER
 from perg_utils.published.assignment import TOTAL, preference_id, preference_table
 from perg_utils.published.catalogue import Catalogue, possible_starts
 from perg_utils.published.files import DATASET, MODELS, PublishedFile, describe, find
@@ -59,11 +59,9 @@ class Release:
         runs: dict[RunName, list[PublishedFile]] = defaultdict(list)
         for file in sorted(self._files, key=lambda f: (f.rank, f.path)):
             runs[RunName(file.model, file.method, file.setting)].append(file)
-        settings, methods, models = list(Setting), list(Method), list(MODELS.values())
-        return sorted(
-            runs.items(),
-            key=lambda r: (settings.index(r[0].setting), methods.index(r[0].method), models.index(r[0].model)),
-        )
+        order = ORDER | {"model": list(MODELS.values())}
+        keys = ("setting", "method", "model")
+        return sorted(runs.items(), key=lambda r: [order[key].index(getattr(r[0], key)) for key in keys])
 
     def read(self, file: PublishedFile, letters: Letters) -> Cells | None:
         """Return the cells of a file, or None when it cannot be read; either is noted for `files` and `unread`."""

@@ -18,6 +18,7 @@ from perg_utils.published.assignment import SOURCE_AT, assigned, place_id, prefe
 from perg_utils.published.files import PublishedFile
 from perg_utils.published.layouts import FLAGS
 from perg_utils.published.responses import Cells
+from perg_utils.scoring.scores import assemble
 
 _WITHOUT = {"correct": "correct_without", "delivered": "delivered_without", "status": "status_without"}
 
@@ -166,31 +167,21 @@ class Run:
         return conform("judgements", out)
 
     def _scores(self, rows: pd.DataFrame) -> pd.DataFrame:
-        none = rows["setting"] == Setting.NONE
-        rating = _ratings(rows).mask(none | (self.setting not in RELEVANT_SHOWN))
-        status, without = rows["status"], rows["status_without"].fillna(str(Status.EMPTY))
-        correct, delivered = rows["correct"].astype("boolean"), rows["delivered"].astype("boolean")
-        followed = (rating >= self.threshold).astype("boolean").mask(rating.isna() | (status == Status.EMPTY))
-        correct_with = correct.mask(none)
-        both = (correct_with & followed).mask(correct_with.isna() | followed.isna())
         ok, empty = str(Status.OK), str(Status.EMPTY)
-        judged = rows["rated"].fillna(False).astype(bool).map({True: str(Status.UNPARSABLE), False: empty})
-        why = judged.mask(followed.notna() | none | (self.setting not in RELEVANT_SHOWN), ok)
-        why = why.mask((status == Status.EMPTY) | (~none & (without == Status.EMPTY)), empty)
         places = rows["place"].tolist()
-        out = rows[ROW_ID].assign(
+        # A response is there or not; what its letter was read from does not matter here.
+        exists = {name: rows[name].fillna(empty) != empty for name in ("status", "status_without")}
+        judged = rows["rated"].fillna(False).astype(bool).map({True: str(Status.UNPARSABLE), False: empty})
+        known = rows.assign(
             source=[SOURCE_AT[place] for place in places],
             category=rows["preference_id"].map(self._categories).astype(object),
-            correct_without=rows["correct_without"].astype("boolean").where(~none, correct),
-            correct_with=correct_with,
-            followed=followed,
-            robust=both if self.setting in RELEVANT_SHOWN else correct_with,
-            delivered_without=rows["delivered_without"].astype("boolean").where(~none, delivered),
-            delivered_with=delivered.mask(none),
-            sampled=_sampled(rows),
-            status=why,
+            sampled_id=[preference_id(SOURCE_AT[place], assigned(place)) for place in places],
+            why=exists["status"].map({True: ok, False: empty}),
+            why_without=exists["status_without"].map({True: ok, False: empty}),
+            rating=_ratings(rows),
+            judged=judged,
         )
-        return conform("scores", out)
+        return assemble(known, self.threshold)
 
 
 _COLUMNS = ["rating", "explanation", "rated", "raw_without", "text_without", *FLAGS, *_WITHOUT.values()]
@@ -202,14 +193,6 @@ def _ratings(rows: pd.DataFrame) -> pd.Series:
         return pd.Series(pd.NA, index=rows.index, dtype="Int64")
     rating = pd.to_numeric(rows["rating"].astype(object), errors="coerce").astype("float64")
     return rating.where(rating.isin([1, 2, 3, 4, 5])).astype("Int64")
-
-
-def _sampled(rows: pd.DataFrame) -> list[bool]:
-    """Whether the preference is the one assigned to the question (always, where no relevant one is shown)."""
-    return [
-        not isinstance(preference, str) or preference == preference_id(SOURCE_AT[place], assigned(place))
-        for place, preference in zip(rows["place"].tolist(), rows["preference_id"].tolist(), strict=True)
-    ]
 
 
 #: `text` is a checksum of the response, `text_without` of the one without preference in the same row of the file.

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from perg_utils.core.schema import ROW_ID, Method, Setting, Status
+from perg_utils.core.schema import ORDER, ROW_ID, Method, Setting, Status
 from perg_utils.core.workspace import digest, write_text
 
 #: Folder beside the page. A run of up to `INLINE` characters of payload needs none: all of it is in the page.
@@ -117,8 +117,8 @@ def _rows(tables: Tables, baseline: str) -> tuple[Codes, dict[str, Codes], dict[
         "example": list(tables["examples"]["example_id"]),
         "preference": list(tables["preferences"]["preference_id"]),
         "model": list(dict.fromkeys([*scores["model"].unique(), *responses["model"].unique()])),
-        "method": list(Method),
-        "setting": list(Setting),
+        "method": ORDER["method"],
+        "setting": ORDER["setting"],
     }
     answers, judgements, scored = (_beside(tables[n], responses) for n in ("answers", "judgements", "scores"))
     # That rules, or the release, read a letter is the ordinary case and goes without saying.

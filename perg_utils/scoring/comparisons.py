@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from perg_utils.core.profile import Profile, StatisticsConfig
-from perg_utils.core.schema import Method, Metric, Setting
+from perg_utils.core.schema import Method, Metric, Setting, ordered
 from perg_utils.scoring.intervals import (
     Floats,
     exact_interval,
@@ -226,9 +226,7 @@ def _two_arms(scores: pd.DataFrame, without: str, with_: str) -> pd.DataFrame:
     keys = list(Arm._fields)
     counted = shown[keys].assign(**{name: cell.astype("int64") for name, cell in cells.items()})
     out = counted.groupby(keys, sort=False, observed=True)[list(cells)].sum().reset_index()
-    rank = {"model": list(dict.fromkeys(out["model"])), "method": list(Method), "setting": list(Setting)}
-    order = {name: {str(value): i for i, value in enumerate(values)} for name, values in rank.items()}
-    return out.sort_values(keys, key=lambda c: c.map(order[str(c.name)]), kind="stable").reset_index(drop=True)
+    return ordered(out, keys).reset_index(drop=True)
 
 
 def _percent(part: pd.Series, whole: pd.Series) -> pd.Series:

@@ -18,6 +18,7 @@ Left out: the scores themselves (`scores`), comparisons (`comparisons`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -25,15 +26,14 @@ import pandas as pd
 from perg_utils.core.profile import StatisticsConfig
 from perg_utils.core.schema import (
     ALL_SOURCES,
+    PAPER_METRICS,
     RELEVANT_SHOWN,
-    Method,
     Metric,
     Setting,
-    Source,
     conform,
+    ordered,
 )
 from perg_utils.scoring.intervals import exact_interval
-from perg_utils.scoring.scores import ordered
 
 
 def metrics(scores: pd.DataFrame, config: StatisticsConfig | None = None, models: Sequence[str] = ()) -> pd.DataFrame:
@@ -47,14 +47,7 @@ def metrics(scores: pd.DataFrame, config: StatisticsConfig | None = None, models
     outcomes = _outcomes(scores)
     pooled = outcomes.assign(source=ALL_SOURCES)
     out = pd.concat([_summarise(frame, [*keys, "metric"], config) for frame in (outcomes, pooled)])
-    known = {
-        "model": list(dict.fromkeys([*models, *scores["model"]])),
-        "method": list(Method),
-        "setting": list(Setting),
-        "source": [*Source, ALL_SOURCES],
-        "metric": list(Metric),
-    }
-    return conform("metrics", ordered(out, known))
+    return conform("metrics", ordered(out, [*keys, "metric"], [*models, *scores["model"].unique()]))
 
 
 def redrawn(metrics: pd.DataFrame) -> bool:
@@ -75,8 +68,33 @@ def by_category(
     keys = ["model", "source", "category"]
     frames = (outcomes, outcomes.assign(source=ALL_SOURCES))
     out = pd.concat([_summarise(frame, keys, config) for frame in frames])
-    known = {"model": list(dict.fromkeys(scores["model"])), "source": [*Source, ALL_SOURCES]}
-    return ordered(out, known | {"category": sorted(out["category"].unique())})
+    by_name = out.sort_values("category", kind="stable")
+    return ordered(by_name, ["model", "source"], scores["model"].unique()).reset_index(drop=True)
+
+
+#: The model that the paper follows through the settings.
+PAPER_MODEL = "Llama3-70B"
+
+
+def followed_model(metrics: pd.DataFrame) -> str | None:
+    """Return the model that is followed through the settings in detail, e.g. `Llama3-70B`; None where there is none.
+
+    The paper's, if it is there, else the one with the most breakage rates by method and setting, the first of equals.
+    Only methods count that the model was run with in two settings or more.
+    """
+    known = in_settings(metrics)
+    runs = known[known["metric"] == Metric.BREAKAGE_RATE].groupby("model", sort=False).size()
+    if runs.empty:
+        return None
+    return PAPER_MODEL if PAPER_MODEL in runs else str(runs.idxmax())
+
+
+def in_settings(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Return the paper's metrics over all sources, of the methods that a model was run with in two settings or more."""
+    known = metrics[
+        (metrics["source"] == ALL_SOURCES) & metrics["metric"].isin(PAPER_METRICS) & metrics["value"].notna()
+    ]
+    return known[known.groupby(["model", "method"])["setting"].transform("nunique") > 1]
 
 
 def _outcomes(scores: pd.DataFrame) -> pd.DataFrame:
@@ -87,34 +105,62 @@ def _outcomes(scores: pd.DataFrame) -> pd.DataFrame:
         for name in ("correct_with", "correct_without", "followed", "robust", "delivered_with", "delivered_without")
     )
     base, rated = (s["setting"] == Setting.NONE).to_numpy(), s["setting"].isin(RELEVANT_SHOWN).to_numpy()
-    star, star_unknown = without == 1, np.isnan(without)
-
-    def failed(outcome: np.ndarray, applies: np.ndarray) -> tuple[np.ndarray, ...]:
-        unknown = np.isnan(outcome)
-        return applies, star & ~unknown, star & (outcome == 0), star_unknown | (star & unknown)
-
-    def share(outcome: np.ndarray, applies: np.ndarray, of: float = 1) -> tuple[np.ndarray, ...]:
-        return applies, ~np.isnan(outcome), outcome == of, np.isnan(outcome)
-
-    either_unknown = np.isnan(with_) | star_unknown
-    union = ~either_unknown & ((with_ == 1) | star)
-    parts = {
-        Metric.BREAKAGE_RATE: failed(with_, ~base),
-        Metric.ALIGNMENT_FAILURE: failed(followed, rated),
-        Metric.ROBUSTNESS_ERROR: failed(robust, ~base),
-        Metric.PERFORMANCE_VARIATION: (~base, union, union & (with_ != without), either_unknown),
-        Metric.DELIVERY_FAILURE: share(np.where(base, delivered_without, delivered), np.full(len(s), True), of=0),
-        Metric.ACCURACY_WITHOUT: share(without, np.full(len(s), True)),
-        Metric.ACCURACY_WITH: share(with_, ~base),
+    always = np.full(len(s), True)
+    applies = dict.fromkeys(PAPER_METRICS, ~base) | {Metric.ALIGNMENT_FAILURE: rated}
+    applies |= {Metric.DELIVERY_FAILURE: always, Metric.ACCURACY_WITHOUT: always, Metric.ACCURACY_WITH: ~base}
+    found = paper_outcomes(without, with_, followed, robust) | {
+        Metric.DELIVERY_FAILURE: _share(np.where(base, delivered_without, delivered), of=0),
+        Metric.ACCURACY_WITHOUT: _share(without),
+        Metric.ACCURACY_WITH: _share(with_),
     }
     keys = s[["model", "method", "setting", "source", "category"]]
     return pd.concat(
         [
-            keys[applies].assign(metric=str(metric), n=n[applies], event=event[applies], n_unscored=unscored[applies])
-            for metric, (applies, n, event, unscored) in parts.items()
+            keys[chosen].assign(
+                metric=str(metric),
+                n=found[metric].counted[chosen],
+                event=found[metric].event[chosen],
+                n_unscored=found[metric].unscored[chosen],
+            )
+            for metric, chosen in applies.items()
         ],
         ignore_index=True,
     )
+
+
+class Outcome(NamedTuple):
+    """Of one metric, row by row: in its denominator, in its numerator, left out because a value is not known."""
+
+    counted: np.ndarray
+    event: np.ndarray
+    unscored: np.ndarray
+
+
+def paper_outcomes(
+    without: np.ndarray, with_: np.ndarray, followed: np.ndarray, robust: np.ndarray
+) -> dict[Metric, Outcome]:
+    """Return what the paper's four metrics count, from four arrays of 1, 0 and NaN (not known), a row a response.
+
+    This is the one place of the formulas: a metric is `event.sum() / counted.sum()` over the rows it applies to.
+    """
+    star, star_unknown = without == 1, np.isnan(without)
+
+    def failed(outcome: np.ndarray) -> Outcome:
+        unknown = np.isnan(outcome)
+        return Outcome(star & ~unknown, star & (outcome == 0), star_unknown | (star & unknown))
+
+    either_unknown = np.isnan(with_) | star_unknown
+    union = ~either_unknown & ((with_ == 1) | star)
+    return {
+        Metric.BREAKAGE_RATE: failed(with_),
+        Metric.ALIGNMENT_FAILURE: failed(followed),
+        Metric.ROBUSTNESS_ERROR: failed(robust),
+        Metric.PERFORMANCE_VARIATION: Outcome(union, union & (with_ != without), either_unknown),
+    }
+
+
+def _share(outcome: np.ndarray, of: float = 1) -> Outcome:
+    return Outcome(~np.isnan(outcome), outcome == of, np.isnan(outcome))
 
 
 def _summarise(outcomes: pd.DataFrame, keys: list[str], config: StatisticsConfig | None) -> pd.DataFrame:

@@ -8,7 +8,7 @@ Left out: mending of letters and ratings (rooms `extraction`, `judging`), the me
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -16,11 +16,11 @@ from perg_utils.core.errors import DataError
 from perg_utils.core.schema import (
     RELEVANT_SHOWN,
     ROW_ID,
-    TABLES,
     Method,
     Setting,
     Status,
     conform,
+    ordered,
 )
 
 #: Statuses of a response that exists: it was read, and either names an option or does not.
@@ -47,20 +47,46 @@ def score(
     Raises `DataError` for a row given twice, or a response without its example, answer or baseline.
     """
     rows = _read_rows(examples, responses, answers)
-    rows = _join(rows, _rated(judgements, threshold), ROW_ID, "judgements", need=False)
+    rows = _join(rows, _rated(judgements), ROW_ID, "judgements", need=False)
     rows = rows.merge(preferences[["preference_id", "category"]], how="left", on="preference_id", validate="m:1")
     rows = _with_baseline(rows, baseline)
-    none, rated = rows["setting"] == Setting.NONE, rows["setting"].isin(RELEVANT_SHOWN)
-    rows["correct_with"] = rows["correct"].mask(none)
-    rows["delivered_with"] = rows["delivered"].mask(none)
-    rows["followed"] = rows["followed"].mask(~rated | rows["correct"].isna())
-    both = (rows["correct_with"] & rows["followed"]).mask(rows["correct_with"].isna() | rows["followed"].isna())
-    rows["robust"] = both.where(rated, rows["correct_with"])
-    rows["sampled"] = ~rated | (rows["preference_id"] == rows["sampled_id"]).fillna(False)
-    rows["status"] = _why_unscored(rows, rated)
+    _require(rows["why_without"].notna(), rows, f"have no answer without preference (baseline '{baseline}')")
     rows["preference_id"] = rows["preference_id"].mask(rows["preference_id"] == "")
-    rows = ordered(rows, {"model": dict.fromkeys([*models, *rows["model"]])})
-    return conform("scores", rows[list(TABLES["scores"])])
+    return assemble(ordered(rows, ["model"], models), threshold)
+
+
+def assemble(rows: pd.DataFrame, threshold: int) -> pd.DataFrame:
+    """Return the table `scores` from rows that have beside them all that is known, whoever answered and rated.
+
+    Columns of `rows`: `ROW_ID`, source, category, `sampled_id` (the preference assigned to the question); `correct`,
+    `delivered` (null where there is no response) and `why` (ok, or the status that says why); the same of the baseline
+    as `correct_without`, `delivered_without`, `why_without`; `rating` (1 to 5 or null) and `judged`, its status (null:
+    there is no judgement).
+    """
+    none, rated = rows["setting"] == Setting.NONE, rows["setting"].isin(RELEVANT_SHOWN)
+    out = rows[[*ROW_ID, "source", "category"]].copy()
+    for name in ("correct", "delivered"):
+        own = rows[name].astype("boolean")
+        # A row without preference is a baseline itself, also that of a method's own run.
+        out[f"{name}_without"] = rows[f"{name}_without"].astype("boolean").where(~none, own)
+        out[f"{name}_with"] = own.mask(none)
+    known = rated & rows["rating"].notna() & rows["correct"].notna()
+    out["followed"] = (rows["rating"] >= threshold).astype("boolean").where(known)
+    out["robust"] = is_robust(out["correct_with"], out["followed"], rated)
+    out["sampled"] = ~rated | (rows["preference_id"] == rows["sampled_id"]).fillna(False)
+    why = rows["why"].where((rows["why"] != Status.OK) | none, rows["why_without"])
+    judged = rows["judged"].fillna(Status.EMPTY).mask(known, Status.OK)
+    out["status"] = why.where((why != Status.OK) | ~rated, judged)
+    return conform("scores", out)
+
+
+def is_robust(correct_with: pd.Series, followed: pd.Series, rated: pd.Series) -> pd.Series:
+    """Return whether each answer is right and follows its preference, if one could be followed (`rated`); else right.
+
+    Nullable booleans; null where one of the values it needs is.
+    """
+    both = (correct_with & followed).mask(correct_with.isna() | followed.isna())
+    return both.where(rated, correct_with)
 
 
 def _read_rows(examples: pd.DataFrame, responses: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
@@ -78,12 +104,9 @@ def _read_rows(examples: pd.DataFrame, responses: pd.DataFrame, answers: pd.Data
     return rows.drop(columns=["status", "status_answers"])
 
 
-def _rated(judgements: pd.DataFrame, threshold: int) -> pd.DataFrame:
-    out = judgements[ROW_ID].copy()
+def _rated(judgements: pd.DataFrame) -> pd.DataFrame:
     rating = judgements["rating"].where(judgements["status"] == Status.OK)
-    out["followed"] = (rating >= threshold).astype("boolean").mask(rating.isna())
-    out["judged"] = judgements["status"]
-    return out
+    return judgements[ROW_ID].assign(rating=rating, judged=judgements["status"])
 
 
 def _with_baseline(rows: pd.DataFrame, baseline: str) -> pd.DataFrame:
@@ -92,23 +115,9 @@ def _with_baseline(rows: pd.DataFrame, baseline: str) -> pd.DataFrame:
     key = ["example_id", "model", "method"] if baseline == "own" else ["example_id", "model"]
     own = rows[none] if baseline == "own" else rows[none & (rows["method"] == Method.NO_PREFERENCE)]
     out = _join(rows, own[[*key, *values]].rename(columns=values), key, "baselines", need=False)
-    for name, without in values.items():
-        # A row without preference is a baseline itself, also that of a method's own run.
-        out[without] = out[without].where(~none.to_numpy(), out[name])
-    _require(out["why_without"].notna(), out, f"have no answer without preference (baseline '{baseline}')")
+    # A row without preference is a baseline itself, also that of a method's own run.
+    out["why_without"] = out["why_without"].where(~none.to_numpy(), out["why"])
     return out
-
-
-def _why_unscored(rows: pd.DataFrame, rated: pd.Series) -> pd.Series:
-    why = rows["why"].where(rows["why"] != Status.OK, rows["why_without"])
-    judged = rows["judged"].fillna(Status.EMPTY).mask(rows["followed"].notna(), Status.OK)
-    return why.where((why != Status.OK) | ~rated, judged)
-
-
-def ordered(frame: pd.DataFrame, known: Mapping[str, Iterable[str]]) -> pd.DataFrame:
-    """Return `frame` sorted by the columns of `known`, each in the order of its values."""
-    rank = {column: {str(value): i for i, value in enumerate(values)} for column, values in known.items()}
-    return frame.sort_values(list(rank), key=lambda c: c.map(rank[str(c.name)]), kind="stable").reset_index(drop=True)
 
 
 def _keyed(frame: pd.DataFrame, name: str) -> pd.DataFrame:

@@ -2,7 +2,18 @@ import pandas as pd
 import pytest
 
 from perg_utils.core.errors import DataError
-from perg_utils.core.schema import ROW_ID, TABLES, Method, Metric, Setting, Source, arrow_schema, conform
+from perg_utils.core.schema import (
+    PAPER_METRICS,
+    ROW_ID,
+    TABLES,
+    Method,
+    Metric,
+    Setting,
+    Source,
+    arrow_schema,
+    conform,
+    ordered,
+)
 
 #: What 'judgements' has not.
 ANSWER = ["answer", "how", "layer", "evidence", "confidence"]
@@ -97,3 +108,30 @@ def test_lists_stay_python_lists():
 
 def test_every_table_has_an_arrow_schema():
     assert {name: arrow_schema(name).names for name in TABLES} == {name: list(cols) for name, cols in TABLES.items()}
+
+
+def test_rows_are_ordered_as_the_study_lists_settings_methods_sources_and_metrics():
+    shuffled = pd.DataFrame(
+        [
+            ("cot", "placebo", "ALL", "accuracy_with"),
+            ("zero_shot", "placebo", "MMLU", "breakage_rate"),
+            ("cot", "relevant", "TQA", "breakage_rate"),
+            ("cot", "placebo", "ALL", "breakage_rate"),
+            ("cot", "placebo", "MMLU", "accuracy_with"),
+        ],
+        columns=["method", "setting", "source", "metric"],
+    )
+    assert ordered(shuffled, ["setting", "method", "source", "metric"]).index.tolist() == [2, 1, 4, 3, 0]
+
+
+def test_models_are_ordered_as_they_are_given_then_as_they_appear_and_equal_rows_stay():
+    rows = pd.DataFrame({"model": ["c", "a", "b", "a", "c"]})
+    assert ordered(rows, ["model"]).index.tolist() == [0, 4, 1, 3, 2]
+    assert ordered(rows, ["model"], ["z", "b"]).index.tolist() == [2, 0, 4, 1, 3]
+    assert ordered(rows.iloc[:0], ["model"]).empty
+
+
+def test_every_metric_has_its_words_and_the_papers_have_their_abbreviations():
+    assert [metric.short for metric in PAPER_METRICS] == ["BR", "AF", "RE", "PV"]
+    assert Metric.ALIGNMENT_FAILURE.heading == "Alignment failure (AF)"
+    assert len({metric.label for metric in Metric}) == len({metric.short for metric in Metric}) == len(Metric)

@@ -20,8 +20,9 @@ from perg_utils.reporting.figures import all as figures
 from perg_utils.reporting.figures import drawing
 from perg_utils.reporting.figures import preferences as figure_preferences
 from perg_utils.reporting.figures.captions import ELSEWHERE
+from perg_utils.reporting.tables import rates
 from perg_utils.scoring import comparisons as statistics
-from perg_utils.scoring.rates import by_category, metrics
+from perg_utils.scoring.rates import by_category, followed_model, metrics
 from perg_utils.scoring.scores import score
 
 SIZES = [1, 4, 14]
@@ -143,7 +144,7 @@ def test_bars_are_as_long_as_their_values_and_have_the_models_colour():
     metrics_ = tables(4)[0]
     fig, data = figures.setting_bars(metrics_)
     looks = drawing.looks(list(metrics_["model"]))
-    for axes, metric in zip(fig.axes, drawing.METRIC_NAMES, strict=True):
+    for axes, metric in zip(fig.axes, drawing.FAILURES, strict=True):
         own = data[data["metric"] == metric]
         assert [p.get_width() for p in axes.patches] == pytest.approx(own["value"].tolist())
         assert [to_hex(p.get_facecolor()).upper() for p in axes.patches] == [looks[m][0] for m in own["model"]]
@@ -246,6 +247,25 @@ def test_one_model_by_setting_is_the_papers_or_that_with_most_arms():
     assert set(data["model"]) == {"M"}
     assert fig.axes[0].get_title() == "M: breakage (BR)"
     assert figures.one_model(metrics_[metrics_["setting"].isin(["none", "relevant"])])[1].empty
+
+
+def test_the_figure_and_the_table_of_one_model_follow_the_same_model():
+    """A was run with both methods of the figure in two settings, B with three methods in three."""
+    metrics_, _, run = tables(2)
+    metrics_ = metrics_[metrics_["source"] == "ALL"].assign(model=metrics_["model"].map({"S": "A", "M": "B"}))
+    own = metrics_[
+        (metrics_["model"] == "A") & metrics_["setting"].isin(["relevant", "mixed"])
+        | (metrics_["model"] == "B") & metrics_["setting"].isin(["relevant", "mixed", "irrelevant"])
+    ]
+    # No model of the made-up run has three methods in three settings: B's pref_aligner stands in for its cot.
+    third = own[(own["model"] == "B") & (own["method"] == "pref_aligner")]
+    own = own[own["method"].isin(["zero_shot", "pref_aligner"]) & ~own.index.isin(third.index)]
+    own = pd.concat([own, third.assign(method="cot"), third.assign(method="few_shot")])
+    _, drawn = figures.one_model(own)
+    table = rates.one_model_table(own, run)
+    assert set(drawn["model"]) == {"B"} and set(drawn["method"]) == {"zero_shot"}
+    assert set(table.data["model"]) == {"B"} and table.data["method"].nunique() == 3
+    assert followed_model(own) == "B" and followed_model(own[own["model"] == "A"]) == "A"
 
 
 def test_what_breaks_and_what_is_fixed_add_up_to_the_net_change():

@@ -19,8 +19,8 @@ from perg_utils.published.printed import printed_metrics
 from perg_utils.reporting.tables.all import all_tables, notes
 from perg_utils.reporting.tables.comparisons import delivery_table, net_table
 from perg_utils.reporting.tables.forms import ROWS_A_PAGE, Table, as_html, latex, markdown, save
-from perg_utils.reporting.tables.rates import accuracy_table, main_table, method_table, one_model, source_tables
-from perg_utils.scoring.rates import metrics
+from perg_utils.reporting.tables.rates import accuracy_table, main_table, method_table, source_tables
+from perg_utils.scoring.rates import followed_model, metrics
 from perg_utils.scoring.scores import score
 
 #: What a run of three models with all methods and settings gives, in the order of the report.
@@ -304,8 +304,8 @@ def test_settings_are_compared_with_the_relevant_one_on_the_same_questions():
 def test_one_model_is_the_papers_if_it_is_there_else_the_one_with_most_runs():
     table, _, _ = made(3)
     fewer = table[(table["model"] == "M") | (table["method"] != "pref_aligner")]
-    assert one_model(fewer) == "M" and one_model(table[table["setting"] == "relevant"]) is None
-    assert one_model(fewer.assign(model=fewer["model"].replace("L", "Llama3-70B"))) == "Llama3-70B"
+    assert followed_model(fewer) == "M" and followed_model(table[table["setting"] == "relevant"]) is None
+    assert followed_model(fewer.assign(model=fewer["model"].replace("L", "Llama3-70B"))) == "Llama3-70B"
 
 
 def test_the_extraction_summary_counts_every_answer_once():

@@ -21,11 +21,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from perg_utils.core.schema import ALL_SOURCES, Metric, Source
+from perg_utils.core.schema import ALL_SOURCES, PAPER_METRICS, ordered
 from perg_utils.core.workspace import Workspace
-from perg_utils.published.checks.evidence import CONFIG, METRICS, Evidence, Fault, evidence, rates
+from perg_utils.published.checks.evidence import CONFIG, Evidence, Fault, evidence, rates
 from perg_utils.published.checks.faults import FAULTS, absent
-from perg_utils.published.printed import printed_metrics
+from perg_utils.published.printed import printed_metrics, printed_models
 from perg_utils.reporting.tables.forms import Table
 
 KEYS = ["setting", "method", "model", "source"]
@@ -43,18 +43,13 @@ TITLES = {
     "contradicting_flags": "Flags that contradict letters or ratings",
     "unplaced_rows": "Rows without a place in the dataset",
 }
-SHORT = {
-    Metric.BREAKAGE_RATE: "BR",
-    Metric.ALIGNMENT_FAILURE: "AF",
-    Metric.ROBUSTNESS_ERROR: "RE",
-    Metric.PERFORMANCE_VARIATION: "PV",
-}
 #: Above this share, in percent, letters beyond the options are no slips of the extractor.
 MANY = 10
 SPELLED = (
     "so many that the model must have been shown other options, e.g. the printed list character by character; "
     "reading the responses again mends little"
 )
+_SHORT = {str(m): m.short for m in PAPER_METRICS}
 NO_FINDINGS = pd.DataFrame(columns=COLUMNS)
 
 
@@ -170,16 +165,9 @@ def _figures(filed: pd.DataFrame, alone: pd.DataFrame, mended: pd.DataFrame) -> 
 
 
 def _ordered(out: pd.DataFrame) -> pd.DataFrame:
-    ranks = {
-        "finding": list(TITLES),
-        "setting": ["relevant", "mixed", "irrelevant"],
-        "source": [*map(str, Source), ALL_SOURCES],
-        "metric": [*map(str, METRICS)],
-    }
-    order = {name: {value: i for i, value in enumerate(values)} for name, values in ranks.items()}
-    by = ["finding", "what", "setting", "method", "model", "source", "metric"]
-    keyed = out[by].apply(lambda c: c.map(order[str(c.name)]) if c.name in order else c)
-    return out.loc[keyed.sort_values(by, kind="stable").index]
+    by = ["what", "setting", "method", "model", "source", "metric"]
+    out = ordered(out.sort_values("what", kind="stable"), by, printed_models())
+    return out.sort_values("finding", key=lambda c: c.map(list(TITLES).index), kind="stable")
 
 
 def _summary_cells(short: pd.DataFrame) -> pd.DataFrame:
@@ -189,7 +177,7 @@ def _summary_cells(short: pd.DataFrame) -> pd.DataFrame:
         cells[name] = short[name]
     cells["rows"] = [f"{rows:,.0f} of {of:,.0f}" for rows, of in zip(short["rows"], short["of"], strict=True)]
     cells["share"] = short["share"].map("{:.1f} %".format)
-    cells["metric"] = short["metric"].map(SHORT).fillna("-")
+    cells["metric"] = short["metric"].map(_SHORT).fillna("-")
     for name in ("published", "as_filed", "corrected"):
         cells[name.replace("_", " ")] = short[name].map(_number)
     return _headed(cells)
@@ -202,7 +190,7 @@ def _cell_cells(findings: pd.DataFrame) -> pd.DataFrame:
     wide = findings.assign(text=texts).pivot_table(
         index=keys, columns="metric", values="text", aggfunc="first", sort=False
     )
-    wide = wide.reindex(columns=[str(m) for m in METRICS]).fillna("").rename(columns=SHORT).reset_index()
+    wide = wide.reindex(columns=[str(m) for m in PAPER_METRICS]).fillna("").rename(columns=_SHORT).reset_index()
     wide["finding"] = wide["finding"].map(TITLES) + ": " + wide.pop("what")
     wide["rows"] = wide["rows"].map("{:,.0f}".format)
     return _headed(wide)

@@ -17,17 +17,13 @@ import numpy as np
 import pandas as pd
 
 from perg_utils.core.errors import DataError
-from perg_utils.core.schema import ALL_SOURCES, LETTERS, RELEVANT_SHOWN, ROW_ID, Method, Metric, Setting
+from perg_utils.core.schema import ALL_SOURCES, LETTERS, PAPER_METRICS, RELEVANT_SHOWN, ROW_ID, Method, Metric, Setting
 from perg_utils.core.workspace import Workspace
 from perg_utils.published.layouts import FLAGS, Layout
+from perg_utils.scoring.rates import paper_outcomes
+from perg_utils.scoring.scores import is_robust
 
 CONFIG = ["model", "method", "setting"]
-METRICS = [
-    Metric.BREAKAGE_RATE,
-    Metric.ALIGNMENT_FAILURE,
-    Metric.ROBUSTNESS_ERROR,
-    Metric.PERFORMANCE_VARIATION,
-]
 
 
 @dataclass(frozen=True)
@@ -54,7 +50,7 @@ class Fault:
     rows: np.ndarray
     instead: dict[str, pd.Series]
     note: str
-    metrics: tuple[Metric, ...] = tuple(METRICS)
+    metrics: tuple[Metric, ...] = PAPER_METRICS
 
 
 def evidence(workspace: Workspace, threshold: int = 3) -> Evidence | None:
@@ -91,23 +87,20 @@ def rates(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the four metrics of `rows` in percent: model, method, setting, source (or ALL), metric, value, n."""
     rows = rows[rows["counted"].astype(bool)]
     without, with_, followed = (rows[name].to_numpy(dtype=float) for name in ("without", "with_", "followed"))
-    relevant = rows["setting"].isin(RELEVANT_SHOWN).to_numpy()
-    star = without == 1
-    robust = np.where(relevant, with_ * followed, with_)
-    both = ~np.isnan(without) & ~np.isnan(with_)
-    either = both & (star | (with_ == 1))
-    failed = {
-        Metric.BREAKAGE_RATE: (star & (with_ == 0), star & ~np.isnan(with_)),
-        Metric.ALIGNMENT_FAILURE: (relevant & star & (followed == 0), relevant & star & ~np.isnan(followed)),
-        Metric.ROBUSTNESS_ERROR: (star & (robust == 0), star & ~np.isnan(robust)),
-        Metric.PERFORMANCE_VARIATION: (either & (with_ != without), either),
-    }
-    counts = {f"{metric}|{i}": part.astype(int) for metric, parts in failed.items() for i, part in enumerate(parts)}
-    frame = rows[[*CONFIG, "source"]].assign(**counts)
+    relevant = rows["setting"].isin(RELEVANT_SHOWN)
+    right, follows = (rows[name].astype(float).astype("boolean") for name in ("with_", "followed"))
+    robust = is_robust(right, follows, relevant)
+    # Without a relevant preference nothing is there to follow, whatever the file says.
+    followed = np.where(relevant, followed, np.nan)
+    outcomes = paper_outcomes(without, with_, followed, robust.to_numpy(dtype=float, na_value=np.nan))
+    frame = rows[[*CONFIG, "source"]].assign(
+        **{f"{metric}|event": found.event.astype(int) for metric, found in outcomes.items()},
+        **{f"{metric}|n": found.counted.astype(int) for metric, found in outcomes.items()},
+    )
     sums = pd.concat([frame, frame.assign(source=ALL_SOURCES)]).groupby([*CONFIG, "source"], sort=False).sum()
     parts = []
-    for metric in METRICS:
-        event, n = sums[f"{metric}|0"], sums[f"{metric}|1"]
+    for metric in outcomes:
+        event, n = sums[f"{metric}|event"], sums[f"{metric}|n"]
         value = 100 * event / n.where(n > 0).astype(float)
         parts.append(pd.DataFrame({"metric": str(metric), "value": value, "n": n}).reset_index())
     return pd.concat(parts, ignore_index=True)

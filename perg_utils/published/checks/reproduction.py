@@ -19,12 +19,6 @@ from perg_utils.reporting.tables.forms import Table
 from perg_utils.scoring.rates import redrawn
 
 VERDICTS = ["exact", "rounding", "differs", "not in the files", "no figure"]
-SHORT = {
-    Metric.BREAKAGE_RATE: "BR",
-    Metric.ALIGNMENT_FAILURE: "AF",
-    Metric.ROBUSTNESS_ERROR: "RE",
-    Metric.PERFORMANCE_VARIATION: "PV",
-}
 
 
 def reproduce(
@@ -220,7 +214,7 @@ def _as_filed(cells: pd.DataFrame, findings: pd.DataFrame | None) -> pd.Series:
 
 def _cell_texts(cells: pd.DataFrame) -> pd.DataFrame:
     out = cells[KEYS].astype(object)
-    out["metric"] = cells["metric"].map(SHORT)
+    out["metric"] = cells["metric"].map(lambda m: Metric(m).short)
     for name in ("published", "ours", "difference"):
         form = "{:+.2f}" if name == "difference" else "{:.1f}" if name == "published" else "{:.2f}"
         out[name] = cells[name].map(form.format).where(cells[name].notna(), "-")

@@ -17,11 +17,12 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from perg_utils.core.profile import Profile
-from perg_utils.core.schema import ALL_SOURCES, Method, Metric, Setting, Source
+from perg_utils.core.schema import ALL_SOURCES, Method, Metric, Setting, Source, ordered
 from perg_utils.core.workspace import write_atomically, write_text
-from perg_utils.reporting.figures.captions import CAPTIONS, PAPERS_MODEL
+from perg_utils.reporting.figures.captions import CAPTIONS
 from perg_utils.reporting.figures.diagram import pipeline_diagram
 from perg_utils.reporting.figures.drawing import (
+    FAILURES,
     INVENTED,
     STYLE,
     axis_end,
@@ -32,12 +33,11 @@ from perg_utils.reporting.figures.drawing import (
     label_at_right,
     looks,
 )
-from perg_utils.reporting.figures.drawing import METRIC_NAMES as FAILURES
 from perg_utils.reporting.figures.preferences import by_preference, preference_violins
 from perg_utils.reporting.figures.radar import category_radar
 from perg_utils.reporting.figures.shapes import Panel, bar_each, bars, dots, dumbbell
 from perg_utils.scoring import comparisons as statistics
-from perg_utils.scoring.rates import by_category, redrawn
+from perg_utils.scoring.rates import by_category, followed_model, redrawn
 
 #: Corner note of figures that show printed numbers.
 REDRAWN = "redrawn from the paper's published figures"
@@ -99,7 +99,7 @@ def scatter(metrics: pd.DataFrame) -> Drawn:
             axes.errorbar(x["value"], y["value"], *arms, fmt="none", ecolor="#AAAAAA", elinewidth=0.7)
             (mark,) = axes.plot(x["value"], y["value"], marks[model][1], ms=6, mec="black", mew=0.5, zorder=3)
             mark.set(markerfacecolor=colour(re.loc[model, "value"]), clip_on=False)
-        axes.set(xlabel="Alignment failure (AF), %", ylabel="Breakage (BR), %")
+        axes.set(xlabel=f"{Metric.ALIGNMENT_FAILURE.heading}, %", ylabel=f"{Metric.BREAKAGE_RATE.heading}, %")
         axes.set_xlim(0, axis_end(af))
         axes.set_ylim(0, axis_end(br))
         axes.grid(True)
@@ -109,13 +109,13 @@ def scatter(metrics: pd.DataFrame) -> Drawn:
 
 def setting_bars(metrics: pd.DataFrame) -> Drawn:
     """Return bars of breakage, alignment failure and robustness error by setting (zero-shot)."""
-    data = _chosen(metrics, list(FAILURES), method=Method.ZERO_SHOT)
+    data = _chosen(metrics, FAILURES, method=Method.ZERO_SHOT)
     return bars(data, "setting", looks(list(metrics["model"]))), data
 
 
 def method_bars(metrics: pd.DataFrame) -> Drawn:
     """Return bars of breakage, alignment failure and robustness error by method (one relevant preference)."""
-    data = _chosen(metrics, list(FAILURES), setting=Setting.RELEVANT)
+    data = _chosen(metrics, FAILURES, setting=Setting.RELEVANT)
     return bars(data, "method", looks(list(metrics["model"]))), data
 
 
@@ -123,7 +123,7 @@ def performance_variation(metrics: pd.DataFrame) -> Drawn:
     """Return performance variation of each model (zero-shot, one relevant preference) as bars."""
     wanted = [Metric.PERFORMANCE_VARIATION]
     data = _chosen(metrics, wanted, method=Method.ZERO_SHOT, setting=Setting.RELEVANT)
-    return bar_each(data, looks(list(metrics["model"])), "Performance variation (PV), %"), data
+    return bar_each(data, looks(list(metrics["model"])), f"{Metric.PERFORMANCE_VARIATION.heading}, %"), data
 
 
 def aligner_improvement(metrics: pd.DataFrame, stands_in: Mapping[str, str] | None = None) -> Drawn:
@@ -131,7 +131,7 @@ def aligner_improvement(metrics: pd.DataFrame, stands_in: Mapping[str, str] | No
 
     `stands_in` names the model whose zero-shot is shown for a model that has none, e.g. `{"S+L": "S"}`.
     """
-    chosen = _chosen(metrics, list(FAILURES), setting=Setting.RELEVANT)
+    chosen = _chosen(metrics, FAILURES, setting=Setting.RELEVANT)
     before = chosen[chosen["method"] == Method.ZERO_SHOT]
     after = chosen[chosen["method"] == Method.PREF_ALIGNER]
     borrowed = [
@@ -148,9 +148,8 @@ def one_model(metrics: pd.DataFrame) -> Drawn:
     data = _chosen(metrics, [Metric.BREAKAGE_RATE])
     data = data[data["method"].isin([Method.ZERO_SHOT, Method.PREF_ALIGNER])]
     data = data[data.groupby("model")["setting"].transform("nunique") > 1]
-    sizes = data.groupby("model", sort=False).size()
-    model = PAPERS_MODEL if PAPERS_MODEL in sizes else sizes.idxmax() if len(sizes) else ""
-    data = data[data["model"] == model].sort_values("setting", key=lambda c: c.map(list(Setting).index), kind="stable")
+    model = followed_model(metrics)
+    data = ordered(data[data["model"] == model], ["setting"])
     fig = bars(data, "method", looks(list(metrics["model"])), group="setting")
     fig.axes[0].set_title(f"{model}: breakage (BR)", size=STYLE["axes.titlesize"], pad=3)
     return fig, data.reset_index(drop=True)

@@ -8,9 +8,7 @@ from __future__ import annotations
 from perg_utils.core.schema import Source
 from perg_utils.reporting.figures.reproduction import CAPTION, TITLE
 from perg_utils.scoring.comparisons import LEAST_FOR_RELATIVE
-
-#: The model that the paper shows by setting.
-PAPERS_MODEL = "Llama3-70B"
+from perg_utils.scoring.rates import PAPER_MODEL
 
 #: Figures that have notebooks of their own, where a profile has what they show.
 ELSEWHERE = frozenset({"extractor", "extraction", "judges", "practice"})
@@ -66,8 +64,8 @@ CAPTIONS = {
     "one_model": (
         "One model by setting",
         "Breakage by zero_shot and by pref_aligner in every setting, for the model that is named above the bars: "
-        f"{PAPERS_MODEL}, as in the paper, where it was run in two settings or more, else the first of the models "
-        "with the most settings and methods.",
+        f"{PAPER_MODEL}, as in the paper, where one method was run in two settings or more, else the first of the "
+        "models with the most settings and methods. The table of one model shows the same.",
     ),
     "delivery": (
         "Answers that name no option",

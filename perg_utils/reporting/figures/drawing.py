@@ -41,11 +41,8 @@ PALETTE = [
     "#777777",
 ]
 MARKERS = "osD^vPX<>*hpd8"
-METRIC_NAMES = {
-    Metric.BREAKAGE_RATE: "Breakage\n(BR)",
-    Metric.ALIGNMENT_FAILURE: "Alignment\nfailure (AF)",
-    Metric.ROBUSTNESS_ERROR: "Robustness\nerror (RE)",
-}
+#: The metrics that are failures, side by side in most figures.
+FAILURES = (Metric.BREAKAGE_RATE, Metric.ALIGNMENT_FAILURE, Metric.ROBUSTNESS_ERROR)
 STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 7,

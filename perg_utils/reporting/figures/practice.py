@@ -6,6 +6,7 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from perg_utils.core.schema import Metric
 from perg_utils.reporting.figures.drawing import STYLE, axis_end, canvas, interval_arms, looks
 
 
@@ -38,7 +39,7 @@ def practice_figure(groups: pd.DataFrame) -> Figure:
         axes.set_yticks([k * (len(models) + 1) + middle for k in range(len(names))], names)
         axes.invert_yaxis()
         axes.set_xlim(0, axis_end(groups))
-        axes.set_xlabel("Breakage (BR), %")
+        axes.set_xlabel(f"{Metric.BREAKAGE_RATE.heading}, %")
         axes.grid(True, axis="x")
         axes.tick_params(axis="y", length=0)
         axes.legend(frameon=False, ncols=len(models), loc="lower center", bbox_to_anchor=(0.5, 1.0))

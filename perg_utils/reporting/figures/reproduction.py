@@ -10,7 +10,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from perg_utils.core.schema import Metric
+from perg_utils.core.schema import PAPER_METRICS
 from perg_utils.reporting.figures.drawing import PALETTE, STYLE, WIDTH, ticks
 
 TITLE = "Published figures against ours"
@@ -18,19 +18,13 @@ CAPTION = (
     "A point a printed figure for which there are rows, one panel a metric, in percent; on the diagonal ours equals "
     "the paper's. Open: differs, and rows are missing or the file is not one that the manifest lists."
 )
-NAMES = {
-    Metric.BREAKAGE_RATE: "Breakage (BR)",
-    Metric.ALIGNMENT_FAILURE: "Alignment failure (AF)",
-    Metric.ROBUSTNESS_ERROR: "Robustness error (RE)",
-    Metric.PERFORMANCE_VARIATION: "Variation (PV)",
-}
 LOOKS = {"exact": (PALETTE[0], "o"), "rounding": (PALETTE[2], "s"), "differs": (PALETTE[1], "^")}
 
 
 def against(cells: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
     """Return the figure of `reproduction.reproduce`'s cells and the rows drawn (none where nothing is in the files)."""
     data = cells[cells["ours"].notna() & cells["published"].notna()].reset_index(drop=True)
-    shown = [m for m in NAMES if m in set(data["metric"])]
+    shown = [m for m in PAPER_METRICS if m in set(data["metric"])]
     columns = min(2, max(1, len(shown)))
     rows = -(-max(1, len(shown)) // columns)
     with rc_context(STYLE):
@@ -41,7 +35,7 @@ def against(cells: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
             left=0.125, right=0.975, top=1 - 0.24 / height, bottom=0.68 / height, wspace=0.26, hspace=0.42
         )
         for axes, metric in zip(panels, shown, strict=False):
-            _panel(axes, data[data["metric"] == metric], NAMES[metric])
+            _panel(axes, data[data["metric"] == metric], metric.heading)
         for axes in panels[len(shown) :]:
             axes.remove()
         fig.supxlabel("published, %", y=0.26 / height, size=7, va="bottom")

@@ -16,8 +16,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
+from perg_utils.core.schema import Metric
 from perg_utils.reporting.figures.drawing import (
-    METRIC_NAMES,
+    FAILURES,
     STYLE,
     TALLEST,
     axis_end,
@@ -46,7 +47,7 @@ def bars(data: pd.DataFrame, by: str, marks: Looks, group: str = "model") -> Fig
     Bars are as thick as the height of a column allows: 14 models with five methods fit.
     """
     data = data[data["value"].notna()]
-    shown = [m for m in METRIC_NAMES if m in set(data["metric"])]
+    shown = [m for m in FAILURES if m in set(data["metric"])]
     rows = list(data[[group, by]].drop_duplicates().itertuples(index=False, name=None))
     places, headings, lines = _places(rows)
     step = min(0.115, (TALLEST - 0.85) / lines)
@@ -151,7 +152,7 @@ def dumbbell(
     data = pd.concat([before.assign(shown=labels[0]), after.assign(shown=labels[1])], ignore_index=True)
     data = data[data["model"].isin(models)].reset_index(drop=True)
     known = dict.fromkeys(data.loc[data["value"].notna(), "metric"])
-    shown = [m for m in METRIC_NAMES if m in known] or list(known)
+    shown = [m for m in FAILURES if m in known] or list(known)
     with rc_context(STYLE):
         fig, panels = canvas(1.0 + 0.24 * len(models), columns=max(len(shown), 1), left=names_room(models))
         for axes, metric in zip(panels, shown, strict=False):
@@ -210,8 +211,8 @@ def _places(rows: Sequence[tuple[str, str]]) -> tuple[dict[tuple[str, str], floa
 
 
 def _title(metric: str, panels: int) -> str:
-    name = METRIC_NAMES.get(metric, "Accuracy")  # type: ignore[call-overload]
-    return str(name if panels > 1 else name.replace("\n", " "))
+    name = Metric(metric).heading if metric in FAILURES else "Accuracy"
+    return name.replace(" ", "\n", 1) if panels > 1 else name
 
 
 def _name_rows(axes: Axes, models: Sequence[str]) -> None:

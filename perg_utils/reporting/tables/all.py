@@ -10,6 +10,7 @@ from __future__ import annotations
 import pandas as pd
 
 from perg_utils.core.profile import Profile
+from perg_utils.core.schema import ordered
 from perg_utils.reporting.tables.comparisons import (
     aligner_table,
     delivery_table,
@@ -19,7 +20,7 @@ from perg_utils.reporting.tables.comparisons import (
     setting_comparison_table,
 )
 from perg_utils.reporting.tables.forms import Table
-from perg_utils.reporting.tables.layout import as_listed, notes
+from perg_utils.reporting.tables.layout import notes
 from perg_utils.reporting.tables.rates import (
     accuracy_table,
     main_table,
@@ -43,7 +44,8 @@ def all_tables(
     judgements: pd.DataFrame | None = None,
 ) -> list[Table]:
     """Return every table for which the run has data; summaries of extraction and judging where these are given."""
-    run = (metrics, as_listed(scores, metrics), profile)
+    models = metrics["model"].unique()
+    run = (metrics, ordered(scores, ["model"], models), profile)
     made = [
         main_table(metrics, profile),
         accuracy_table(metrics, profile),
@@ -57,8 +59,8 @@ def all_tables(
         redrawn_aligner_table(metrics, profile) if redrawn(metrics) else aligner_table(*run),
         category_table(*run),
         delivery_table(*run),
-        None if answers is None else extraction_table(metrics, as_listed(answers, metrics), profile),
-        None if judgements is None else judging_table(metrics, as_listed(judgements, metrics), profile),
+        None if answers is None else extraction_table(metrics, ordered(answers, ["model"], models), profile),
+        None if judgements is None else judging_table(metrics, ordered(judgements, ["model"], models), profile),
         *source_tables(metrics, profile),
     ]
     return [table for table in made if table is not None]

@@ -6,25 +6,16 @@ configuration's rows are unscored, and when the figures are the paper's printed 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pandas as pd
 
 from perg_utils.core.profile import Profile
-from perg_utils.core.schema import ALL_SOURCES, Method, Metric, Setting, Source
+from perg_utils.core.schema import ALL_SOURCES, Metric, ordered
 from perg_utils.reporting.tables.forms import Table
 from perg_utils.scoring.rates import redrawn
 
-SHORT = {
-    Metric.BREAKAGE_RATE: "BR",
-    Metric.ALIGNMENT_FAILURE: "AF",
-    Metric.ROBUSTNESS_ERROR: "RE",
-    Metric.PERFORMANCE_VARIATION: "PV",
-    Metric.DELIVERY_FAILURE: "delivery failure",
-    Metric.ACCURACY_WITHOUT: "accuracy without",
-    Metric.ACCURACY_WITH: "accuracy with",
-}
 #: Metrics that rest on the judge's ratings.
 JUDGED = {Metric.ALIGNMENT_FAILURE, Metric.ROBUSTNESS_ERROR}
 #: Above this share of unscored rows every table carries a warning.
@@ -33,12 +24,6 @@ WARN_ABOVE = 0.01
 #: What a caption is made from: the run's metrics and its profile.
 Run = tuple[pd.DataFrame, Profile]
 
-_ORDER: dict[str, Sequence[str]] = {
-    "method": list(Method),
-    "setting": list(Setting),
-    "source": [*Source, ALL_SOURCES],
-    "metric": list(Metric),
-}
 _RAW = ["model", "method", "setting", "source", "category", "metric", "value", "low", "high", "n", "n_unscored"]
 
 
@@ -67,20 +52,6 @@ def only(frame: pd.DataFrame, **wanted: str) -> pd.DataFrame:
     return frame
 
 
-def in_order(frame: pd.DataFrame, columns: Iterable[str]) -> pd.DataFrame:
-    """Return `frame` sorted by `columns` as the study orders their values; models and categories as they appear."""
-    ranks = {
-        name: {str(v): i for i, v in enumerate(_ORDER.get(name, list(dict.fromkeys(frame[name]))))} for name in columns
-    }
-    return frame.sort_values(list(ranks), key=lambda c: c.map(ranks[str(c.name)]), kind="stable")
-
-
-def as_listed(frame: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:
-    """Return `frame` with its models in the order of `metrics`, so that every table lists them alike."""
-    rank = {model: i for i, model in enumerate(dict.fromkeys(metrics["model"]))}
-    return frame.sort_values("model", key=lambda c: c.map(rank), kind="stable")
-
-
 def grid_table(
     name: str,
     title: str,
@@ -100,14 +71,13 @@ def grid_table(
     """
     if data.empty:
         return None
-    data = in_order(data, index)
-    named = {column: data[column].map(SHORT) for column in [*index, *across] if column == "metric"}
-    grid = data.assign(**named)
+    data = ordered(data, index)
+    by_metric = "metric" in [*index, *across]
+    grid = data.assign(metric=data["metric"].map(lambda m: Metric(m).short)) if by_metric else data
     heads = [grid[column] for column in across] if len(across) == 2 else [pd.Series("", grid.index), grid[across[0]]]
     grid = grid.assign(group=heads[0], label=heads[1])
     rows = pd.MultiIndex.from_frame(grid[index].drop_duplicates())
-    ordered = grid.loc[in_order(data, across).index]
-    columns = pd.MultiIndex.from_frame(ordered[["group", "label"]].drop_duplicates())
+    columns = pd.MultiIndex.from_frame(grid.loc[ordered(data, across).index, ["group", "label"]].drop_duplicates())
     shown = grid.assign(text=with_interval(grid) if intervals else [number(v) for v in grid["value"]])
     # Ties are ties as printed, so the best is found among rounded values.
     value = _spread(shown.assign(value=shown["value"].round(1)), index, "value", rows, columns).astype(float)

@@ -9,18 +9,11 @@ from __future__ import annotations
 import pandas as pd
 
 from perg_utils.core.profile import Profile
-from perg_utils.core.schema import ALL_SOURCES, RELEVANT_SHOWN, Method, Metric, Setting
+from perg_utils.core.schema import ALL_SOURCES, PAPER_METRICS, RELEVANT_SHOWN, Method, Metric, Setting, ordered
 from perg_utils.reporting.tables.forms import Table
-from perg_utils.reporting.tables.layout import grid_table, in_order, number, only, plain_table
+from perg_utils.reporting.tables.layout import grid_table, number, only, plain_table
+from perg_utils.scoring.rates import followed_model, in_settings
 
-PAPER_METRICS = [
-    Metric.BREAKAGE_RATE,
-    Metric.ALIGNMENT_FAILURE,
-    Metric.ROBUSTNESS_ERROR,
-    Metric.PERFORMANCE_VARIATION,
-]
-#: The model that the paper follows through the settings.
-PAPER_MODEL = "Llama3-70B"
 _ZERO_SHOT: dict[str, str] = {"method": Method.ZERO_SHOT, "setting": Setting.RELEVANT}
 
 
@@ -35,7 +28,7 @@ def source_tables(metrics: pd.DataFrame, profile: Profile) -> list[Table]:
     Named by both, e.g. `relevant_cot`, `mixed_zero_shot`.
     """
     known = only(metrics, source=ALL_SOURCES, metric=Metric.BREAKAGE_RATE)
-    known = in_order(known[known["value"].notna()], ["setting", "method"])
+    known = ordered(known[known["value"].notna()], ["setting", "method"])
     made = []
     for method, setting in known[["method", "setting"]].drop_duplicates().itertuples(index=False, name=None):
         models = only(known, method=method, setting=setting)["model"].nunique()
@@ -93,7 +86,7 @@ def method_table(metrics: pd.DataFrame, profile: Profile) -> Table | None:
 
 def setting_table(metrics: pd.DataFrame, profile: Profile) -> Table | None:
     """Return breakage and robustness error by setting, for methods that were run in two settings or more."""
-    data = _in_settings(metrics)
+    data = in_settings(metrics)
     data = data[data["metric"].isin([Metric.BREAKAGE_RATE, Metric.ROBUSTNESS_ERROR])]
     # Where no relevant preference is shown RE is BR: one column says it.
     data = data[(data["metric"] == Metric.BREAKAGE_RATE) | data["setting"].isin(RELEVANT_SHOWN)]
@@ -110,23 +103,11 @@ def setting_table(metrics: pd.DataFrame, profile: Profile) -> Table | None:
     )
 
 
-def one_model(metrics: pd.DataFrame) -> str | None:
-    """Return the model to follow through the settings, e.g. `Llama3-70B`: the paper's, or the one with most runs.
-
-    None where no model was run with a method in two settings or more.
-    """
-    known = _in_settings(metrics)
-    known = known[known["metric"] == Metric.BREAKAGE_RATE]
-    if known.empty:
-        return None
-    return PAPER_MODEL if PAPER_MODEL in set(known["model"]) else str(known["model"].value_counts(sort=True).index[0])
-
-
 def one_model_table(metrics: pd.DataFrame, profile: Profile) -> Table | None:
     """Return the four metrics of one model by setting, a row a method (paper: Llama3-70B)."""
-    model = one_model(metrics)
-    data = _in_settings(metrics)
-    data = data[(data["model"] == model) & data["metric"].isin(PAPER_METRICS)]
+    model = followed_model(metrics)
+    data = in_settings(metrics)
+    data = data[data["model"] == model]
     caption = f"{model}, all sources, in percent, lower is better; bold: best method in a setting."
     return grid_table(
         "one_model",
@@ -138,13 +119,6 @@ def one_model_table(metrics: pd.DataFrame, profile: Profile) -> Table | None:
         across=["setting"],
         within=["metric"],
     )
-
-
-def _in_settings(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Values over all sources of the methods that a model was run with in two settings or more."""
-    data = only(metrics, source=ALL_SOURCES)
-    data = data[data["metric"].isin(PAPER_METRICS) & data["value"].notna()]
-    return data[data.groupby(["model", "method"])["setting"].transform("nunique") > 1]
 
 
 def accuracy_table(metrics: pd.DataFrame, profile: Profile) -> Table | None:
@@ -179,7 +153,7 @@ def redrawn_aligner_table(metrics: pd.DataFrame, profile: Profile) -> Table | No
     wide = before.merge(after, on=keys)
     if wide.empty:
         return None
-    wide = in_order(wide.assign(difference=wide["pref_aligner"] - wide["zero_shot"]), ["setting", "model"])
+    wide = ordered(wide.assign(difference=wide["pref_aligner"] - wide["zero_shot"]), ["setting", "model"])
     cells = wide[keys].astype(object)
     for name, form in {"zero_shot": "{:.1f}", "pref_aligner": "{:.1f}", "difference": "{:+.1f}"}.items():
         cells[name] = [number(v, form) for v in wide[name]]

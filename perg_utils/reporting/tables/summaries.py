@@ -9,9 +9,9 @@ from __future__ import annotations
 import pandas as pd
 
 from perg_utils.core.profile import Profile
-from perg_utils.core.schema import Status
+from perg_utils.core.schema import Status, ordered
 from perg_utils.reporting.tables.forms import Table
-from perg_utils.reporting.tables.layout import Run, grid_table, in_order, number, plain_table
+from perg_utils.reporting.tables.layout import Run, grid_table, number, plain_table
 from perg_utils.scoring.comparisons import Arm
 from perg_utils.scoring.rates import by_category
 
@@ -84,7 +84,7 @@ def judging_table(metrics: pd.DataFrame, judgements: pd.DataFrame, profile: Prof
 def _counted(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     """Rows of `frame` counted by `keys`, configurations in the study's order."""
     counted = frame.groupby(keys, sort=False, dropna=False, observed=True).size().reset_index(name="rows")
-    return in_order(counted, list(Arm._fields)).reset_index(drop=True)
+    return ordered(counted, list(Arm._fields)).reset_index(drop=True)
 
 
 def _summed(raw: pd.DataFrame, columns: dict[str, pd.Series], keys: list[str]) -> pd.DataFrame:
