@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_metrics import RELEVANT, toy, value
+from toy_tables import RELEVANT, toy, value
 
 from perg_utils.core.errors import DataError, PergError
 from perg_utils.core.loading import load_profile
