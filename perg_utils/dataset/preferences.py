@@ -64,7 +64,7 @@ def relevant_ids(bank: pd.DataFrame, source: str) -> list[str]:
 def assign(examples: pd.DataFrame, bank: pd.DataFrame) -> pd.DataFrame:
     """Return the table 'examples': `preference_id` filled by the row's `position` in its whole source.
 
-    `position` comes from `curation` and is counted before any limit, so a sampled question keeps its preference.
+    `position` comes from `questions` and is counted before any limit, so a sampled question keeps its preference.
     """
     chosen = []
     ids = {source: relevant_ids(bank, source) for source in examples["source"].unique()}

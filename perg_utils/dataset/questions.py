@@ -1,8 +1,8 @@
 """The questions of a study: loaded, counted against the paper, checked, and sampled.
 
 Implements the data section of the paper: 817 questions of TruthfulQA, 1,221 of CommonsenseQA and 5,170 of MMLU, in
-this order; `sources` reads them, or the embedded world stands in for them. Nothing is cleaned: repeated texts and
-repeated options are in the published data, so they are reported and kept.
+this order; `sources` reads them, or makes the invented world's, which stand in for them. Nothing is cleaned: repeated
+texts and repeated options are in the published data, so they are reported and kept.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pandas as pd
 from perg_utils.core.errors import DataError
 from perg_utils.core.profile import DataConfig
 from perg_utils.core.schema import LETTERS, Source
-from perg_utils.dataset.sources import COLUMNS, OPTIONS, check_rows, load_source
+from perg_utils.dataset.sources import OPTIONS, load_source
 
 #: Questions per source in the paper.
 EXPECTED = {Source.TQA: 817, Source.CQA: 1221, Source.MMLU: 5170}
@@ -24,7 +24,7 @@ EXPECTED = {Source.TQA: 817, Source.CQA: 1221, Source.MMLU: 5170}
 def load_examples(data: DataConfig, seed: int) -> pd.DataFrame:
     """Return the profile's examples without preferences: `sample(load_questions(data), data, seed)`.
 
-    Column `position` is the row's place in its whole source; `preferences.assign` turns it into `preference_id`.
+    Column `position` is the row's number in its whole source, from 0; `preferences.assign` makes `preference_id` of it.
     """
     return sample(load_questions(data), data, seed)
 
@@ -35,17 +35,8 @@ def load_questions(data: DataConfig) -> pd.DataFrame:
     Raises `DataError` for a missing file, a broken row (file, row and what is wrong) or too few rows (unless
     `data.allow_incomplete`), and `PergError` when the hub cannot be reached.
     """
-    if data.origin == "embedded":
-        from perg_utils.dataset import invented_world as world  # noqa: PLC0415 - the world is built only where it is used
-
-        table = world.questions()
-        parts = [table[table["source"] == source].reset_index(drop=True) for source in Source if source in data.sources]
-        for part in parts:
-            check_rows("embedded world", part)
-    else:
-        parts = [load_source(source, data) for source in Source if source in data.sources]
-    numbered = [part[COLUMNS].assign(position=range(len(part))) for part in parts]
-    frame = pd.concat(numbered, ignore_index=True)
+    parts = [load_source(source, data) for source in Source if source in data.sources]
+    frame = pd.concat([part.assign(position=range(len(part))) for part in parts], ignore_index=True)
     if data.origin != "embedded":
         _check_counts(frame, data)
     return frame

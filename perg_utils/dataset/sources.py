@@ -1,4 +1,4 @@
-"""Reading the three sources: from the hub through `datasets`, or from local Parquet files in the hub's schema.
+"""Reading the three sources: from the hub, from local Parquet files in the hub's schema, or from the invented world.
 
 Implements the data section of the paper: TruthfulQA (mc1), CommonsenseQA and 21 subjects of MMLU. An `example_id` is
 the source and the row's position in it (`MMLU-00012`; for MMLU the position among the rows of the 21 subjects), never
@@ -6,7 +6,7 @@ its text: 47 MMLU texts occur twice. CommonsenseQA goes by position too although
 sources, preferences go by position anyway, and copies of CommonsenseQA come with other ids. It follows that an
 incomplete file numbers only what is there.
 
-Left out: revisions of the hub's data sets are not pinned; `curation` checks the counts instead.
+Left out: revisions of the hub's data sets are not pinned; `questions` checks the counts instead.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import pandas as pd
 from perg_utils.core.errors import DataError, PergError
 from perg_utils.core.profile import ROOT, DataConfig
 from perg_utils.core.schema import LETTERS, Source
+from perg_utils.dataset import invented_world
 
 # fmt: off
 MMLU_SUBJECTS = frozenset({
@@ -31,7 +32,7 @@ MMLU_SUBJECTS = frozenset({
     "college_mathematics", "abstract_algebra", "business_ethics", "college_chemistry",
 })
 # fmt: on
-#: TruthfulQA lists the right option first. One order for ever, whatever the profile's seed: letters of all runs agree.
+#: TruthfulQA lists the right option first. One order for all seeds, so that the letters of all runs agree.
 SHUFFLE_SEED = 42
 #: Fewest and most options in each source.
 OPTIONS = {Source.TQA: (2, 13), Source.CQA: (5, 5), Source.MMLU: (4, 4)}
@@ -78,11 +79,13 @@ HUB = {
 
 
 def load_source(source: Source, data: DataConfig) -> pd.DataFrame:
-    """Return all questions of one source with the columns `COLUMNS`, e.g. 5,170 rows for MMLU.
+    """Return all questions of one source with the columns `COLUMNS`, e.g. 5,170 rows for MMLU (invented: 720).
 
     Raises `DataError` for a missing or unreadable file and for a broken row (file, row and what is wrong), `PergError`
     when the hub cannot be reached.
     """
+    if data.origin == "embedded":
+        return _from_invented_world(source)
     raw, where = _from_hub(source) if data.origin == "hub" else _from_folder(source, Path(data.path or "."))
     missing = [name for name in HUB[source].columns if name not in raw]
     if missing:
@@ -104,6 +107,13 @@ def load_source(source: Source, data: DataConfig) -> pd.DataFrame:
     return frame
 
 
+def _from_invented_world(source: Source) -> pd.DataFrame:
+    table = invented_world.questions()
+    frame = table.loc[table["source"] == source, COLUMNS].reset_index(drop=True)
+    check_rows("the invented world", frame)
+    return frame
+
+
 def _from_hub(source: Source) -> tuple[pd.DataFrame, str]:
     from datasets import load_dataset  # noqa: PLC0415 - heavy, and reads its environment at import
     from datasets.exceptions import DatasetsError  # noqa: PLC0415
@@ -113,7 +123,7 @@ def _from_hub(source: Source) -> tuple[pd.DataFrame, str]:
         frame = load_dataset(hub.repo, hub.config, split=hub.split).to_pandas()
     except (OSError, ValueError, DatasetsError) as error:
         raise PergError(
-            f"{source}: dataset '{hub.repo}' ({hub.config}, {hub.split}) could not be had from the hub: {error}\n"
+            f"{source}: dataset '{hub.repo}' ({hub.config}, {hub.split}) could not be read from the hub: {error}\n"
             "Run once with a network (it is cached then), or download the Parquet files and use "
             "--set data.origin=local --set data.path=FOLDER, or run the profile 'demo', which needs no network."
         ) from error

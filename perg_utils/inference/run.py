@@ -1,40 +1,25 @@
-"""Inference: every method of a profile in every setting, for one model; and the plan of it, without asking anything.
+"""Asking: every method of a profile in every setting, for one model; the table 'responses'.
 
-`run` gives the table 'responses' of one model. `plans` runs the same methods over the same rows, with replies that
-are made up where the journal has none, and counts the requests: it cannot disagree with the run about what is asked.
-(Second stages are of estimated length until their first stages are answered, and counted as if all these succeed.)
+Left out: what a run would ask, without asking it (`plan`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Iterable
 
 import pandas as pd
 
-from perg_utils.core.profile import DecodingConfig, JudgeConfig, ModelConfig, Profile
+from perg_utils.core.profile import DecodingConfig, ModelConfig, Profile
 from perg_utils.core.progress import Progress
-from perg_utils.core.schema import LETTERS, Method, Setting, Source, conform
-from perg_utils.core.workspace import Workspace, digest
-from perg_utils.dataset import preferences, sources
-from perg_utils.dataset import questions as curation
-from perg_utils.engines.api.pricing import meter_of, price_of
-from perg_utils.engines.base import Engine, Messages, Reply
+from perg_utils.core.schema import Method, conform
+from perg_utils.core.workspace import Workspace
+from perg_utils.engines.api.pricing import meter_of
+from perg_utils.engines.base import Engine, Messages
 from perg_utils.engines.journal import Journal
 from perg_utils.inference import shards
 from perg_utils.inference.methods import METHODS, Answered, Generate, Outcome
-from perg_utils.inference.requests import Material, Row, limit, pair, request, rows, settings
+from perg_utils.inference.requests import Material, Row, pair, request, rows, settings
 from perg_utils.prompts.sets import load_prompts
-
-#: How `plans` estimates tokens, and what stands in for questions that are not here yet.
-TOKEN_RULE = "4 characters a token; a reply half as long as its limit of new tokens"
-NOMINAL_RULE = "questions not downloaded yet: the paper's counts with average text lengths"
-_CHARACTERS = 4
-#: Mean characters of a question, number of options, characters of an option: measured on the real sources
-#: (TruthfulQA and MMLU whole, CommonsenseQA 1,098 of 1,221), for plans made before the questions can be had.
-_NOMINAL = {Source.TQA: (59, 5, 47), Source.CQA: (68, 5, 9), Source.MMLU: (385, 4, 49)}
 
 
 def run(profile: Profile, model_name: str, workspace: Workspace) -> pd.DataFrame:
@@ -62,193 +47,6 @@ def run(profile: Profile, model_name: str, workspace: Workspace) -> pd.DataFrame
     if profile.shard is not None:
         shards.seal(profile, model_name, workspace, [engine.identity, editor.identity])
     return pd.concat(frames, ignore_index=True)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run of one model asks. Equal requests count once; tokens are those of the requests not yet answered."""
-
-    model: str
-    methods: dict[str, list[str]]  # setting -> methods
-    questions: int
-    rows: int
-    requests: int
-    answered: int
-    prompt_tokens: int
-    completion_tokens: int
-    nominal: bool  # the question texts are not here yet
-    cost: float | None = None  # US dollars by the price table; None where it has no price
-
-    def __str__(self) -> str:
-        guess = ", by nominal questions" if self.nominal else ""
-        return (
-            f"{self.model}: {self.questions:,} questions, {self.rows:,} rows, {self.requests:,} requests, "
-            f"{self.answered:,} of them answered; to be asked: about {self.prompt_tokens:,} prompt and "
-            f"{self.completion_tokens:,} reply tokens{dollars(self.cost)}{guess}"
-        )
-
-
-def plan(profile: Profile, model_name: str, workspace: Workspace | None = None) -> Plan:
-    """Return the plan of one model, e.g. `plan(cfg, "S", ws).requests` -> 6,120; asks nothing and needs no network."""
-    return plans(profile, workspace, [model_name])[0]
-
-
-def plans(profile: Profile, workspace: Workspace | None = None, models: Sequence[str] | None = None) -> list[Plan]:
-    """Return the plan of each model (default: all, in the profile's order; none for a published release).
-
-    A request that an earlier model of the list makes too (the same weights under another name) counts there only.
-    Models that differ only in name share one computation until they have been begun.
-    """
-    from perg_utils.engines.open import open_engine  # noqa: PLC0415 - engines know of torch and aiohttp
-
-    names = models or [model.name for model in profile.models]
-    if not names:  # the responses of a release are asked of nobody
-        return []
-    examples, nominal = _known_examples(profile, workspace)
-    examples = shards.take(examples, profile.shard)
-    material = Material(examples, preferences.load_bank(), load_prompts(profile.prompts))
-    counted: set[tuple[str, str, str]] = set()
-    alike: dict[str, _Planner] = {}
-    out = []
-    with Journal(workspace.journal if workspace else Path("no-journal"), read_only=True) as journal:
-        for name in names:
-            model, aligner = pair(profile, name)
-            identities = [dict(open_engine(side, fetch=False).identity) for side in (model, aligner)]
-            begun = journal.path.is_file() and _begun(profile, model, identities[0], journal, material)
-            thinks = [bool(side.thinking) for side in (model, aligner)]
-            kind = digest(list(settings(profile, model)), thinks, aligner is model, identities if begun else None)
-            if kind not in alike:
-                alike[kind] = _Planner(profile, [model, aligner], identities if begun else [{}, {}], journal)
-                alike[kind].collect(material)
-            engines = [digest(identity) for identity in identities]
-            # A second stage also depends on whose first stage it is given, which made-up texts do not show.
-            asks = {
-                (engines[side], engines[0] if ask.stage == 2 else "", key): ask
-                for (side, key), ask in alike[kind].asks.items()
-            }
-            new = [ask for at, ask in asks.items() if at not in counted]
-            counted.update(asks)
-            waiting = [ask for ask in new if not ask.answered]
-            costs = [_cost(side, [ask for ask in waiting if ask.side == n]) for n, side in enumerate((model, aligner))]
-            out.append(
-                Plan(
-                    model=name,
-                    methods={str(s): [str(m) for m in profile.methods_for(model, s)] for s in profile.grid},
-                    questions=len(examples),
-                    rows=alike[kind].rows,
-                    requests=len(new),
-                    answered=len(new) - len(waiting),
-                    prompt_tokens=sum(ask.characters for ask in waiting) // _CHARACTERS,
-                    completion_tokens=sum(ask.limit for ask in waiting) // 2,
-                    nominal=nominal,
-                    cost=None if costs == [None, None] else sum(cost or 0.0 for cost in costs),
-                )
-            )
-    return out
-
-
-class _Ask(NamedTuple):
-    side: int
-    stage: int
-    characters: int
-    limit: int
-    answered: bool
-
-
-def _cost(model: ModelConfig, asks: Sequence[_Ask]) -> float | None:
-    price = price_of(model)
-    if price is None:
-        return None
-    return price.of(sum(ask.characters for ask in asks) / _CHARACTERS, sum(ask.limit for ask in asks) / 2)
-
-
-def judge_cost(profile: Profile, ratings: int, judge: JudgeConfig | None = None) -> float | None:
-    """Return the dollars of so many ratings by a judge (the profile's main one), by the same rules; None: no price."""
-    judge = judge or profile.judge
-    model = judge.model
-    price = price_of(model) if model is not None else None
-    if model is None or price is None:
-        return None
-    blank = {"question": "", "options": ("", ""), "preferences": [""], "response_without": "", "response_with": ""}
-    prompts = load_prompts(judge.prompts or profile.prompts)
-    rubric = sum(len(text) for _, text in prompts.messages(judge.rubric, **blank))
-    question, count, option = _NOMINAL[Source.MMLU]
-    reply = limit(model, profile.decoding, 1, Method.ZERO_SHOT) / 2
-    return ratings * price.of((rubric + question + count * option) / _CHARACTERS + 2 * reply, reply)
-
-
-def dollars(cost: float | None) -> str:
-    """Return a cost as it stands behind other numbers, e.g. `, about 1.25 USD`; empty for None."""
-    return "" if cost is None else f", about {cost:,.2f} USD"
-
-
-class _Planner:
-    """Runs the methods of a model and its aligner, and remembers the requests; replies are the journal's or made up."""
-
-    def __init__(
-        self, profile: Profile, models: Sequence[ModelConfig], identities: Sequence[Mapping[str, str]], journal: Journal
-    ) -> None:
-        self.profile, self.models, self.identities, self.journal = profile, models, identities, journal
-        self.asks: dict[tuple[int, str], _Ask] = {}  # (0 the model or 1 another aligner, key) -> request
-        self.rows = 0
-
-    def collect(self, material: Material) -> None:
-        """Fill `asks` and `rows`."""
-        for method, chosen in settings(self.profile, self.models[0]).items():
-            own = self._asking(0, method)
-            edit = own if self.models[0] is self.models[1] else self._asking(1, method)
-            wanted = rows(self.profile, method, chosen, material)
-            METHODS[method]([row.task for row in wanted], material.prompts, own, edit)
-            self.rows += len(wanted)
-
-    def _asking(self, side: int, method: Method) -> Generate:
-        def generate(chats: list[Messages], stage: int) -> list[Answered]:
-            requests = [request(chat, self.models[side], self.profile.decoding, stage, method) for chat in chats]
-            keys = [r.key(self.identities[side]) for r in requests]
-            known = self.journal.lookup(keys)
-            for r, key in zip(requests, keys, strict=True):
-                length = sum(len(content) for _, content in r.messages)
-                self.asks[side, key] = _Ask(side, stage, length, r.decoding.max_new_tokens, key in known)
-            made_up = limit(self.models[side], self.profile.decoding, stage, method) * _CHARACTERS // 2
-            # Made-up replies differ where requests differ, as real ones mostly do, and are as long as the rule says.
-            return [Answered(known.get(key) or Reply(key.ljust(made_up, ".")), key) for key in keys]
-
-        return generate
-
-
-def _begun(
-    profile: Profile, model: ModelConfig, identity: Mapping[str, str], journal: Journal, material: Material
-) -> bool:
-    """Whether the journal holds anything of `model`; the baseline is asked before all else."""
-    baseline = rows(profile, Method.NO_PREFERENCE, [Setting.NONE], material)
-    chats = [material.prompts.messages(Method.NO_PREFERENCE, **row.task._asdict()) for row in baseline]
-    return bool(
-        journal.lookup(request(chat, model, profile.decoding, 1, Method.NO_PREFERENCE).key(identity) for chat in chats)
-    )
-
-
-def _known_examples(profile: Profile, workspace: Workspace | None) -> tuple[pd.DataFrame, bool]:
-    """The examples that a plan is made for, and whether they are nominal. Hub questions are not fetched for a plan."""
-    hub = profile.data.origin == "hub"
-    if hub and workspace is not None and workspace.table_path("examples").is_file():
-        return workspace.read("examples"), False
-    if hub:
-        found = curation.sample(_nominal(profile.data.sources), profile.data, profile.seed)
-    else:
-        found = curation.load_examples(profile.data, profile.seed)
-    return preferences.assign(found, preferences.load_bank()), hub
-
-
-def _nominal(wanted: Iterable[Source]) -> pd.DataFrame:
-    records = []
-    for source in (s for s in Source if s in wanted):
-        question, count, option = _NOMINAL[source]
-        options = [letter.ljust(option, ".") for letter in LETTERS[:count]]
-        for position in range(curation.EXPECTED[source]):
-            example_id = f"{source}-{position:05d}"
-            text = example_id.ljust(question, ".")
-            records.append((example_id, str(source), None, text, options, "A", position))
-    return pd.DataFrame(records, columns=[*sources.COLUMNS, "position"])
 
 
 def _asking(

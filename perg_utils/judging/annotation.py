@@ -21,14 +21,14 @@ from pathlib import Path
 import pandas as pd
 
 from perg_utils.core.errors import PergError
-from perg_utils.core.profile import ROOT, Profile
+from perg_utils.core.profile import Profile
 from perg_utils.core.schema import LETTERS, RELEVANT_SHOWN, ROW_ID, Status
 from perg_utils.core.workspace import Workspace, digest, write_text
 from perg_utils.judging import agreement
 from perg_utils.judging.panel import read_panel
 from perg_utils.judging.rating import cases
 
-TEMPLATE = ROOT / "perg_utils" / "reporting" / "templates" / "annotate.html"
+TEMPLATE = Path(__file__).with_name("annotation.html")
 #: What a person sees of an item, and fills in.
 SHOWN = ["item", "question", "options", "preference", "response_without", "response_with"]
 FILLED = ["rating", "note"]

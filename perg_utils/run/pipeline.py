@@ -26,7 +26,7 @@ from perg_utils.core.workspace import Workspace
 from perg_utils.engines.open import check_engine
 from perg_utils.extraction.layers import check_extractor
 from perg_utils.extraction.llm import reading_cost
-from perg_utils.inference import run as inference
+from perg_utils.inference.plan import NOMINAL_RULE, TOKEN_RULE, dollars, judge_cost, plans
 from perg_utils.judging.rating import check_judges
 from perg_utils.prompts.sets import load_prompts
 from perg_utils.run import unanswered
@@ -128,26 +128,26 @@ def dry_run(command: Command) -> str:
     lines += [f"  {setting}: {', '.join(methods)}" for setting, methods in profile.grid.items()]
     models = [step.model for step in chosen if step.model is not None]
     if models:
-        found = inference.plans(profile, workspace, models)
+        found = plans(profile, workspace, models)
         total = f"{sum(p.requests for p in found):,} requests, {sum(p.answered for p in found):,} of them answered"
         tokens = sum(p.prompt_tokens for p in found), sum(p.completion_tokens for p in found)
         lines += ["", "models (equal requests counted once)", *(f"  {p}" for p in found)]
         costs = [p.cost for p in found if p.cost is not None]
-        cost = inference.dollars(sum(costs) if costs else None)
+        cost = dollars(sum(costs) if costs else None)
         lines += [f"  all: {total}; to be asked: about {tokens[0]:,} prompt and {tokens[1]:,} reply tokens{cost}"]
-        lines += [f"  ({inference.TOKEN_RULE})"]
-        lines += [f"  ({inference.NOMINAL_RULE})"] if any(p.nominal for p in found) else []
+        lines += [f"  ({TOKEN_RULE})"]
+        lines += [f"  ({NOMINAL_RULE})"] if any(p.nominal for p in found) else []
         rated = sum(p.questions * len(p.methods.get(setting, [])) for p in found for setting in RELEVANT_SHOWN)
         whole = profile.shard is None  # a shard's answers are read and judged once merged
         llm, responses = profile.extractor.llm if whole else None, sum(p.rows for p in found)
         reading = reading_cost(profile, responses) if llm else None
         if llm:
             head = f"extractor: at most {responses:,} responses, those that no rule can read, to be read by"
-            lines += ["", f"{head} {llm.name}{inference.dollars(reading)}"]
+            lines += ["", f"{head} {llm.name}{dollars(reading)}"]
         judges = profile.all_judges() if whole else []
-        ratings = [(judge.label, inference.judge_cost(profile, rated, judge)) for judge in judges]
+        ratings = [(judge.label, judge_cost(profile, rated, judge)) for judge in judges]
         head = f"judge: at most {rated:,} responses to be rated by"
-        lines += ["", *(f"{head} {who}{inference.dollars(cost)}" for who, cost in ratings)] if ratings else []
+        lines += ["", *(f"{head} {who}{dollars(cost)}" for who, cost in ratings)] if ratings else []
         if costs or any(cost is not None for cost in (reading, *(cost for _, cost in ratings))):
             lines += ["", "prices: data/prices.csv, list prices as of the dates there; check them"]
     return "\n".join(lines)

@@ -15,6 +15,7 @@ from perg_utils.dataset import questions as curation
 from perg_utils.engines import open as engines_open
 from perg_utils.engines.base import Reply
 from perg_utils.inference import run as inference
+from perg_utils.inference.plan import plan, plans
 from perg_utils.inference.requests import settings
 
 ALL = ["zero_shot", "cot", "few_shot", "self_critic", "pref_aligner"]
@@ -183,7 +184,7 @@ def test_another_models_aligner_edits_answers_that_are_not_asked_again(engine, t
     ]
     profile = study(models=models, grid={"relevant": ["pref_aligner"]})
     workspace = curated(profile, tmp_path)
-    planned = {p.model: p.requests for p in inference.plans(profile, workspace)}
+    planned = {p.model: p.requests for p in plans(profile, workspace)}
     for name in ("S", "L"):
         inference.run(profile, name, workspace)
     before = dict(engine.asked)
@@ -213,10 +214,10 @@ def test_failed_requests_leave_rows_with_their_status_and_are_asked_again(engine
 def test_the_plan_counts_exactly_what_the_run_then_asks(engine, tmp_path, baseline):
     profile = study(baseline=baseline)
     workspace = curated(profile, tmp_path)
-    before = inference.plan(profile, "S", workspace)
+    before = plan(profile, "S", workspace)
     responses = inference.run(profile, "S", workspace)
     assert before.requests == engine.asked["s"] and before.answered == 0 and before.rows == len(responses)
-    after = inference.plan(profile, "S", workspace)
+    after = plan(profile, "S", workspace)
     assert (after.requests, after.answered) == (before.requests, before.requests)
     assert after.prompt_tokens == after.completion_tokens == 0 < before.prompt_tokens
 
@@ -234,7 +235,7 @@ def test_the_plan_of_a_cut_off_run_counts_what_is_left(engine, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         inference.run(profile, "S", workspace)
     answered = len(engine.requests) - 1
-    left = inference.plan(profile, "S", workspace)
+    left = plan(profile, "S", workspace)
     assert left.answered == answered
     engine.fail = staticmethod(lambda chat: False)
     engine.asked.clear()
@@ -244,7 +245,7 @@ def test_the_plan_of_a_cut_off_run_counts_what_is_left(engine, tmp_path):
 
 def test_planning_writes_nothing_and_estimates_by_its_rule(engine, tmp_path):
     profile = study(grid={"relevant": ["zero_shot"]}, decoding={"max_new_tokens": 10})
-    planned = inference.plan(profile, "S", Workspace.of(tmp_path, "toy"))
+    planned = plan(profile, "S", Workspace.of(tmp_path, "toy"))
     assert list(tmp_path.iterdir()) == [] and engine.asked == {}
     assert planned.requests == 24 and planned.completion_tokens == 24 * 5 and not planned.nominal
     inference.run(profile, "S", curated(profile, tmp_path))
@@ -255,18 +256,18 @@ def test_planning_writes_nothing_and_estimates_by_its_rule(engine, tmp_path):
 @pytest.mark.parametrize("name", sorted({path.stem for path in PROFILES.glob("*.yaml")} - {"published"}))
 def test_every_profile_that_asks_a_model_plans_without_network(engine, name):
     profile = load_profile(name, ["data.limit=5"])
-    planned = inference.plans(profile)
+    planned = plans(profile)
     assert [p.model for p in planned] == [m.name for m in profile.models]
     assert all(p.questions == 15 and p.rows >= p.requests > 0 for p in planned)
 
 
 def test_a_profile_that_asks_no_model_has_no_plan(engine):
-    assert inference.plans(load_profile("published")) == []
+    assert plans(load_profile("published")) == []
 
 
 def test_the_papers_whole_plan_is_made_in_a_minute_without_its_questions(engine):
     start = time.monotonic()
-    planned = inference.plans(load_profile("paper"))
+    planned = plans(load_profile("paper"))
     assert time.monotonic() - start < 60
     # 1 plain + 3 relevant one-stage + 2 second stages + 2 each in mixed and irrelevant = 10 a question.
     assert [p.requests for p in planned] == [72_080] * 13 and all(p.nominal and p.questions == 7208 for p in planned)
@@ -275,7 +276,7 @@ def test_the_papers_whole_plan_is_made_in_a_minute_without_its_questions(engine)
 def test_a_hub_profiles_plan_uses_the_saved_questions_once_they_are_there(engine, tmp_path):
     profile = study(data={"origin": "hub"})
     workspace = curated(study(), tmp_path)
-    planned = inference.plan(profile, "S", workspace)
+    planned = plan(profile, "S", workspace)
     assert planned.questions == 12 and not planned.nominal
 
 

@@ -4,8 +4,8 @@ from perg_utils.core.loading import load_profile
 from perg_utils.core.profile import DecodingConfig, ModelConfig, ProfileError
 from perg_utils.core.schema import Method
 from perg_utils.inference import requests as tasks
-from perg_utils.inference import run as inference
 from perg_utils.inference.methods import METHODS
+from perg_utils.inference.plan import plan
 
 PLAIN, THINKING = (ModelConfig(name="m", model="m", thinking=thinking) for thinking in (None, True))
 
@@ -30,7 +30,7 @@ def test_limits_of_methods_can_be_set_and_change_no_other_request():
     plain, longer = (
         load_profile("demo", ["data.limit=5", *more]) for more in ([], ["decoding.max_new_tokens_by_method={cot: 99}"])
     )
-    before, after = (inference.plan(profile, "S") for profile in (plain, longer))
+    before, after = (plan(profile, "S") for profile in (plain, longer))
     assert after.requests == before.requests
     cot = 15 * 3  # every question in the three settings that ask cot
     assert after.completion_tokens - before.completion_tokens == cot * (99 - 64) // 2

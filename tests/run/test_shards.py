@@ -12,8 +12,8 @@ from perg_utils.core.loading import load_profile
 from perg_utils.core.profile import ROOT, Profile, ProfileError
 from perg_utils.core.workspace import Workspace
 from perg_utils.engines import journal_tools
-from perg_utils.inference import run as inference
 from perg_utils.inference import shards
+from perg_utils.inference.plan import plan
 from perg_utils.run import pipeline
 from perg_utils.run.merge import ShardError, merge
 
@@ -80,8 +80,8 @@ def test_the_plan_of_a_shard_counts_no_ratings_since_it_makes_none():
 
 
 def test_the_plans_of_shards_add_up_to_the_plan_of_the_whole():
-    whole = inference.plan(load_profile("demo", ["data.limit=10"]), "S")
-    parts = [inference.plan(load_profile("demo", ["data.limit=10", f"shard={i}/4"]), "S") for i in (1, 2, 3, 4)]
+    whole = plan(load_profile("demo", ["data.limit=10"]), "S")
+    parts = [plan(load_profile("demo", ["data.limit=10", f"shard={i}/4"]), "S") for i in (1, 2, 3, 4)]
     assert sum(part.questions for part in parts) == whole.questions == 30
     assert sum(part.rows for part in parts) == whole.rows
     assert sum(part.requests for part in parts) == whole.requests
