@@ -1,9 +1,9 @@
 """The extractor's last layer: a language model reads the few responses that no layer before it could (paper, appendix).
 
 It is shown the response and the lettered options: never question, preference, right answer, or who answered.
-The wording is the prompt set's template `extract`. One letter is asked for, and a reply that holds anything else is no
+The prompt is the prompt set's template `extract`. One letter is asked for, and a reply that holds anything else is no
 reading: it is never searched for letters, which a response could have put there. Replies are kept in the journal, so
-that nothing is asked twice and a changed wording asks only this layer again.
+that nothing is asked twice and a changed prompt asks only this layer again.
 """
 
 from __future__ import annotations

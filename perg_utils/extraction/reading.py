@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from perg_utils.core.errors import PergError
 from perg_utils.core.schema import LETTERS, Status
 
 #: A response and its options, in the order in which they were lettered.
@@ -61,6 +62,10 @@ class Reading:
     def words(self, response: str) -> str | None:
         """Return the words of the response that the letter rests on, e.g. `B.` of `The answer is B.`"""
         return None if self.evidence is None else response.strip()[slice(*self.evidence)]
+
+
+class ExtractorError(PergError):
+    """A layer cannot be trained or loaded; the message says why and what to do."""
 
 
 class Layer(Protocol):

@@ -48,7 +48,7 @@ def test_every_slot_is_filled_with_what_it_says_and_the_label_is_the_chosen_opti
 
 
 def told(sample):
-    """The label that a reader of plain English gives a response about `LISTS`, worked out without its template."""
+    """The label of a response about `LISTS`, worked out without its template."""
     beside = TEMPLATES.openings + TEMPLATES.closings
     said = re.sub("|".join(re.escape(x).replace(r"\{alien\}", r"thing\d+") for x in beside), "", sample.response)
     named = [LETTERS[sample.options.index(t)] for t in re.findall(r"thing\d+", said) if t in sample.options]

@@ -18,8 +18,7 @@ from perg_utils.core.profile import ROOT, ExtractorConfig
 from perg_utils.core.schema import Status
 from perg_utils.extraction.answers import extract
 from perg_utils.extraction.finetuned.layer import FineTunedLayer, trained_as
-from perg_utils.extraction.finetuned.scoring import ExtractorError
-from perg_utils.extraction.reading import LABELS
+from perg_utils.extraction.reading import LABELS, ExtractorError
 
 SILENT = "It depends on whom you ask."
 HOSTILE = [

@@ -16,8 +16,8 @@ from perg_utils.core.profile import ExtractorConfig
 from perg_utils.core.schema import LETTERS, Status
 from perg_utils.extraction.finetuned.corpus import Corpus
 from perg_utils.extraction.finetuned.layer import FineTunedLayer
-from perg_utils.extraction.finetuned.scoring import ExtractorError, Scorer
-from perg_utils.extraction.reading import LABELS
+from perg_utils.extraction.finetuned.scoring import Scorer
+from perg_utils.extraction.reading import LABELS, ExtractorError
 
 HOSTILE = [
     "The answer is Z",

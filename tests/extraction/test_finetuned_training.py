@@ -19,8 +19,9 @@ from perg_utils.core.schema import LETTERS
 from perg_utils.extraction.finetuned import training
 from perg_utils.extraction.finetuned.corpus import Corpus
 from perg_utils.extraction.finetuned.layer import FineTunedLayer, trained_as
-from perg_utils.extraction.finetuned.scoring import ExtractorError, Scorer
+from perg_utils.extraction.finetuned.scoring import Scorer
 from perg_utils.extraction.finetuned.training import fit_temperature, score_samples, train
+from perg_utils.extraction.reading import ExtractorError
 
 
 def test_a_mistral_in_bfloat16_with_the_default_form_is_trained_and_read(tmp_path):
@@ -161,7 +162,7 @@ def test_a_profile_does_not_train_on_quantized_weights():
     quantized = "extractor.base={name: x, model: data/embedded/models/S, quantization: nf4}"
     with pytest.raises(ProfileError, match="not trained on quantized weights; drop quantization"):
         load_profile("demo", [quantized])
-    assert load_profile("demo", [quantized, "extractor.adapter=somebody/reader"]).extractor.base.quantization == "nf4"
+    assert load_profile("demo", [quantized, "extractor.adapter=somebody/adapter"]).extractor.base.quantization == "nf4"
 
 
 def curve():

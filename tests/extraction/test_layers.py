@@ -255,15 +255,15 @@ def test_an_adapter_of_ones_own_is_taken_from_its_folder_or_the_hub(tmp_path, op
     fetched = []
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **_: fetched.append(name) or "/cache/x")
     layers(own, tmp_path)
-    layers(load_profile("demo", ["extractor.adapter=somebody/reader"]), tmp_path)
-    assert [adapter for _, adapter in opened] == [tmp_path, Path("/cache/x")] and fetched == ["somebody/reader"]
+    layers(load_profile("demo", ["extractor.adapter=somebody/adapter"]), tmp_path)
+    assert [adapter for _, adapter in opened] == [tmp_path, Path("/cache/x")] and fetched == ["somebody/adapter"]
 
     def offline(name, **_):
         raise OSError("no network")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", offline)
-    with pytest.raises(EngineError, match=r"extractor\.adapter 'somebody/reader' can neither be found nor fetched: no"):
-        layers(load_profile("demo", ["extractor.adapter=somebody/reader"]), tmp_path)
+    with pytest.raises(EngineError, match=r"'somebody/adapter' can neither be found nor fetched: no"):
+        layers(load_profile("demo", ["extractor.adapter=somebody/adapter"]), tmp_path)
 
 
 def test_an_adapters_folder_that_is_missing_or_the_runs_own_is_found_before_the_run(tmp_path):
@@ -271,7 +271,7 @@ def test_an_adapters_folder_that_is_missing_or_the_runs_own_is_found_before_the_
         profile = load_profile("demo", [f"extractor.adapter={name}"])
         with pytest.raises(PergError, match=rf"no folder '{name}'.*leave it out to train one"):
             check_extractor(profile.extractor, profile, Workspace.of(tmp_path, "demo"))
-    hub = load_profile("demo", ["extractor.adapter=somebody/reader"])
+    hub = load_profile("demo", ["extractor.adapter=somebody/adapter"])
     check_extractor(hub.extractor, hub, Workspace.of(tmp_path, "demo"))
     own = Workspace.of(tmp_path, "demo").extractor
     own.mkdir(parents=True)
@@ -321,7 +321,7 @@ def test_a_dumped_profile_with_an_extractor_reads_back(name):
     assert Profile.model_validate(json.loads(profile.model_dump_json())) == profile
 
 
-def test_the_released_readers_form_of_input_is_allowed():
+def test_the_released_adapters_form_of_input_is_allowed():
     template = r"[INST] Classify the response.{response}\nReferences: \n{options}\nAnswer: [/INST]"
     config = load_profile("demo", [f'extractor.template="{template}"']).extractor
     assert config.template.format(response="r", options="o").endswith("r\nReferences: \no\nAnswer: [/INST]")

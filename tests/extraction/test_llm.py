@@ -34,7 +34,7 @@ GOODS = ["iron", "salt", "wool", "amber"]
 
 
 def profile_at(url, *more, model="gpt-4o-mini"):
-    model = {"name": "reader", "engine": "api", "model": model, "base_url": url, "api_key_env": "TEST_KEY"}
+    model = {"name": "mini", "engine": "api", "model": model, "base_url": url, "api_key_env": "TEST_KEY"}
     return load_profile("demo", [f"extractor={json.dumps({'llm': model})}", *more])
 
 
@@ -60,8 +60,8 @@ def run_tables(n=6):
 def read_by(profile, tables, folder):
     workspace = Workspace(folder, folder)
     with Journal(workspace.journal) as journal:
-        readers = open_layers(profile, workspace, journal)
-        return extract(*tables, readers), readers
+        layers = open_layers(profile, workspace, journal)
+        return extract(*tables, layers), layers
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def serve():
 
 def test_the_model_reads_what_the_rules_cannot_and_equal_responses_are_sent_once(tmp_path, serve):
     server = serve("C")
-    found, readers = read_by(profile_at(server.url), run_tables(), tmp_path)
+    found, layers = read_by(profile_at(server.url), run_tables(), tmp_path)
     assert found["answer"].tolist() == ["C"] * 7 + ["B"]
     assert found["layer"].tolist() == ["llm"] * 7 + ["rules"] and set(found["how"][:7]) == {"replied"}
     assert found["confidence"][:7].isna().all() and found["evidence"][:7].isna().all()
@@ -234,7 +234,7 @@ def test_the_model_reads_what_the_rules_cannot_and_equal_responses_are_sent_once
     again, _ = read_by(profile_at(server.url), run_tables(), tmp_path)
     pd.testing.assert_frame_equal(found, again)
     assert len(server.bodies) == 6, "a second run asks nothing"
-    counts = by_layer(found, readers).loc["llm"]
+    counts = by_layer(found, layers).loc["llm"]
     assert (counts["asked"], counts["letters"], counts["left"]) == (7, 7, 0)
     # gpt-4o-mini's list price of six replies: 0.15 and 0.60 dollars a million tokens.
     assert counts["usd"] == pytest.approx(6 * (1000 * 0.15 + 0.60) / 1e6)
@@ -267,7 +267,7 @@ def test_nothing_that_is_sent_knows_question_preference_right_answer_or_who_answ
     assert "A. iron\nB. salt\nC. wool\nD. amber" in text and "<<<\nWell, number 0 is hard to say.\n>>>" in text
 
 
-def test_another_wording_asks_only_this_layer_again(tmp_path, serve):
+def test_another_prompt_asks_only_this_layer_again(tmp_path, serve):
     raw = yaml.safe_load((FOLDER / "standard.yaml").read_text())
     raw["templates"]["extract"]["user"] += "\nBe quick."
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(raw))
@@ -294,17 +294,17 @@ def test_what_could_not_be_had_has_its_status_and_is_reported_with_the_way_to_as
     workspace = Workspace(tmp_path, tmp_path)
     with running(reply="C", faults={fault: 1.0}) as url:
         profile = profile_at(url)
-        found, readers = read_by(profile, tables, tmp_path)
+        found, layers = read_by(profile, tables, tmp_path)
     assert set(found["status"][:7]) == {status} and found["answer"][:7].isna().all()
     assert set(found["how"][:7]) == {"no_reply"} and found["status"][7] == "ok"
-    assert by_layer(found, readers).loc["llm", "failed"] == 7
+    assert by_layer(found, layers).loc["llm", "failed"] == 7
     for name, frame in (("responses", tables[0]), ("examples", tables[1]), ("answers", found)):
         workspace.write(name, frame)
     lost = unanswered.find(workspace, [], judge=False, extractor=profile)
-    assert lost[["asked", "status"]].drop_duplicates().to_numpy().tolist() == [["extractor reader", status]]
+    assert lost[["asked", "status"]].drop_duplicates().to_numpy().tolist() == [["extractor mini", status]]
     assert len(lost) == 7 and unanswered.to_be_asked(lost) == (status == "empty")
     text = unanswered.describe(lost, "AGAIN", "DROP")
-    assert f"- extractor reader, {status}: 7 (" in text
+    assert f"- extractor mini, {status}: 7 (" in text
     assert ("content management policy" in text and "DROP" in text) if status == "rejected" else "AGAIN" in text
     assert unanswered.find(workspace, [], judge=False).empty
     assert unanswered.find(workspace, [], judge=False, extractor=load_profile("demo", ["extractor={}"])).empty
@@ -356,10 +356,10 @@ def test_after_kill_9_only_what_was_in_flight_is_asked_again(tmp_path):
     assert len(set(sent)) == 60 and len(sent) - len(set(sent)) <= 4, "at most the four in flight twice"
 
 
-def test_a_limit_on_the_cost_holds_for_the_reader_too(tmp_path, serve):
+def test_a_limit_on_the_cost_holds_for_this_layer_too(tmp_path, serve):
     server = serve()
     limited = profile_at(server.url, "extractor.llm.max_cost_usd=0.0006", "extractor.llm.concurrency=1")
-    with pytest.raises(EngineError, match="'reader' has cost"):
+    with pytest.raises(EngineError, match="'mini' has cost"):
         read_by(limited, run_tables(40), tmp_path)
     assert 0 < len(server.bodies) < 6
 
@@ -383,7 +383,7 @@ def test_a_missing_key_and_a_missing_folder_stop_a_run_before_its_first_step(tmp
 
 
 def test_the_plan_says_how_many_responses_may_be_asked_about_and_what_it_may_cost():
-    llm = '{"name": "reader", "engine": "api", "model": "gpt-4o-mini"}'
+    llm = '{"name": "mini", "engine": "api", "model": "gpt-4o-mini"}'
     settings = ("data.limit=3", f'extractor={{"llm": {llm}}}')
     text = pipeline.dry_run(pipeline.Command(overrides=settings))
     [line] = [line for line in text.splitlines() if line.startswith("extractor: ")]
@@ -391,7 +391,7 @@ def test_the_plan_says_how_many_responses_may_be_asked_about_and_what_it_may_cos
     rows = 9 * (1 + 5 + 5 + 5 + 1) * 3 + 9 * (1 + 3)
     cost = reading_cost(profile, rows)
     assert line.startswith(f"extractor: at most {rows:,} responses, ") and line.endswith(
-        f"by reader, about {cost:,.2f} USD"
+        f"by mini, about {cost:,.2f} USD"
     )
     assert 0 < cost < 1 and "prices: data/prices.csv" in text
     assert reading_cost(load_profile("demo", ["extractor={}"]), rows) is None
@@ -399,13 +399,13 @@ def test_the_plan_says_how_many_responses_may_be_asked_about_and_what_it_may_cos
     assert "extractor: at most" not in pipeline.dry_run(pipeline.Command(overrides=("data.limit=3", "extractor={}")))
 
 
-def test_a_model_that_runs_in_process_can_be_the_reader_and_costs_nothing(tmp_path):
+def test_a_model_that_runs_in_process_can_be_asked_and_costs_nothing(tmp_path):
     model = "extractor={llm: {name: local, model: data/embedded/models/S, dtype: float32, batch_size: 4}}"
     profile = load_profile("demo", [model])
     with Journal(tmp_path / "j.sqlite") as journal:
-        reader = open_llm(profile, journal)
-        found = extract_answer("It is hard to say.", GOODS, [reader])
-        assert found.letter in {None, *"ABCD"} and reader.cost is None
+        layer = open_llm(profile, journal)
+        found = extract_answer("It is hard to say.", GOODS, [layer])
+        assert found.letter in {None, *"ABCD"} and layer.cost is None
         assert len(journal.execute("SELECT key FROM replies")) == 1
 
 

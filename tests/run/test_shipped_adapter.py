@@ -11,7 +11,7 @@ from perg_utils.core.profile import ROOT
 from perg_utils.core.workspace import Workspace
 from perg_utils.engines.local.engine import find_model
 from perg_utils.extraction.finetuned.layer import FineTunedLayer, trained_as
-from perg_utils.extraction.finetuned.scoring import ExtractorError
+from perg_utils.extraction.reading import ExtractorError
 
 FOLDER = ROOT / "data" / "embedded" / "extractor"
 

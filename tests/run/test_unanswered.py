@@ -102,7 +102,7 @@ def test_what_could_not_be_had_is_asked_again_by_the_very_same_command(tmp_path)
 
 READER = """
 extractor:
-  llm: {{name: reader, engine: api, model: gpt-4o-mini, base_url: "{url}", api_key_env: TEST_KEY}}
+  llm: {{name: mini, engine: api, model: gpt-4o-mini, base_url: "{url}", api_key_env: TEST_KEY}}
 """
 
 
@@ -113,13 +113,13 @@ def test_a_response_that_the_extractors_model_could_not_be_asked_about_is_report
             (tmp_path / "p.yaml").write_text(PROFILE.format(url=models) + READER.format(url=url))
             done = run(tmp_path, *only)
             assert done.returncode == 2, done.stderr
-            assert "- extractor reader, empty:" in done.stderr and "to ask empty again: " in done.stderr
+            assert "- extractor mini, empty:" in done.stderr and "to ask empty again: " in done.stderr
             assert "- one," not in done.stderr, "the responses themselves are there"
         asked = stats(models)["sent"]
         with running(reply="B", port=url.split(":")[2].split("/")[0]) as url:
             again = run(tmp_path, *only)
             assert again.returncode == 0, again.stderr
-            assert "04_extract_answers: done" in again.stdout and "extractor reader: " in again.stdout
+            assert "04_extract_answers: done" in again.stdout and "extractor mini: " in again.stdout
             sent = stats(url)["sent"]
             assert "04_extract_answers: up to date" in run(tmp_path, *only).stdout
             assert stats(url)["sent"] == sent

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from perg_utils.core.profile import ExtractorConfig
 from perg_utils.core.schema import Status
-from perg_utils.extraction.reading import LABELS, NONE, REFUSED, UNDECIDED, Case, Reading
+from perg_utils.extraction.reading import LABELS, NONE, REFUSED, UNDECIDED, Case, ExtractorError, Reading
 
 if TYPE_CHECKING:
     from perg_utils.extraction.finetuned.scoring import Scorer
@@ -78,8 +78,6 @@ class FineTunedLayer:
 
     def _check(self, about: dict[str, Any], scorer: Scorer) -> None:
         """Raise `ExtractorError` where an adapter trained here is used on other weights, or asked in another form."""
-        from perg_utils.extraction.finetuned.scoring import ExtractorError  # noqa: PLC0415 - imports torch
-
         trained = {"base": about["base"]["revision"], "form": about["form"]}
         now = {"base": scorer.revision, "form": {"template": self._config.template, "option": self._config.option}}
         wrong = [key for key in now if trained[key] != now[key]]
@@ -105,7 +103,5 @@ def trained_as(adapter: Path) -> dict[str, Any] | None:
         if not (whole and float(about["temperature"]) > 0):
             raise ValueError("no revision, form or temperature above 0")
     except (ValueError, LookupError, TypeError) as error:
-        from perg_utils.extraction.finetuned.scoring import ExtractorError  # noqa: PLC0415 - imports torch
-
         raise ExtractorError(f"{path} cannot be read ({error}); run 02_train_extractor again") from error
     return about

@@ -16,21 +16,16 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from perg_utils.core.errors import PergError
 from perg_utils.core.profile import ExtractorConfig, ModelConfig
 from perg_utils.core.schema import LETTERS
 from perg_utils.engines.local.checkpoint import load
 from perg_utils.engines.local.engine import find_model
-from perg_utils.extraction.reading import LABELS, MOST_OPTIONS, NONE, REFUSED, UNDECIDED, Case
+from perg_utils.extraction.reading import LABELS, MOST_OPTIONS, NONE, REFUSED, UNDECIDED, Case, ExtractorError
 
 _OTHERS = [LABELS.index(label) for label in (NONE, REFUSED, UNDECIDED)]
 #: How a label may stand in a text; the first form that is one token of the model is used.
 _FORMS = (" ({})", " {}", "{}")
 BATCH = 16
-
-
-class ExtractorError(PergError):
-    """The fine-tuned layer cannot be trained or loaded; the message says why and what to do."""
 
 
 class Scorer:

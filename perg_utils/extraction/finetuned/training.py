@@ -25,8 +25,8 @@ from perg_utils.core.profile import ExtractorConfig, LoraTraining
 from perg_utils.core.progress import Progress
 from perg_utils.core.workspace import write_text
 from perg_utils.extraction.finetuned.corpus import Corpus, Sample
-from perg_utils.extraction.finetuned.scoring import ExtractorError, Scorer
-from perg_utils.extraction.reading import LABELS
+from perg_utils.extraction.finetuned.scoring import Scorer
+from perg_utils.extraction.reading import LABELS, ExtractorError
 
 #: Samples of the templates kept for checking, and how often they are read during training.
 CHECKED, CHECKS = 880, 20
