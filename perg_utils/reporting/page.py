@@ -101,7 +101,7 @@ def _checks(workspace: Workspace, profile: Profile, missing: str) -> list[dict[s
     """The sections that only a published release has: our figures beside the printed ones, and the audit."""
     if profile.data.origin != "published":
         return []
-    from perg_utils.published.checks import audit, reproduction  # noqa: PLC0415 - rooms of the published release; no other profile needs them
+    from perg_utils.reporting.tables import audit, reproduction  # noqa: PLC0415 - of the published release; no other profile needs them
 
     made = [
         ("reproduction", "Does it reproduce?", _verdicts(workspace), reproduction.as_tables(workspace)),

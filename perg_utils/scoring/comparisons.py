@@ -25,21 +25,6 @@ from perg_utils.scoring.intervals import (
     paired_bootstrap,
 )
 
-__all__ = [
-    "Arm",
-    "against_method",
-    "against_setting",
-    "arms",
-    "compare",
-    "delivery_change",
-    "exact_interval",
-    "holm",
-    "mcnemar_exact",
-    "net_change",
-    "paired_bootstrap",
-    "stand_ins",
-]
-
 #: Which scores column says that a question went well, for the metrics that have paired comparisons.
 OUTCOME = {
     Metric.BREAKAGE_RATE: "correct_with",

@@ -14,6 +14,7 @@ from perg_utils.published.checks import consistency as printed_checks
 from perg_utils.published.checks import reproduction
 from perg_utils.published.importing import import_published
 from perg_utils.published.printed import printed_metrics
+from perg_utils.reporting.tables import reproduction as reproduction_tables
 from perg_utils.reporting.tables.forms import as_html, latex, markdown
 from perg_utils.scoring import rates as metrics
 
@@ -167,9 +168,9 @@ def test_a_printed_figure_that_cannot_be_is_told():
 
 def test_the_tables_hold_every_cell_in_every_form(tmp_path):
     workspace = Workspace(tmp_path, tmp_path / "figures")
-    assert reproduction.as_tables(workspace) == []
+    assert reproduction_tables.as_tables(workspace) == []
     reproduction.reproduce(printed_metrics()).to_parquet(tmp_path / "reproduction.parquet")
-    made = {t.name: t for t in reproduction.as_tables(workspace)}
+    made = {t.name: t for t in reproduction_tables.as_tables(workspace)}
     assert list(made)[:2] == ["reproduction", "reproduction_cells"]
     assert len(made["reproduction"].data) == 59 and len(made["reproduction_cells"].cells) == 944
     assert made["reproduction"].cells.astype(str).to_numpy().tolist() == [
@@ -186,7 +187,7 @@ def test_configurations_without_a_file_share_a_line(tmp_path):
     cells = reproduction.reproduce(printed_metrics())
     known = (cells["model"] == "Mixtral-8x7B") & (cells["method"] == "few_shot")
     cells.loc[known, "verdict"] = "exact"
-    shown = reproduction.tables(cells)[0].cells.astype(str).to_numpy().tolist()
+    shown = reproduction_tables.tables(cells)[0].cells.astype(str).to_numpy().tolist()
     assert shown == [
         ["relevant", "few_shot", "Mixtral-8x7B", "16", "0", "0", "0", "0"],
         ["", "", "the 58 others", "0", "0", "0", "876", "52"],

@@ -16,12 +16,12 @@ from perg_utils.core.profile import JudgeConfig
 from perg_utils.core.schema import TABLES, Method, conform
 from perg_utils.core.workspace import Workspace
 from perg_utils.dataset.invented_world import GROUP_SHARE
-from perg_utils.published.checks import audit, reproduction
 from perg_utils.published.printed import printed_metrics
 from perg_utils.reporting import page as report
 from perg_utils.reporting.figures import all as figures
 from perg_utils.reporting.findings import NEEDS_FILES
 from perg_utils.reporting.tables import all as tables
+from perg_utils.reporting.tables import audit, reproduction
 from perg_utils.reporting.tables.forms import Table
 from perg_utils.scoring.rates import metrics
 from perg_utils.scoring.scores import score

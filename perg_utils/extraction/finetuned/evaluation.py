@@ -15,7 +15,7 @@ from perg_utils.extraction.finetuned.corpus import Sample
 from perg_utils.extraction.finetuned.layer import FineTunedLayer
 from perg_utils.extraction.finetuned.templates import load_templates
 from perg_utils.extraction.reading import NONE, REFUSED, UNDECIDED
-from perg_utils.scoring.comparisons import exact_interval
+from perg_utils.scoring.intervals import exact_interval
 
 #: What a label or a reading comes to, in the order of the confusion.
 OUTCOMES = {NONE: "none is right", REFUSED: "refusal", UNDECIDED: "undecided"}

@@ -18,7 +18,7 @@ from perg_utils.core.schema import LETTERS
 from perg_utils.extraction.answers import read_all
 from perg_utils.extraction.finetuned.corpus import ORDINALS
 from perg_utils.extraction.reading import Case, Layer
-from perg_utils.scoring.comparisons import exact_interval
+from perg_utils.scoring.intervals import exact_interval
 
 _LETTER = re.compile(r" ?\([A-Z]\)")
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from perg_utils.published.checks.gold import NOTES
-from perg_utils.scoring.comparisons import Floats, exact_interval
+from perg_utils.scoring.intervals import Floats, exact_interval
 
 #: What is estimated for an extractor, in percent.
 ESTIMATES = {

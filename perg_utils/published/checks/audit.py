@@ -21,12 +21,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from perg_utils.core.schema import ALL_SOURCES, PAPER_METRICS, ordered
+from perg_utils.core.schema import ALL_SOURCES, ordered
 from perg_utils.core.workspace import Workspace
 from perg_utils.published.checks.evidence import CONFIG, Evidence, Fault, evidence, rates
 from perg_utils.published.checks.faults import FAULTS, absent
 from perg_utils.published.printed import printed_metrics, printed_models
-from perg_utils.reporting.tables.forms import Table
 
 KEYS = ["setting", "method", "model", "source"]
 COLUMNS = [
@@ -49,7 +48,6 @@ SPELLED = (
     "so many that the model must have been shown other options, e.g. the printed list character by character; "
     "reading the responses again mends little"
 )
-_SHORT = {str(m): m.short for m in PAPER_METRICS}
 NO_FINDINGS = pd.DataFrame(columns=COLUMNS)
 
 
@@ -90,33 +88,6 @@ def summary(findings: pd.DataFrame) -> pd.DataFrame:
     top = pooled.assign(change=change).sort_values("change", ascending=False, kind="stable")
     top = top.groupby(["finding", "what", *KEYS[:3]], sort=False).head(1).sort_index()
     return top.drop(columns=["change", "source", "corrected_all", "note"]).reset_index(drop=True)
-
-
-def as_tables(workspace: Workspace) -> list[Table]:
-    """Return the audit as two tables, by configuration and cell by cell, from what notebook 13 saved; else none."""
-    path = workspace.run / "audit.parquet"
-    if not path.is_file():
-        return []
-    findings = pd.read_parquet(path)
-    return tables(findings) if len(findings) else []
-
-
-def tables(findings: pd.DataFrame) -> list[Table]:
-    """Return the summary of `findings`, and the cells where a figure is touched."""
-    short = summary(findings)
-    shown = findings[findings["metric"].notna()]
-    captions = {
-        "audit": "Each kind of finding in each configuration: rows touched of those that the file counts, and the "
-        "metric over all sources that mending it changes most: as printed, as the file counts it, corrected.",
-        "audit_cells": "The four metrics, in percent, as printed / as the file counts / corrected for this finding "
-        "alone / for all findings. A dash: cannot be had from the files.",
-    }
-    titles = {"audit": "Audit of the released results", "audit_cells": "Audit, cell by cell"}
-    cells = {"audit": _summary_cells(short), "audit_cells": _cell_cells(shown)}
-    return [
-        Table(n, titles[n], captions[n], data, cells[n], pd.DataFrame(False, cells[n].index, cells[n].columns))
-        for n, data in (("audit", short), ("audit_cells", shown))
-    ]
 
 
 def _mended(rows: pd.DataFrame, faults: list[Fault]) -> pd.DataFrame:
@@ -168,38 +139,3 @@ def _ordered(out: pd.DataFrame) -> pd.DataFrame:
     by = ["what", "setting", "method", "model", "source", "metric"]
     out = ordered(out.sort_values("what", kind="stable"), by, printed_models())
     return out.sort_values("finding", key=lambda c: c.map(list(TITLES).index), kind="stable")
-
-
-def _summary_cells(short: pd.DataFrame) -> pd.DataFrame:
-    cells = pd.DataFrame(index=short.index)
-    cells["finding"] = short["finding"].map(TITLES) + ": " + short["what"]
-    for name in ("setting", "method", "model"):
-        cells[name] = short[name]
-    cells["rows"] = [f"{rows:,.0f} of {of:,.0f}" for rows, of in zip(short["rows"], short["of"], strict=True)]
-    cells["share"] = short["share"].map("{:.1f} %".format)
-    cells["metric"] = short["metric"].map(_SHORT).fillna("-")
-    for name in ("published", "as_filed", "corrected"):
-        cells[name.replace("_", " ")] = short[name].map(_number)
-    return _headed(cells)
-
-
-def _cell_cells(findings: pd.DataFrame) -> pd.DataFrame:
-    keys = ["finding", "what", *KEYS, "rows"]
-    values = ["published", "as_filed", "corrected", "corrected_all"]
-    texts = findings[values].map(_number).agg(" / ".join, axis=1) if len(findings) else pd.Series(dtype=str)
-    wide = findings.assign(text=texts).pivot_table(
-        index=keys, columns="metric", values="text", aggfunc="first", sort=False
-    )
-    wide = wide.reindex(columns=[str(m) for m in PAPER_METRICS]).fillna("").rename(columns=_SHORT).reset_index()
-    wide["finding"] = wide["finding"].map(TITLES) + ": " + wide.pop("what")
-    wide["rows"] = wide["rows"].map("{:,.0f}".format)
-    return _headed(wide)
-
-
-def _headed(cells: pd.DataFrame) -> pd.DataFrame:
-    cells.columns = pd.MultiIndex.from_tuples([("", str(name)) for name in cells.columns])
-    return cells.astype(object)
-
-
-def _number(value: float) -> str:
-    return "-" if pd.isna(value) else f"{value:.1f}"

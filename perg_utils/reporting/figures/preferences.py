@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from perg_utils.core.schema import Method, Setting, Source
 from perg_utils.reporting.figures.drawing import STYLE, canvas, interval_arms, names_room, ticks
 from perg_utils.reporting.figures.shapes import Looks
-from perg_utils.scoring.comparisons import exact_interval
+from perg_utils.scoring.intervals import exact_interval
 
 #: What a row of `by_preference` is the accuracy of.
 SINGLE, SAMPLED, WITHOUT = "single preference", "sampled assignment", "without preference"
