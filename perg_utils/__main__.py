@@ -1,6 +1,7 @@
 """The command line: `python -m perg_utils COMMAND`, see `--help`. `./run_all.sh` is `run`.
 
-A `PergError` becomes its message on stderr and exit status 2; Ctrl-C and SIGTERM end with 130.
+A `PergError` becomes its message on stderr and exit status 2; Ctrl-C and SIGTERM end with 130. Each command imports
+what it needs when it runs, so that `--help` and a mistyped option answer at once.
 """
 
 from __future__ import annotations
@@ -12,16 +13,15 @@ import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
-
-from dotenv import load_dotenv
+from typing import TYPE_CHECKING
 
 from perg_utils import __version__
 from perg_utils.core.errors import PergError
-from perg_utils.core.loading import load_profile, profile_path
-from perg_utils.core.profile import ROOT
-from perg_utils.core.workspace import Workspace
-from perg_utils.run import doctor, pipeline
-from perg_utils.run.state import State, locked
+
+if TYPE_CHECKING:
+    from perg_utils.core.profile import Profile
+    from perg_utils.core.workspace import Workspace
+    from perg_utils.run.pipeline import Command
 
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOTDIR, errno.EEXIST}
 
@@ -37,6 +37,8 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--only", action="append", default=[], metavar="STEP[,STEP]", help="e.g. 06,07 or 03:S")
     run.add_argument("--dry-run", action="store_true", help="print the plan, requests and tokens; do nothing")
     run.add_argument("--force", action="store_true", help="run all steps again (replies still come from the journal)")
+
+    run.add_argument("--verify", action="store_true", help="then compare its tables with the committed ones")
 
     journal = commands.add_parser("journal", help="count, export or drop the replies of a run")
     journal.add_argument("action", nargs="?", choices=["show", "export", "drop"], default="show", help="default: show")
@@ -93,10 +95,13 @@ def _add_run_options(command: argparse.ArgumentParser) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one subcommand and return the exit status: 0, 2 after a `PergError`, 130 after Ctrl-C or SIGTERM."""
+    """Run one subcommand and return the exit status.
+
+    0; 1 where `--verify` finds a difference; 2 after a `PergError`; 130 after Ctrl-C or SIGTERM.
+    """
     arguments = parser().parse_args(argv)
     try:
-        _COMMANDS[arguments.command](arguments)
+        return _COMMANDS[arguments.command](arguments) or 0
     except PergError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -107,10 +112,13 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
-    return 0
 
 
-def _run(arguments: argparse.Namespace) -> None:
+def _run(arguments: argparse.Namespace) -> int | None:
+    from perg_utils.core.profile import ROOT
+    from perg_utils.run import pipeline
+    from perg_utils.run.verify import verify
+
     _load_keys()
     only = tuple(step.strip() for item in arguments.only for step in item.split(",") if step.strip())
     command = replace(_command(arguments), only=only, force=arguments.force)
@@ -118,27 +126,44 @@ def _run(arguments: argparse.Namespace) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: the kernel goes, work is kept
     if arguments.dry_run:
         print(pipeline.dry_run(command))
-    else:
-        pipeline.run(command)
+        return None
+    pipeline.run(command)
+    if not arguments.verify:
+        return None
+    told, agrees = verify(_opened(command)[1].figures)
+    print(told)
+    return 0 if agrees else 1
 
 
-def _command(arguments: argparse.Namespace) -> pipeline.Command:
+def _command(arguments: argparse.Namespace) -> Command:
+    from perg_utils.core.loading import profile_path
+    from perg_utils.core.profile import ROOT
+    from perg_utils.run.pipeline import Command
+
     name = arguments.profile
     path = profile_path(name)
-    return pipeline.Command(
+    return Command(
         profile=str(path.resolve()) if path == Path(name) else name,
         overrides=tuple(arguments.overrides),
         out=ROOT if arguments.out is None else arguments.out.resolve(),
     )
 
 
+def _opened(command: Command) -> tuple[Profile, Workspace]:
+    from perg_utils.core.loading import load_profile
+    from perg_utils.core.workspace import Workspace
+
+    profile = load_profile(command.profile, command.overrides)
+    return profile, Workspace.of(command.out, profile.name)
+
+
 def _journal(arguments: argparse.Namespace) -> None:
-    from perg_utils.engines import journal_tools  # noqa: PLC0415 - needed by this command alone
-    from perg_utils.engines.api.pricing import cost_of  # noqa: PLC0415
+    from perg_utils.engines import journal_tools
+    from perg_utils.engines.api.pricing import cost_of
+    from perg_utils.run.state import State, locked
 
     command = _command(arguments)
-    profile = load_profile(command.profile, command.overrides)
-    workspace = Workspace.of(command.out, profile.name)
+    profile, workspace = _opened(command)
     choice = journal_tools.Choice(
         *map(tuple, (arguments.model, arguments.status, arguments.finish_reason, arguments.key))
     )
@@ -163,20 +188,19 @@ def _journal(arguments: argparse.Namespace) -> None:
 
 
 def _merge(arguments: argparse.Namespace) -> None:
-    from perg_utils.run import merge as merging  # noqa: PLC0415 - needed by this command alone
+    from perg_utils.core.profile import ROOT
+    from perg_utils.run.merge import merge
 
     command = _command(arguments)
     folders = [folder.resolve() for folder in arguments.folders] or [command.out]
     os.chdir(ROOT)
-    print(merging.merge(command, folders))
+    print(merge(command, folders))
 
 
 def _annotate(arguments: argparse.Namespace) -> None:
-    from perg_utils.judging import annotation  # noqa: PLC0415 - needed by this command alone
+    from perg_utils.judging import annotation
 
-    command = _command(arguments)
-    profile = load_profile(command.profile, command.overrides)
-    workspace = Workspace.of(command.out, profile.name)
+    profile, workspace = _opened(_command(arguments))
     if arguments.action == "merge":
         print(annotation.describe(*annotation.merge(profile, workspace, arguments.folder, arguments.sheets)))
         ratings = (arguments.folder / "ratings.csv").resolve()
@@ -188,19 +212,22 @@ def _annotate(arguments: argparse.Namespace) -> None:
 
 
 def _doctor(_: argparse.Namespace) -> None:
+    from perg_utils.run import doctor
+
     _load_keys()
     print(doctor.report())
 
 
 def _train(arguments: argparse.Namespace) -> None:
-    from perg_utils.embedded import training  # noqa: PLC0415 - torch
+    from perg_utils.embedded import training
 
     training.train_all(arguments.out or training.MODELS, arguments.size or ["L", "M", "S"], arguments.seed)
 
 
 def _import_published(arguments: argparse.Namespace) -> None:
-    from perg_utils.published import files as published_files  # noqa: PLC0415 - needed by this command alone
-    from perg_utils.published import importing as published  # noqa: PLC0415 - needed by this command alone
+    from perg_utils.core.workspace import Workspace
+    from perg_utils.published import files as published_files
+    from perg_utils.published import importing as published
 
     if arguments.download:
         for problem in published_files.download(arguments.folder, published_files.load_manifest()):
@@ -213,6 +240,10 @@ def _import_published(arguments: argparse.Namespace) -> None:
 
 def _load_keys() -> None:
     """Keys in the repository's `.env` count as set in the environment; the environment itself goes first."""
+    from dotenv import load_dotenv
+
+    from perg_utils.core.profile import ROOT
+
     load_dotenv(ROOT / ".env")
 
 

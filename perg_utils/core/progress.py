@@ -1,21 +1,23 @@
-"""Progress of a long step as plain lines: rows done, rate, remaining time. Plain, so that logs stay readable."""
+"""Progress of a long step as plain lines: rows done, rate, remaining time. Plain, so that logs stay readable.
+
+In a notebook the line is one display that is updated, and carries the numbers as data of the type `MIME`: who runs the
+notebook (`run.notebook`) takes these out of the kernel's messages and shows them. Elsewhere lines are printed.
+"""
 
 from __future__ import annotations
 
-import re
+import sys
 import time
-from collections.abc import Callable
-from typing import Self
+from collections.abc import Callable, Mapping
+from typing import Any, Self
+from uuid import uuid4
 
-#: What such a line looks like: a terminal shows these and leaves what else a notebook prints to the notebook.
-LINE = re.compile(
-    r": [\d,]+/[\d,]+ \w+(?:, [\d,.]+/s, [\d:?]+ left| in [\d:]+)"
-    r"(?:, [\d.]+[kM]?\+[\d.]+[kM]? tokens)?(?:, [\d,.]+ USD)?$"
-)
+#: The type of a display that holds what `line` takes.
+MIME = "application/vnd.perg.progress+json"
 
 
 class Progress:
-    """Print `label: 1,200/5,400 rows, 310/s, 0:13 left` at most every `every` seconds, and once at the end.
+    """Show `label: 1,200/5,400 rows, 310/s, 0:13 left` at most every `every` seconds, and once at the end.
 
     `note` gives what is to stand behind it, e.g. `1.2M+310.4k tokens, 0.37 USD`; nothing if it is empty.
     """
@@ -26,32 +28,48 @@ class Progress:
         self.label, self.total, self.unit, self.every, self.note = label, total, unit, every, note
         self.done = 0
         self._start = self._last = time.monotonic()
+        self._display: str | None = None
 
     def advance(self, n: int = 1) -> None:
-        """Count `n` more as done; prints when a line is due."""
+        """Count `n` more as done; shows a line when one is due."""
         self.done += n
         now = time.monotonic()
         if now - self._last >= self.every:
             self._last = now
-            print(self.line(), flush=True)
+            self._show(ended=False)
 
-    def line(self) -> str:
-        """Return the line as of now."""
-        elapsed = time.monotonic() - self._start
-        rate = self.done / elapsed if elapsed > 0 else 0.0
-        left = "?" if rate == 0 else clock((self.total - self.done) / rate)
-        return f"{self.label}: {self.done:,}/{self.total:,} {self.unit}, {rate:,.1f}/s, {left} left{self._noted()}"
+    def state(self, *, ended: bool = False) -> dict[str, Any]:
+        """Return where it stands, as `line` takes it; everything in it is plain JSON."""
+        seconds = time.monotonic() - self._start
+        names = ("label", "done", "total", "unit")
+        return {name: getattr(self, name) for name in names} | {"seconds": seconds, "note": self.note(), "ended": ended}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        elapsed = time.monotonic() - self._start
-        print(f"{self.label}: {self.done:,}/{self.total:,} {self.unit} in {clock(elapsed)}{self._noted()}", flush=True)
+        self._show(ended=True)
 
-    def _noted(self) -> str:
-        note = self.note()
-        return f", {note}" if note else ""
+    def _show(self, *, ended: bool) -> None:
+        state = self.state(ended=ended)
+        text = line(state)
+        publisher = _publisher()
+        if publisher is None:
+            print(text, flush=True)
+            return
+        update, self._display = self._display is not None, self._display or uuid4().hex
+        publisher.publish({MIME: state, "text/plain": text}, transient={"display_id": self._display}, update=update)
+
+
+def line(state: Mapping[str, Any]) -> str:
+    """Return the line of a `Progress.state`: `S: 1,200/5,400 rows, 300.0/s, 0:14 left`, at the end `... in 0:18`."""
+    counted = f"{state['label']}: {state['done']:,}/{state['total']:,} {state['unit']}"
+    note = f", {state['note']}" if state["note"] else ""
+    if state["ended"]:
+        return f"{counted} in {clock(state['seconds'])}{note}"
+    rate = state["done"] / state["seconds"] if state["seconds"] > 0 else 0.0
+    left = "?" if rate == 0 else clock((state["total"] - state["done"]) / rate)
+    return f"{counted}, {rate:,.1f}/s, {left} left{note}"
 
 
 def clock(seconds: float) -> str:
@@ -59,3 +77,10 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(max(seconds, 0)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def _publisher() -> Any:
+    """What shows things in the notebook that this process is the kernel of; None in a script or a terminal."""
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    return shell.display_pub if shell is not None and hasattr(shell, "kernel") else None

@@ -1,7 +1,8 @@
 """Run one notebook through papermill with the kernel of this very environment, and say plainly what went wrong.
 
-The executed copy is saved after every cell, so that it is there also when the notebook fails. What the
-notebook prints is passed on line by line. Leaves out: which notebooks to run, and when (`pipeline`).
+The executed copy is saved after every cell, so that it is there also when the notebook fails. The progress of a cell
+is passed on and not kept there; what the notebook prints stays in the copy. Leaves out: which notebooks to run, and
+when (`pipeline`).
 """
 
 from __future__ import annotations
@@ -9,25 +10,31 @@ from __future__ import annotations
 import re
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import papermill
 import psutil
+import traitlets
 import zmq
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
+from papermill.clientwrap import PapermillNotebookClient
+from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillException, PapermillExecutionError
-from traitlets import default
 
 from perg_utils.core.errors import PergError
 from perg_utils.core.interrupts import first_interrupt
+from perg_utils.core.progress import MIME
 
 #: Lines of a traceback worth repeating on the terminal; the executed notebook holds all of it.
 TRACEBACK_LINES = 6
+#: Called with each `Progress.state` of a running notebook.
+Show = Callable[[Mapping[str, Any]], None]
+_DISPLAYS = {"display_data", "update_display_data"}
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -45,33 +52,44 @@ class OwnKernelManager(AsyncKernelManager):
         encryption = {"supported_encryption": "curve"}
         return KernelSpec(argv=argv, language="python", display_name="Python 3", metadata=encryption)
 
-    @default("transport_encryption")
+    @traitlets.default("transport_encryption")
     def _encrypt_where_possible(self) -> str:
         # The channel is local TCP: other users of the machine could listen in.
         return "auto" if zmq.has("curve") else "disabled"
 
 
-class _Lines:
-    """A file-like object that hands complete lines to `show`."""
+class _Client(PapermillNotebookClient):
+    """Takes progress out of what a kernel says: it is shown, and not kept in the executed copy."""
 
-    def __init__(self, show: Callable[[str], None]) -> None:
-        self.show, self._rest = show, ""
+    show = traitlets.Callable()
 
-    def write(self, text: str) -> None:
-        *lines, self._rest = (self._rest + text).split("\n")
-        for line in lines:
-            self.show(line)
-
-    def flush(self) -> None:
-        """Nothing to do: a line is shown once it is complete."""
-
-    def close(self) -> None:
-        if self._rest:
-            self.write("\n")
+    def process_message(self, msg: dict[str, Any], cell: Any, cell_index: int) -> Any:
+        state = msg["content"].get("data", {}).get(MIME) if msg["msg_type"] in _DISPLAYS else None
+        if state is None:
+            return super().process_message(msg, cell, cell_index)
+        self.show(state)
+        return None
 
 
-def execute(notebook: Path, executed: Path, parameters: dict[str, Any], cwd: Path, show: Callable[[str], None]) -> None:
-    """Run `notebook` in `cwd`, save the run as `executed`, and pass each printed line to `show`.
+class _Engine(NBClientEngine):
+    """papermill's own way of running a notebook, but for the client."""
+
+    @classmethod
+    def execute_managed_notebook(
+        cls, nb_man: Any, kernel_name: str, *, show: Show, start_timeout: int, shutdown_kernel: str, **_: Any
+    ) -> Any:
+        return _Client(
+            nb_man,
+            show=show,
+            kernel_name=kernel_name,
+            kernel_manager_class=OwnKernelManager,
+            startup_timeout=start_timeout,
+            shutdown_kernel=shutdown_kernel,
+        ).execute()
+
+
+def execute(notebook: Path, executed: Path, parameters: dict[str, Any], cwd: Path, show: Show) -> None:
+    """Run `notebook` in `cwd`, save the run as `executed`, and pass each `Progress.state` in it to `show`.
 
     Parameters keep their Python types: the string "007" stays a string.
     Raises `StepFailed` with cell number, first line of the cell and the error. The first Ctrl-C is passed on to the
@@ -98,22 +116,20 @@ def _interrupt(executed: Path) -> str:
     return "what is under way ends"
 
 
-def _execute(
-    notebook: Path, executed: Path, parameters: dict[str, Any], cwd: Path, show: Callable[[str], None]
-) -> None:
+def _execute(notebook: Path, executed: Path, parameters: dict[str, Any], cwd: Path, show: Show) -> None:
     executed.parent.mkdir(parents=True, exist_ok=True)
-    lines = _Lines(show)
+    papermill_engines.register("perg", _Engine)
     try:
         papermill.execute_notebook(
             notebook,
             executed,
             parameters=parameters,
+            engine_name="perg",
             cwd=cwd,
             progress_bar=False,
-            stdout_file=lines,
             start_timeout=120,
             shutdown_kernel="immediate",  # all is on disk by then, and a kernel cut off in a cell has nothing to say
-            kernel_manager_class=OwnKernelManager,
+            show=show,
         )
     except PapermillExecutionError as error:
         raise StepFailed(_describe(error, executed)) from error
@@ -121,8 +137,6 @@ def _execute(
         raise StepFailed("its Python process died; most often the machine ran out of memory") from error
     except (PapermillException, RuntimeError) as error:
         raise StepFailed(f"could not be run: {error}") from error
-    finally:
-        lines.close()
 
 
 def _describe(error: Any, executed: Path) -> str:

@@ -11,16 +11,17 @@ import resource
 import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from perg_utils.core.errors import PergError
 from perg_utils.core.loading import PROFILES, load_profile, profile_path
 from perg_utils.core.profile import ROOT, Profile
-from perg_utils.core.progress import LINE, clock
+from perg_utils.core.progress import clock, line
 from perg_utils.core.schema import RELEVANT_SHOWN
 from perg_utils.core.workspace import Workspace
 from perg_utils.engines.open import check_engine
@@ -30,7 +31,6 @@ from perg_utils.inference.plan import NOMINAL_RULE, TOKEN_RULE, dollars, judge_c
 from perg_utils.judging.rating import check_judges
 from perg_utils.prompts.sets import load_prompts
 from perg_utils.run import unanswered
-from perg_utils.run.notebook import StepFailed, execute
 from perg_utils.run.state import Fingerprints, State, Step, files, locked
 from perg_utils.run.steps import select, steps
 
@@ -154,15 +154,16 @@ def dry_run(command: Command) -> str:
 
 
 def _run_step(step: Step, head: str, command: Command, workspace: Workspace) -> None:
+    from perg_utils.run.notebook import StepFailed, execute  # noqa: PLC0415 - slow to import, and most calls run nothing
+
     parameters = {"profile": command.profile, "overrides": list(command.overrides), "out": str(command.out)}
     parameters |= {} if step.model is None else {"model": step.model}
     executed = workspace.executed / f"{step.id.replace(':', '.')}.ipynb"
     began = time.monotonic()
     print(head, flush=True)
 
-    def show(line: str) -> None:
-        if LINE.search(line):
-            print(f"{head} ({clock(time.monotonic() - began)}) {line}", flush=True)
+    def show(state: Mapping[str, Any]) -> None:
+        print(f"{head} ({clock(time.monotonic() - began)}) {line(state)}", flush=True)
 
     try:
         execute(step.notebook, executed, parameters, cwd=ROOT, show=show)

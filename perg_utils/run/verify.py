@@ -50,27 +50,26 @@ class Compared:
         return f"{self.name}: {self.same:,} of {self.cells:,} cells the same{close}{differ}"
 
 
-def verify(profile: str, out: Path) -> tuple[str, bool]:
-    """Compare the tables of a run below `out` with the committed ones; returns what to print and whether all agree.
+def verify(figures: Path) -> tuple[str, bool]:
+    """Compare the tables in a run's folder of figures with the committed ones; returns what to print and the verdict.
 
     A run in the repository itself has replaced the files: the version of git's HEAD is taken. Any other run is compared
     with the repository's folder. Raises `NothingToCompare`.
     """
-    folder = Path("figures") / profile
-    if out.resolve() == ROOT:
-        committed, where = _at_head(folder), "git HEAD"
-    else:
-        committed, where = read_tables(ROOT / folder), str(ROOT / folder)
-        if not committed:
-            raise NothingToCompare(f"there are no committed tables of profile '{profile}': no CSV file in {where}")
-    tables = compare(read_tables(out / folder), committed)
+    own = ROOT / "figures" / figures.name
+    in_place = figures.resolve() == own.resolve()
+    committed = _at_head(own) if in_place else read_tables(own)
+    where = f"{own.relative_to(ROOT)} at git's HEAD" if in_place else str(own)
+    if not committed:
+        raise NothingToCompare(f"there are no committed tables of profile '{figures.name}': no CSV file in {where}")
+    tables = compare(read_tables(figures), committed)
     wrong = [table for table in tables if table.differ]
     cells, same = sum(table.cells for table in tables), sum(table.same for table in tables)
     close = sum(table.close for table in tables)
     also = f", {close:,} more within {TOLERANCE:g}" if close else ""
     verdict = f"{len(wrong)} of {len(tables)} tables differ" if wrong else f"all {len(tables)} tables agree"
     total = f"verify: {verdict}; {same:,} of {cells:,} cells the same{also}"
-    return "\n".join([f"verify: {out / folder} against {where}", *(f"  {table}" for table in tables), total]), not wrong
+    return "\n".join([f"verify: {figures} against {where}", *(f"  {table}" for table in tables), total]), not wrong
 
 
 def read_tables(folder: Path) -> dict[str, str]:
@@ -121,19 +120,17 @@ def _is_close(one: str | None, other: str | None) -> bool:
 
 def _at_head(folder: Path) -> dict[str, str]:
     try:
-        listed = _git("ls-tree", "-r", "-z", "--name-only", "HEAD", "--", folder.as_posix()).split("\0")
+        listed = _git("ls-tree", "-r", "-z", "--name-only", "HEAD", "--", folder.relative_to(ROOT).as_posix()).split(
+            "\0"
+        )
+        paths = [Path(name) for name in listed if name.endswith(".csv")]
+        return {(ROOT / path).relative_to(folder).as_posix(): _git("show", f"HEAD:{path.as_posix()}") for path in paths}
     except (OSError, subprocess.CalledProcessError) as error:
         reason = getattr(error, "stderr", None) or str(error)
         raise NothingToCompare(
-            f"the run wrote over the committed tables in {ROOT / folder}, and git cannot tell what they were "
-            f"({reason.strip()}); run again with --out DIR, which is compared with that folder of a fresh copy"
+            f"the run wrote over the committed tables in {folder}, and git cannot tell what they were "
+            f"({reason.strip()}); run with --out DIR in a fresh copy, which is compared with that copy's tables"
         ) from error
-    paths = [Path(name) for name in listed if name.endswith(".csv")]
-    if not paths:
-        raise NothingToCompare(
-            f"there are no committed tables of profile '{folder.name}': none in {folder} at git's HEAD"
-        )
-    return {path.relative_to(folder).as_posix(): _git("show", f"HEAD:{path.as_posix()}") for path in paths}
 
 
 def _git(*words: str) -> str:

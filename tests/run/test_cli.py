@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 
@@ -7,6 +8,7 @@ import pytest
 from perg_utils import __version__
 from perg_utils.__main__ import main
 from perg_utils.core.profile import ROOT
+from perg_utils.run import pipeline
 
 
 def perg(*arguments, cwd=None, **environment):
@@ -81,6 +83,29 @@ def test_relative_paths_are_meant_from_where_the_user_is(tmp_path):
 
 def test_training_an_unknown_size_is_a_plain_error(tmp_path):
     assert_plain_error(perg("train-embedded", "--out", tmp_path, "--size", "XL"), "XL", "S")
+
+
+def test_the_command_line_starts_without_what_only_its_commands_need():
+    code = "import sys, perg_utils.__main__ as m; m.parser(); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not {"pandas", "numpy", "pydantic", "papermill", "nbformat", "torch", "aiohttp"} & set(done.stdout.split())
+
+
+@pytest.mark.parametrize(("altered", "status"), [(False, 0), (True, 1)])
+def test_verify_follows_the_run_and_its_status_says_whether_the_tables_are_the_committed_ones(
+    tmp_path, monkeypatch, capsys, altered, status
+):
+    def run(command):
+        shutil.copytree(ROOT / "figures" / "demo", command.out / "figures" / "demo")
+        if altered:
+            table = command.out / "figures" / "demo" / "tables" / "main.csv"
+            table.write_text(table.read_text().replace("1", "7", 1))
+
+    monkeypatch.setattr(pipeline, "run", run)
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", "--verify", "--out", str(tmp_path)]) == status
+    told = capsys.readouterr().out
+    assert ("tables agree" in told) != altered and ("1 DIFFER" in told) == altered
 
 
 def test_help_names_the_commands():

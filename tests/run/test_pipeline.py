@@ -87,18 +87,34 @@ Path({str(tmp_path / "seen.json")!r}).write_text(json.dumps([sys.executable, os.
     assert got == list(overrides)
 
 
-def test_progress_is_streamed_with_step_and_time_and_other_prints_stay_in_the_notebook(tmp_path, capsys):
-    code = (
-        "from perg_utils.core.progress import Progress\nprint('a prompt')\nwith Progress('S', 20) as p: p.advance(20)"
-    )
-    toy.run(tmp_path, code)
+PROGRESS = """
+from concurrent.futures import ThreadPoolExecutor
+from perg_utils.core.progress import Progress
+def work(name):
+    with Progress(name, 20, every=0) as progress:
+        progress.advance(20)
+print("a prompt")
+print("S: 20/20 rows in 0:00, says a model")
+work("S")
+with ThreadPoolExecutor(2) as pool:
+    list(pool.map(work, ["in a thread", "in another"]))
+"""
+
+
+def test_progress_is_shown_as_it_comes_and_not_kept_and_what_is_printed_stays_in_the_notebook(tmp_path, capsys):
+    toy.run(tmp_path, PROGRESS)
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("[2/2] b")]
-    assert len(lines) == 3
-    assert lines[0] == "[2/2] b"
-    assert re.fullmatch(r"\[2/2\] b \(0:0\d\) S: 20/20 rows in 0:00", lines[1])
-    assert re.fullmatch(r"\[2/2\] b: done in 0:0\d", lines[2])
-    executed = tmp_path / "data" / "runs" / "demo" / "executed" / "b.ipynb"
-    assert "a prompt" in executed.read_text()
+    assert lines[0] == "[2/2] b" and re.fullmatch(r"\[2/2\] b: done in 0:\d\d", lines[-1])
+    said = [re.fullmatch(r"\[2/2\] b \(0:\d\d\) (.+)", line)[1] for line in lines[1:-1]]
+    assert len(said) == 6
+    for name in ("S", "in a thread", "in another"):
+        own = [text for text in said if text.startswith(f"{name}: 20/20 rows")]
+        assert len(own) == 2 and own[0].endswith("0:00 left") and own[1].endswith("in 0:00")
+    executed = nbformat.read(tmp_path / "data" / "runs" / "demo" / "executed" / "b.ipynb", as_version=4)
+    outputs = [output for cell in executed.cells for output in cell.get("outputs", [])]
+    assert not [output for output in outputs if output.output_type == "display_data"]
+    [printed] = [output for output in outputs if output.output_type == "stream"]
+    assert printed.text == "a prompt\nS: 20/20 rows in 0:00, says a model\n"
 
 
 def test_a_failing_notebook_names_cell_error_and_the_way_on_and_keeps_its_executed_copy(tmp_path):
