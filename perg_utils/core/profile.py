@@ -163,13 +163,15 @@ class LoraTraining(_Strict):
     batch_size: int = Field(16, ge=1)
     rank: int = Field(16, ge=1)
     characters: bool = Field(False, description="also train the embeddings of one-character tokens; for small bases")
-    leave: list[str] = Field([], description="kinds of templates that this base shall leave undecided, see data/")
+    leave: list[str] = Field(
+        [], description="kinds of data/extraction_templates.yaml that this base shall leave undecided"
+    )
     learning_rate: float = Field(2e-4, gt=0)
     patience: int = Field(6, ge=1, description="checks without gain after which training stops, of 20 in all")
 
 
 class ExtractorConfig(_Strict):
-    """Who reads which option a response names: rules, then (`base`) a tuned model, then (`llm`) any language model.
+    """Who reads which option a response names: rules, then (`base`) a fine-tuned model, then (`llm`) another model.
 
     Each is asked only what those before it leave undecided. Null layers are left out: the default is rules alone.
     """

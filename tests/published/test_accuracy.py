@@ -8,6 +8,7 @@ import pytest
 
 from perg_utils.core.schema import LETTERS
 from perg_utils.extraction.answers import extract_answer
+from perg_utils.extraction.rules.decision import CONCLUDED_RIGHT, STATED_RIGHT
 from perg_utils.published.checks.accuracy import by_difficulty, estimates, is_right
 from perg_utils.published.checks.gold import load_gold, released, with_responses
 
@@ -91,3 +92,16 @@ def test_the_rules_read_what_people_read_and_are_silent_on_refusals():
     assert named > 2000
     assert spoken / named >= 0.98
     assert right / spoken >= 0.997
+
+
+@needs_sample
+def test_the_confidence_of_a_rule_is_its_share_of_right_letters_among_the_labelled_responses():
+    truth = with_responses(load_gold(), released(SAMPLE))
+    found = [extract_answer(r, o) for r, o in zip(truth["response"], truth["options"], strict=True)]
+    truth["letter"], truth["confidence"] = [one.letter for one in found], [one.confidence for one in found]
+    spoken = truth[truth["letter"].notna()].assign(right=lambda t: t["letter"] == t["truth"])
+    shares = (spoken["weight"] * spoken["right"]).groupby(spoken["confidence"]).sum()
+    shares = shares / spoken.groupby("confidence")["weight"].sum()
+    assert shares.index.tolist() == [CONCLUDED_RIGHT, STATED_RIGHT]
+    assert shares.loc[STATED_RIGHT] == pytest.approx(STATED_RIGHT, abs=0.0015)
+    assert shares.loc[CONCLUDED_RIGHT] == pytest.approx(CONCLUDED_RIGHT, abs=0.01)
