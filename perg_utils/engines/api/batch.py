@@ -17,11 +17,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from openai.types import Batch
+
 from perg_utils.core.profile import ModelConfig
 from perg_utils.core.progress import clock
 from perg_utils.core.schema import Status
 from perg_utils.core.workspace import digest
-from perg_utils.engines.api.batch_client import BatchClient
+from perg_utils.engines.api.account import Account
 from perg_utils.engines.api.completions import Trouble, body, is_refusal, read
 from perg_utils.engines.api.endpoints import faulty, urls
 from perg_utils.engines.api.pricing import Meter
@@ -46,7 +48,7 @@ class BatchRun:
         self, config: ModelConfig, identity: Mapping[str, str], key: str, requests: Sequence[Request], meter: Meter
     ) -> None:
         self.config, self.meter, self.total = config, meter, len(requests)
-        self.client = BatchClient(urls(config)[0], key)
+        self.account = Account(urls(config)[0], key)
         self.mark = digest(dict(identity))
         self.positions: dict[str, list[int]] = defaultdict(list)
         self.requests: dict[str, Request] = {}
@@ -66,10 +68,10 @@ class BatchRun:
     def replies(self) -> Iterator[tuple[int, Reply]]:
         """Yield (position, reply); raises `EngineError` when going on makes no sense."""
         for batch in self._found():
-            if batch["status"] in _UNDER_WAY:
-                lines = self.client.lines(batch["input_file_id"])
-                self.running[batch["id"]] = {line["custom_id"] for line in lines} & set(self.open)
-                for name in self.running[batch["id"]]:
+            if batch.status in _UNDER_WAY:
+                lines = self.account.lines(batch.input_file_id)
+                self.running[batch.id] = {line["custom_id"] for line in lines} & set(self.open)
+                for name in self.running[batch.id]:
                     self.bounds[name] = self.meter.bound(self.requests[name])
                     self.meter.reserve(self.bounds[name], sent=True)
             else:
@@ -81,10 +83,10 @@ class BatchRun:
                 raise self.meter.exhausted(len(self.open))
             yield from self._poll(start)
 
-    def _found(self) -> list[dict[str, Any]]:
+    def _found(self) -> list[Batch]:
         """Batches of this engine in the account, those under way first: what they hold is not asked again."""
-        mine = [b for b in self.client.batches() if (b.get("metadata") or {}).get("perg") == self.mark]
-        return sorted(mine, key=lambda batch: batch["status"] not in _UNDER_WAY)
+        mine = [b for b in self.account.batches() if (b.metadata or {}).get("perg") == self.mark]
+        return sorted(mine, key=lambda batch: batch.status not in _UNDER_WAY)
 
     def _submit(self) -> None:
         """Put what is neither answered nor under way into batches, as far as the budget goes."""
@@ -94,7 +96,7 @@ class BatchRun:
             lines: list[bytes] = []
             size = 0
             for name in todo[: self._most]:
-                sent = body(self.config, self.requests[name], self.client.url, folds=self.folds)
+                sent = body(self.config, self.requests[name], self.account.url, folds=self.folds)
                 row = {"custom_id": name, "method": "POST", "url": "/v1/chat/completions", "body": sent}
                 line = json.dumps(row).encode() + b"\n"
                 bound = self.meter.bound(self.requests[name])
@@ -108,8 +110,8 @@ class BatchRun:
                     self._settle(name, None)
                 return
             mark = {"perg": self.mark, "folded": str(self.folds)}
-            batch = self.client.submit(self.client.upload(b"".join(lines)), mark)
-            self.running[batch["id"]] = set(todo[: len(lines)])
+            batch = self.account.submit(self.account.upload(b"".join(lines)), mark)
+            self.running[batch.id] = set(todo[: len(lines)])
             todo = todo[len(lines) :]
 
     def _poll(self, start: float) -> Iterator[tuple[int, Reply]]:
@@ -117,20 +119,20 @@ class BatchRun:
         while True:
             done = 0
             for name in list(self.running):
-                batch = self.client.batch(name)
-                if batch["status"] not in _UNDER_WAY:
+                batch = self.account.batch(name)
+                if batch.status not in _UNDER_WAY:
                     yield from self._collect(batch)
                     return
-                done += (batch.get("request_counts") or {}).get("completed") or 0
+                done += batch.request_counts.completed if batch.request_counts else 0
             there = sum(map(len, self.running.values()))
             print(f"at the server: {done:,}/{there:,} requests in {clock(time.monotonic() - start)}", flush=True)
             time.sleep(POLL_SECONDS)
 
-    def _collect(self, batch: dict[str, Any], *, earlier: bool = False) -> Iterator[tuple[int, Reply]]:
+    def _collect(self, batch: Batch, *, earlier: bool = False) -> Iterator[tuple[int, Reply]]:
         """Yield the replies of a finished batch; what failed stays open. Of an `earlier` run only final ones count."""
-        fault, folded = "", (batch.get("metadata") or {}).get("folded") == "True"
-        for file in ("output_file_id", "error_file_id"):
-            for line in self.client.lines(batch.get(file)):
+        fault, folded = "", (batch.metadata or {}).get("folded") == "True"
+        for file in (batch.output_file_id, batch.error_file_id):
+            for line in self.account.lines(file):
                 name = line["custom_id"]
                 if name not in self.open:
                     continue
@@ -145,7 +147,7 @@ class BatchRun:
                     fault = fault or self._all_refused(reply)
                     del self.open[name]
                     yield from ((position, reply) for position in self.positions[name])
-        for name in self.running.pop(batch["id"], set()):
+        for name in self.running.pop(batch.id, set()):
             self._settle(name, None)  # what the server did not answer it does not charge
         if not earlier:
             self._check(batch, fault)
@@ -173,23 +175,23 @@ class BatchRun:
         self._refused += is_refusal(reply)
         return str(reply.error) if not self._answered and self._refused >= min(_DEAD_AFTER, self.total) else ""
 
-    def _check(self, batch: dict[str, Any], fault: str) -> None:
+    def _check(self, batch: Batch, fault: str) -> None:
         """Raise `EngineError` where another batch would end like this one."""
-        errors = (batch.get("errors") or {}).get("data") or []
-        why = self.client.clean("; ".join(f"{e.get('code')}: {e.get('message')}" for e in errors[:3]))
+        errors = (batch.errors.data if batch.errors else None) or []
+        why = self.account.clean("; ".join(f"{e.code}: {e.message}" for e in errors[:3]))
         if fault:
-            raise faulty(self.client.url, self.config, fault)
-        if batch["status"] == "cancelled":
-            raise EngineError(f"batch {batch['id']} was cancelled; what it had is kept; run again to ask the rest")
-        if batch["status"] != "failed":
+            raise faulty(self.account.url, self.config, fault)
+        if batch.status == "cancelled":
+            raise EngineError(f"batch {batch.id} was cancelled; what it had is kept; run again to ask the rest")
+        if batch.status != "failed":
             self._quota = 0
-        elif any("token_limit" in str(e.get("code")) for e in errors) and self._quota < REFUSALS:
+        elif any("token_limit" in str(e.code) for e in errors) and self._quota < REFUSALS:
             # The account's queue is full: smaller batches, after a while.
             self._quota += 1
             self._most = max(1, min(self._most, len(self.open)) // 2)
             time.sleep(POLL_SECONDS)
         else:
-            raise EngineError(f"batch {batch['id']} was not accepted by {self.client.url} ({why or 'no reason given'})")
+            raise EngineError(f"batch {batch.id} was not accepted by {self.account.url} ({why or 'no reason given'})")
 
 
 def _read(line: dict[str, Any], folded: bool) -> Reply | Trouble:

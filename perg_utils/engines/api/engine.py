@@ -2,7 +2,7 @@
 
 `dispatch` sends the requests from an event loop in a thread of its own (a notebook's main thread has one already);
 what comes back is yielded here, in the caller's thread, so that the journal is written there. With `batch: true` the
-requests go through OpenAI's Batch API at half the price (`batch_api`).
+requests go through OpenAI's Batch API at half the price (`batch`).
 
 The first Ctrl-C sends nothing more and keeps what is in flight when it comes; the second ends at once.
 A server's address is no part of a reply's key: the same model behind another address is the same model.
