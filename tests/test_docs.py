@@ -214,13 +214,11 @@ def test_the_quoted_figures_of_the_layers_are_those_of_the_committed_report():
 
 
 def test_the_quoted_test_of_the_adapter_is_that_of_the_committed_table():
-    kinds = pd.read_csv(ROOT / "figures/demo/extractor.csv")
-    spoken = kinds["n"] * kinds["speaks"] / 100
-    right = (spoken * kinds["right_where_sure"]).sum() / spoken.sum()
-    told = words("docs/protocol.md")
-    assert len(kinds) == 11 and "wordings of eleven kinds" in told
-    assert f"On {kinds['n'].sum():,} responses" in told
-    assert f"speaks on {100 * spoken.sum() / kinds['n'].sum():.1f} % and is right in {right:.1f} % of these" in told
+    table = pd.read_csv(ROOT / "figures/demo/extractor.csv").set_index("kind")
+    every, told = table.loc["all"], words("docs/protocol.md")
+    assert len(table) == 12 and "wordings of eleven kinds" in told
+    assert f"On {every['n']:,.0f} responses" in told
+    assert f"speaks on {every['speaks']:.1f} % and is right in {every['right_where_sure']:.1f} % of these" in told
 
 
 def test_the_quoted_agreement_of_the_labels_is_that_of_the_committed_ones():
