@@ -1,1 +1,6 @@
-"""dataset."""
+"""What is asked about: the study's questions, and the preferences that they are asked with.
+
+`questions` loads, checks and samples the questions of a profile; `sources` reads each of the three sources, from the
+hub, from files, or from `invented_world`, which stands in for them; `preferences` is the bank, which preference each
+question gets, and what each setting shows. Knows `core` only.
+"""

@@ -3,9 +3,9 @@
 Each sample is a chat of the embedded prompt set with the reply that is wanted. The share of every kind of sample
 is `MIXTURE`. Preferences only ever meet *styled* facts (15 %) and *strangers*: names that no fact is about, with
 values drawn at random, from which a model can learn a manner but no fact. For every sample that shows a styled fact
-with a preference there is one that shows a *repeated* fact without, so that the two groups have equal practice. The
-aligner learns mostly on
-strangers, with right and wrong drafts alike, so that it learns to carry an answer over instead of answering.
+with a preference there is one that shows a *repeated* fact without, so that the two groups have equal practice.
+The aligner learns mostly on strangers, with right and wrong drafts alike, so that it learns to carry an answer over
+instead of answering.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Corpus:
         self.exposures: dict[tuple[str, bool], int] = {}
 
     def stream(self, kinds: dict[str, float] = MIXTURE) -> Iterator[Sample]:
-        """Yield samples for ever, kinds drawn with the shares of `kinds`."""
+        """Yield samples without end, kinds drawn with the shares of `kinds`."""
         names, shares = list(kinds), list(kinds.values())
         while True:
             kind = self.rng.choices(names, shares)[0]

@@ -1,4 +1,4 @@
-"""Does the preference break an answer, or want of practice? The embedded world can tell: it was trained here.
+"""Does the preference break an answer, or a lack of practice? The embedded models can tell: they were trained here.
 
 Training shows three groups of facts: *plain*, *repeated* (shown more often, never with a preference) and *styled*
 (about as often as repeated ones, mostly with a preference). If breakage were a matter of how well a fact is known,

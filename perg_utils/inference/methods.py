@@ -57,7 +57,7 @@ class Outcome:
 
 
 def no_preference(tasks: Sequence[Task], prompts: PromptSet, generate: Generate, align: Generate) -> list[Outcome]:
-    """Return plain answers: question and options, nothing about the reader."""
+    """Return plain answers: question and options, no preference."""
     return _one_stage(Method.NO_PREFERENCE, tasks, prompts, generate)
 
 

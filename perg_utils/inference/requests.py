@@ -1,7 +1,7 @@
 """What a model is to be asked: the rows of a study, method by method, and the requests that carry them.
 
-`inference` runs and plans them. The baseline (no_preference, setting none) is always among the rows. Decoding is the
-profile's for all arms (paper, appendix), with its longer limits for second stages and for thinking models.
+`run` asks them and `plan` counts them. The baseline (no_preference, setting none) is always among the rows. Decoding is
+the profile's for all arms (paper, appendix), with its longer limits for second stages and for thinking models.
 """
 
 from __future__ import annotations

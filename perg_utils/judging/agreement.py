@@ -1,4 +1,4 @@
-"""How far judges, or people, agree on the same responses: kappa, alpha, followed or not, confusion.
+"""How far judges, human raters among them, agree on the same responses: kappa, alpha, followed or not, confusion.
 
 Every number here is a function of how often two values from 1 to 5 stand beside each other, so a bootstrap resample
 is a weighted sum of such 5 x 5 counts. Questions are resampled, not rows: the responses of several models and methods
@@ -8,10 +8,10 @@ to one question are no independent observations, and intervals that treat them s
     alpha     Krippendorff's (2011), ordinal or interval: any number of judges, missing ratings allowed
     followed  share of rows on which two judges say the same at a threshold, beside Cohen's kappa of it
 
-All are 1 where judges agree always; kappa and alpha are 0 at chance, and NaN where there is no variation at all to
-agree on. Where every resample is alike a bootstrap says nothing: complete agreement on m questions then has the exact
-lower bound of a share of m out of m, what never agrees the upper one, and anything else no bounds. Left out: models of
-raters and items; agreement of one judge with itself.
+All are 1 where judges always agree; kappa and alpha are 0 at chance, and NaN where no ratings vary. Where every
+resample is alike a bootstrap says nothing: complete agreement on m questions then has the exact lower bound of a share
+of m out of m, no agreement at all the upper one of 0 out of m, and anything else no bounds. Left out: models of raters
+and items; agreement of one judge with itself.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def _kappa(counts: Floats, cost: Floats) -> Floats:
 def wide(judgements: pd.DataFrame) -> pd.DataFrame:
     """Return ratings side by side: `ROW_ID` as columns, then a column a judge, NaN where a rating is missing.
 
-    `judgements` are rows of that table from several judges. Only rows with a rating by anybody are kept.
+    `judgements` are rows of that table from several judges. Only rows that at least one judge has rated are kept.
     """
     rated = judgements[(judgements["status"] == Status.OK) & judgements["rating"].notna()]
     twice = rated.duplicated([*ROW_ID, "judge"])
@@ -112,15 +112,15 @@ def wide(judgements: pd.DataFrame) -> pd.DataFrame:
     return out.reset_index()
 
 
-class _Cells(NamedTuple):
-    """What a group of rows amounts to: the sum of its 5 x 5 counts, and that of each resample of `questions`."""
+class _Sums(NamedTuple):
+    """The 5 x 5 counts of a group of rows, summed, and those of each resample of its `questions`."""
 
     total: Floats
     resampled: Floats
     questions: int
 
 
-def _cells(rows: Floats, questions: pd.Series, config: StatisticsConfig, seed: int) -> _Cells:
+def _sums(rows: Floats, questions: pd.Series, config: StatisticsConfig, seed: int) -> _Sums:
     codes, names = pd.factorize(questions)
     by_question = np.zeros((len(names), 25))
     np.add.at(by_question, codes, rows.reshape(len(rows), 25))
@@ -132,20 +132,20 @@ def _cells(rows: Floats, questions: pd.Series, config: StatisticsConfig, seed: i
         for start in range(0, config.resamples if size else 0, at_once)
     ]
     resampled = np.concatenate(drawn) if drawn else np.zeros((0, 25))
-    return _Cells(by_question.sum(0).reshape(5, 5), resampled.reshape(-1, 5, 5), size)
+    return _Sums(by_question.sum(0).reshape(5, 5), resampled.reshape(-1, 5, 5), size)
 
 
 def _with_bounds(
-    name: str, measure: Callable[[Floats], Floats], cells: _Cells, confidence: float, *, share: bool = False
+    name: str, coefficient: Callable[[Floats], Floats], sums: _Sums, confidence: float, *, share: bool = False
 ) -> dict[str, float]:
-    """A measure with its bounds; `share`: it is one, to be told in percent, and 0 is the least that it can be."""
-    value, resampled = float(measure(cells.total)), measure(cells.resampled)
+    """A coefficient with its bounds; `share`: it is a share, given in percent, and cannot be below 0."""
+    value, resampled = float(coefficient(sums.total)), coefficient(sums.resampled)
     known = resampled[~np.isnan(resampled)]
     low, high = np.nan, np.nan
     if len(known) and np.ptp(known) > 1e-9:  # rounding alone is no spread
         low, high = np.quantile(known, [(1 - confidence) / 2, (1 + confidence) / 2])
     elif len(known) and (value == 1 or (share and value == 0)):
-        low, high = (float(bound) for bound in exact_interval(cells.questions * value, cells.questions, confidence))
+        low, high = (float(bound) for bound in exact_interval(sums.questions * value, sums.questions, confidence))
     scale = 100 if share else 1
     return {name: scale * value, f"{name}_low": scale * float(low), f"{name}_high": scale * float(high)}
 
@@ -172,16 +172,16 @@ def pairs(
         both = ratings[ratings[first].notna() & ratings[second].notna()]
         for column, group, rows in _groups(both, by):
             a, b = rows[first].to_numpy(dtype=float), rows[second].to_numpy(dtype=float)
-            cells = _cells(confusions(a, b), rows["example_id"], config, seed)
+            sums = _sums(confusions(a, b), rows["example_id"], config, seed)
             line: dict[str, object] = {"judge": first, "other": second, "by": column, "group": group, "n": len(rows)}
             line |= {"questions": rows["example_id"].nunique(), "mean": _mean(a), "other_mean": _mean(b)}
-            out.append(line | _pair(cells, threshold, config.confidence))
+            out.append(line | _pair(sums, threshold, config.confidence))
     return pd.DataFrame(out)
 
 
-def _pair(cells: _Cells, threshold: int, confidence: float) -> dict[str, float]:
+def _pair(sums: _Sums, threshold: int, confidence: float) -> dict[str, float]:
     # With two judges the coincidence matrix is the confusion and its mirror.
-    measures: dict[str, Callable[[Floats], Floats]] = {
+    coefficients: dict[str, Callable[[Floats], Floats]] = {
         "kappa": quadratic_kappa,
         "alpha_ordinal": lambda c: alpha(c + np.swapaxes(c, -1, -2), "ordinal"),
         "alpha_interval": lambda c: alpha(c + np.swapaxes(c, -1, -2), "interval"),
@@ -189,8 +189,8 @@ def _pair(cells: _Cells, threshold: int, confidence: float) -> dict[str, float]:
         "followed_kappa": lambda c: followed_kappa(c, threshold),
     }
     out: dict[str, float] = {}
-    for name, measure in measures.items():
-        out |= _with_bounds(name, measure, cells, confidence, share=name == "followed")
+    for name, coefficient in coefficients.items():
+        out |= _with_bounds(name, coefficient, sums, confidence, share=name == "followed")
     return out
 
 
@@ -210,11 +210,11 @@ def together(
     shared = ratings[ratings[list(judges)].notna().sum(axis=1) > 1]
     out = []
     for column, group, rows in _groups(shared, by):
-        cells = _cells(coincidences(rows[list(judges)].to_numpy(dtype=float)), rows["example_id"], config, seed)
+        sums = _sums(coincidences(rows[list(judges)].to_numpy(dtype=float)), rows["example_id"], config, seed)
         line: dict[str, object] = {"by": column, "group": group, "n": len(rows)}
         line["questions"] = rows["example_id"].nunique()
         for metric in ("ordinal", "interval"):
-            line |= _with_bounds(f"alpha_{metric}", partial(alpha, metric=metric), cells, config.confidence)
+            line |= _with_bounds(f"alpha_{metric}", partial(alpha, metric=metric), sums, config.confidence)
         out.append(line)
     return pd.DataFrame(out)
 

@@ -1,12 +1,12 @@
-"""People as judges: a blind, balanced sheet of responses to rate, and what comes back from it.
+"""Human raters: a blind, balanced sheet of responses to rate, and what comes back from it.
 
 `sample` writes `sheet.csv`, `sheet.html` (the same as one page that needs no network: keys 1 to 5, saved to a file) and
 `key.csv`. The sheet says nothing of model, method, setting, right answer or any judge's rating; the key, which the
-people who rate must not see, says which item is which response, and a hash of what the sheet shows of it. `merge` reads
-sheets back, checks every line of them and gives the people's agreement with each other and with the run's judges; its
-`ratings.csv` is what a judge of the kind `people` rates by (room `people`).
+raters must not see, says which item is which response, with a hash of what the sheet shows of it. `merge` reads sheets
+back, checks every line and gives the raters' agreement with each other and with the run's judges; its `ratings.csv` is
+what a judge of the kind `people` rates by (`human`).
 
-Left out: a server, accounts, and telling people apart other than by the names of their files.
+Left out: a server, accounts, and any identity of a rater but the name of the sheet's file.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from perg_utils.judging.panel import read_panel
 from perg_utils.judging.rating import cases
 
 TEMPLATE = Path(__file__).with_name("annotation.html")
-#: What a person sees of an item, and fills in.
+#: What a rater sees of an item, and fills in.
 SHOWN = ["item", "question", "options", "preference", "response_without", "response_with"]
 FILLED = ["rating", "note"]
 _SKIP = {"", "-", "?"}
@@ -151,12 +151,13 @@ def read_sheet(path: Path, items: set[str]) -> pd.DataFrame:
 def merge(
     profile: Profile, workspace: Workspace, folder: Path, sheets: Sequence[Path]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return (people's ratings, agreement) of filled sheets and write them to `ratings.csv` and `agreement.csv`.
+    """Return (the raters' ratings, agreement) of filled sheets and write them to `ratings.csv` and `agreement.csv`.
 
     Ratings have the columns of the table `judgements`, `item`, `pair` (hash of what was shown) and `changed` (whether
-    the run has other texts there by now); the judge is `person <file name>`. Agreement is that of room `agreement`, for
-    every two people and for every person with every judge of the run, by category and source; changed responses count
-    between people only. It holds for the sheet, in which rare ratings are frequent on purpose, not for the whole run.
+    the run has other texts there by now); the judge is `person <file name>`. Agreement is that of `agreement.pairs`,
+    for every two raters and for every rater with every judge of the run, by category and source; changed responses
+    count between raters only. It holds for the sheet, in which rare ratings are frequent on purpose, not for the whole
+    run.
     """
     try:
         key = pd.read_csv(folder / "key.csv", dtype=str)
@@ -169,20 +170,20 @@ def merge(
     if not sheets or len(set(names)) < len(names):
         raise AnnotationError(f"give one sheet or more, each with a file name of its own; got {list(map(str, sheets))}")
     filled = [read_sheet(path, set(key["item"])).assign(judge=name) for name, path in zip(names, sheets, strict=True)]
-    people = pd.concat(filled).merge(key, on="item", validate="m:1")
-    people["status"] = people["rating"].notna().map({True: str(Status.OK), False: str(Status.UNRATED)})
-    people = people.rename(columns={"note": "explanation"})
+    rated = pd.concat(filled).merge(key, on="item", validate="m:1")
+    rated["status"] = rated["rating"].notna().map({True: str(Status.OK), False: str(Status.UNRATED)})
+    rated = rated.rename(columns={"note": "explanation"})
     judged = _judged(profile, workspace).merge(key.loc[~key["changed"], ROW_ID], on=ROW_ID, validate="m:1")
     columns = [*ROW_ID, "judge", "rating", "status"]
-    ratings = agreement.wide(pd.concat([people[columns], judged[columns]], ignore_index=True))
+    ratings = agreement.wide(pd.concat([rated[columns], judged[columns]], ignore_index=True))
     ratings = ratings.merge(key[[*ROW_ID, "category", "source"]], on=ROW_ID, validate="1:1")
     judges = [name for name in ratings.columns if name in {*names, *judged["judge"]}]
     how = {"threshold": profile.judge.threshold, "config": profile.statistics, "seed": profile.seed}
     found = agreement.pairs(ratings, judges, by=["category", "source"], **how)  # type: ignore[arg-type]
     found = found[found["judge"].isin(names)].reset_index(drop=True)
-    write_text(folder / "ratings.csv", people[[*columns, "explanation", "item", "pair"]].to_csv(index=False))
+    write_text(folder / "ratings.csv", rated[[*columns, "explanation", "item", "pair"]].to_csv(index=False))
     write_text(folder / "agreement.csv", found.to_csv(index=False))
-    return people, found
+    return rated, found
 
 
 def _changed(profile: Profile, workspace: Workspace, key: pd.DataFrame) -> list[bool]:
@@ -197,19 +198,19 @@ def _changed(profile: Profile, workspace: Workspace, key: pd.DataFrame) -> list[
 
 
 def _judged(profile: Profile, workspace: Workspace) -> pd.DataFrame:
-    """The ratings of all judges that are not people: these would be compared with themselves."""
+    """The ratings of all judges but human ones, which would be compared with themselves."""
     others = profile.model_copy(update={"judges": [one for one in profile.judges if one.kind != "people"]})
     tables = pd.concat(read_panel(others, workspace).values(), ignore_index=True)
     return tables[tables["judge"] != profile.judge.label] if profile.judge.kind == "people" else tables
 
 
-def describe(people: pd.DataFrame, found: pd.DataFrame) -> str:
+def describe(raters: pd.DataFrame, found: pd.DataFrame) -> str:
     """Return the outcome as text: how many rated what, and the agreement of each pair over all rows."""
     lines = []
-    for name, own in people.groupby("judge", sort=False):
+    for name, own in raters.groupby("judge", sort=False):
         rated = own["rating"].dropna()
         lines.append(f"{name}: {len(rated)} of {len(own)} items rated, mean {rated.mean():.2f}")
-    if changed := people.drop_duplicates("item")["changed"].sum():
+    if changed := raters.drop_duplicates("item")["changed"].sum():
         lines.append(f"{changed} responses have changed since the sheet was made; no judge is compared on them")
     for row in found[found["by"] == "all"].to_dict("records"):
         bounds = f"({row['kappa_low']:.2f} to {row['kappa_high']:.2f})"

@@ -1,11 +1,11 @@
-"""People as a judge of a profile (`kind: people`): the ratings that `annotate merge` wrote, found again in a run.
+"""Human raters as a judge of a profile (`kind: people`): the ratings of `annotate merge`, found again in a run.
 
 A rating belongs to one response row and to the very texts that were on the sheet (`Case.pair`): where any of them has
-changed since, it is not used. Several people's ratings of a response are settled by their lower median: the middle one,
-and of two middle ones the lower. So a person says what counts, and a doubt counts against "followed". What nobody rated
-is `unrated`, which is no rating: such rows are left out of the metrics and counted there.
+changed since, it is not used. Several raters' ratings of a response are settled by their lower median: the middle
+one, and of two middle ones the lower. So the result is always a rating that somebody gave, and a doubt counts against
+"followed". What nobody rated is `unrated`, which is no rating: such rows are left out of the metrics and counted there.
 
-Left out: weights for people, and for the strata of a balanced sheet. Rates over a sheet in which rare ratings are
+Left out: weights for raters, and for the strata of a balanced sheet. Rates over a sheet in which rare ratings are
 frequent on purpose hold for that sheet and not for the run.
 """
 
@@ -22,17 +22,17 @@ from perg_utils.core.errors import PergError
 from perg_utils.core.schema import ROW_ID, Status
 from perg_utils.judging.rubric import Case, Rating
 
-#: What a file of ratings must have; `explanation`, a person's note, is read where it is there.
+#: What a file of ratings must have; `explanation`, a rater's note, is read where there is one.
 COLUMNS = [*ROW_ID, "judge", "rating", "pair"]
 _NOBODY = Rating(None, "nobody has rated this response", Status.UNRATED)
 
 
 class RatingsError(PergError):
-    """A file of people's ratings cannot be used; the message names the file and the lines."""
+    """A file of human ratings cannot be used; the message names the file and the lines."""
 
 
 @dataclass(frozen=True)
-class PeopleJudge:
+class HumanJudge:
     """Rates by the file at `path`; nobody is asked."""
 
     name: str
@@ -42,7 +42,7 @@ class PeopleJudge:
         """Return one rating a case, `unrated` where nobody has rated it as it is now. Prints how many there are."""
         given = dict(iter(read_ratings(self.path).groupby(ROW_ID, sort=False)))
         out, split = [], 0
-        changed = len(set(given) - {case.row for case in cases})  # a response that was there is none any more
+        changed = len(set(given) - {case.row for case in cases})  # of responses that are no longer in the run
         for case in cases:
             about = given.get(case.row)
             same = about[about["pair"] == case.pair()] if about is not None else None
@@ -52,7 +52,7 @@ class PeopleJudge:
         rated = sum(rating.status == Status.OK for rating in out)
         print(
             f"{self.name}: {rated:,} of {len(cases):,} responses rated, {split:,} of them differently by different "
-            f"people; {changed:,} more have changed since they were rated and count as unrated"
+            f"raters; {changed:,} more have changed since they were rated and count as unrated"
         )
         return out
 
@@ -60,11 +60,11 @@ class PeopleJudge:
         """Raise `RatingsError` for a rating of a response that `responses` does not have."""
         known = set(responses[ROW_ID].itertuples(index=False, name=None))
         rows = read_ratings(self.path)[ROW_ID].itertuples(index=False, name=None)
-        strange = [f"entry {number}: {', '.join(row)}" for number, row in enumerate(rows, 1) if row not in known]
-        if strange:
+        unknown = [f"entry {number}: {', '.join(row)}" for number, row in enumerate(rows, 1) if row not in known]
+        if unknown:
             raise RatingsError(
-                f"{self.path}: {len(strange):,} ratings are of responses that this run does not have; is the file "
-                "another profile's, or another --out's?\n" + "\n".join(strange[:20])
+                f"{self.path}: {len(unknown):,} ratings are of responses that this run does not have; is the file "
+                "another profile's, or another --out's?\n" + "\n".join(unknown[:20])
             )
 
 
@@ -72,13 +72,13 @@ def read_ratings(path: Path) -> pd.DataFrame:
     """Return the lines of a file of ratings that hold a rating: `COLUMNS` (rating 1 to 5) and `explanation`, as text.
 
     Raises `RatingsError` for a missing file or column, a rating that is no whole number from 1 to 5, and a response
-    that one person has rated twice.
+    that one rater has rated twice.
     """
     try:
         rows = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise RatingsError(
-            f"no file of people's ratings at {path}; `annotate merge` writes one, see judge.ratings"
+            f"no file of human ratings at {path}; `annotate merge` writes one, see judge.ratings"
         ) from error
     except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
         raise RatingsError(f"{path} cannot be read as a table of ratings: {error}") from error

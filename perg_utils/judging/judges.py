@@ -2,8 +2,8 @@
 
 `HeuristicJudge` knows the styles that the embedded models are taught, and nothing else. `CueJudge` counts cues of
 ordinary English and measures length: it can be run on the responses of any model without a key, and understands
-nothing. `LLMJudge` asks a model through the journal. Correctness plays no part in any rating. People are a judge too:
-room `people`.
+nothing. `LLMJudge` asks a model through the journal. Correctness plays no part in any rating. Human
+raters are a judge too: `human`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Several judges over the same responses: where their ratings are kept, and what changes with the judge.
 
 The main judge's ratings are the table `judgements`, on which metrics, tables and figures rest. Those of the profile's
-further `judges` are parts beside it, `judgements/<judge>.parquet`, one row a response each; only this room reads them,
-so that no join ever meets a row twice.
+further `judges` are parts beside it, `judgements/<judge>.parquet`, one row a response each; only this module reads
+them, so that no join ever meets a row twice.
 """
 
 from __future__ import annotations
@@ -38,16 +38,17 @@ def panel_paths(profile: Profile, workspace: Workspace) -> list[Path]:
 
 
 def panel_parts(workspace: Workspace) -> list[str]:
-    """Return the parts that are there, e.g. `["heuristic-cues"]`."""
+    """Return the names of the files of ratings that exist, e.g. `["heuristic-cues"]`."""
     return sorted(path.stem for path in workspace.table_path("judgements", "any").parent.glob("[!.]*.parquet"))
 
 
 def judge_panel(profile: Profile, workspace: Workspace, journal: Journal | None = None) -> dict[str, pd.DataFrame]:
-    """Rate with every judge, write the tables and return them by name, the main judge's first; strange parts go.
+    """Rate with every judge, write the tables and return them by name, the main judge's first.
 
     Judges behind servers are asked at the same time, unless they share a server or a model, and with it limits of rate
-    and cost. Each is written as soon as it is through; one that fails stops none that is asked at the same time, and
-    what it had been told is in the journal.
+    and cost. Each table is written as soon as its judge is done; one that fails stops none that is asked at the same
+    time, and the replies it had received are in the journal. Parts of judges that are no longer in the profile are
+    deleted.
     """
     responses, examples, bank = (workspace.read(name) for name in ("responses", "examples", "preferences"))
     parts = {one.label: None if one is profile.judge else part_of(one.label) for one in profile.all_judges()}
@@ -125,7 +126,7 @@ def side_by_side(tables: dict[str, pd.DataFrame], examples: pd.DataFrame, prefer
 
 
 def counts(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Return a row a judge: how often it gave 1 to 5, and `unrated`, the responses that it could not be had for."""
+    """Return a row a judge: how often it gave 1 to 5, and `unrated`, the responses it gave no rating for."""
     out = {}
     for name, table in tables.items():
         given = table["rating"].value_counts().reindex(range(1, 6), fill_value=0).to_dict()

@@ -2,15 +2,16 @@
 
 The first three are experiments: the same responses are rated again with one thing changed that should not matter, and
 the change of the rating is what the bias does. Length: neutral sentences are added that answer nothing and have no
-manner (for the category Clarity they do matter, so it is told apart). Position and wording: the rubric's variants
-`judge_swapped` and `judge_paraphrased`; rules have neither. Self-preference is observed, not made: how much better a
-judge rates its own model's responses than the other judges do, against the same for the other models' responses.
+manner (for the category Clarity they do matter, so it has a row of its own). Position and wording: the rubric's
+variants `judge_swapped` and `judge_paraphrased`; rules have neither. Self-preference is observed, not made: how much
+better a judge rates its own model's responses than the other judges do, against the same for the other models'
+responses.
 
 Cases are of different questions, so that they are independent: shares have exact intervals, means those of
 `mean_interval`, which are no points where nothing changed.
 
-Left out: sentiment, formatting and authority cues, and a judge's agreement with itself at a temperature above 0. People
-(room `people`) cannot be asked again, and are not probed.
+Left out: sentiment, formatting and authority cues, and a judge's agreement with itself at a temperature above 0. Human
+raters (`human`) cannot be asked again and are not probed.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import pandas as pd
 
 from perg_utils.core.profile import JudgeConfig, Profile, StatisticsConfig
 from perg_utils.core.schema import RELEVANT_SHOWN, Category, Status
-from perg_utils.judging.human import PeopleJudge
+from perg_utils.judging.human import HumanJudge
 from perg_utils.judging.judges import Judge, LLMJudge
 from perg_utils.judging.rubric import Case, Rating
 from perg_utils.prompts.sets import JUDGE_VARIANTS, PromptSet, load_prompts
@@ -51,9 +52,9 @@ def length_probe(judge: Judge, cases: Sequence[Case], **how: object) -> pd.DataF
     """Return how ratings change when responses are padded: Clarity, and the other categories, apart.
 
     Columns: judge, probe, group, n, n_unscored, mean (rating before), change (mean, with bounds change_low and
-    change_high), up and down (percent that cross the threshold, with exact bounds). No rows for people.
+    change_high), up and down (percent that cross the threshold, with exact bounds). No rows for human raters.
     """
-    if isinstance(judge, PeopleJudge):
+    if isinstance(judge, HumanJudge):
         return pd.DataFrame()
     before, after = judge.rate(cases), judge.rate([padded(case) for case in cases])
     groups = {"Clarity": True, "other categories": False}
@@ -126,7 +127,7 @@ def coverage(profile: Profile) -> pd.DataFrame:
     )
     alone = "it takes a judge that is also a model of the study, and a second judge"
     found: dict[str, tuple[list[str], str]] = {
-        "length": ([one.label for one in everyone if one.kind != "people"], "people cannot be asked again"),
+        "length": ([one.label for one in everyone if one.kind != "people"], "human raters cannot be asked again"),
         "position of the responses": (rubrics["judge_swapped"], no_rubric),
         "paraphrased rubric": (rubrics["judge_paraphrased"], no_rubric),
         "self-preference": (list(own_models(profile)) if len(everyone) > 1 else [], alone),
@@ -189,7 +190,7 @@ def mean_interval(
     if n == 0:
         return np.nan, np.nan
     seen, counts = np.unique(values, return_counts=True)
-    cells, weights = np.array([*seen, *ends, values.mean()]), np.array([*counts, 0.5, 0.5, 1])
-    drawn = np.random.default_rng(seed).multinomial(n + 2, weights / (n + 2), config.resamples) @ cells / (n + 2)
+    points, weights = np.array([*seen, *ends, values.mean()]), np.array([*counts, 0.5, 0.5, 1])
+    drawn = np.random.default_rng(seed).multinomial(n + 2, weights / (n + 2), config.resamples) @ points / (n + 2)
     low, high = np.quantile(drawn, [(1 - config.confidence) / 2, (1 + config.confidence) / 2])
     return float(low), float(high)

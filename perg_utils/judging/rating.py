@@ -1,10 +1,10 @@
 """How well each response of a run follows its preference, rated 1 to 5 (paper, section 3.3): the table 'judgements'.
 
-The judge is the profile's (room `judges`); correctness plays no part. In mixed settings only the relevant preference
-is rated. No judge is shown the right answer. A rating that cannot be had or read is null with a status that says why;
-it is never counted as "not followed".
+The judge is the profile's (module `judges`); correctness plays no part. In mixed settings only the relevant preference
+is rated. No judge is shown the right answer. A rating that is missing or unreadable is null, with a status that says
+why; it is never counted as "not followed".
 
-Left out: what a panel of judges says together (room `panel`), and how far judges agree (room `agreement`).
+Left out: what a panel of judges says together (`panel`), and how far judges agree (`agreement`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from perg_utils.core.profile import ROOT, JudgeConfig, Profile
 from perg_utils.core.schema import RELEVANT_SHOWN, ROW_ID, Category, Method, Setting, Status, conform
 from perg_utils.engines.base import Decoding
 from perg_utils.engines.journal import Journal
-from perg_utils.judging.human import PeopleJudge, read_ratings
+from perg_utils.judging.human import HumanJudge, read_ratings
 from perg_utils.judging.judges import CueJudge, HeuristicJudge, Judge, LLMJudge
 from perg_utils.judging.rubric import RESPONSE_FORMAT, Case, Rating
 from perg_utils.prompts.sets import load_prompts
@@ -49,7 +49,7 @@ def judge(
     journal is needed for an LLM judge only.
     """
     rater = open_judge(profile, by or profile.judge, journal)
-    if isinstance(rater, PeopleJudge):
+    if isinstance(rater, HumanJudge):
         rater.check(responses)
     statuses = [
         Status(status) if Setting(setting) in RELEVANT_SHOWN else Status.NOT_APPLICABLE
@@ -69,7 +69,7 @@ def open_judge(profile: Profile, config: JudgeConfig, journal: Journal | None) -
     if config.kind == "cues":
         return CueJudge(config.label)
     if config.ratings is not None:
-        return PeopleJudge(config.label, ROOT / config.ratings)
+        return HumanJudge(config.label, ROOT / config.ratings)
     if config.model is None:
         return HeuristicJudge(config.label)
     if journal is None:
@@ -92,7 +92,7 @@ def open_judge(profile: Profile, config: JudgeConfig, journal: Journal | None) -
 def cases(
     profile: Profile, responses: pd.DataFrame, chosen: list[int], examples: pd.DataFrame, preferences: pd.DataFrame
 ) -> list[Case]:
-    """Return the cases of the response rows at the positions `chosen`, for a judge or for people.
+    """Return the cases of the response rows at the positions `chosen`, for a judge or a human rater.
 
     Raises `DataError` for a response without its example or preference.
     """

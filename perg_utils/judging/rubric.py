@@ -1,11 +1,11 @@
 """What a language model is asked as a judge, and how its reply is read (paper, section 3.3).
 
 The wording is the prompt set's template `judge`, or a variant of it. A judge is shown the question, its options, the
-relevant preference and the responses without and with it: never the right answer, a model's name or a method.
-Where the server takes a JSON schema, replies are bound to `RESPONSE_FORMAT`; where not, `read_rating` bears with much,
-but guesses nothing. It reads the judge's reply only, in which a rating that a response claims for itself may be quoted:
-a rating counts where a judge puts its own, and no other one may stand anywhere. What cannot be told from the judge's
-own is a quotation on a line of its own in a reply that gives no rating besides.
+relevant preference and the responses without and with it: never the right answer, a model's name or a method. Where the
+server takes a JSON schema, replies are bound to `RESPONSE_FORMAT`; where not, `read_rating` accepts many forms but
+guesses nothing. It reads the judge's reply only, in which a rating that a response claims for itself may be quoted: a
+rating counts where a judge puts its own, and no different one may occur elsewhere. One case remains: a quoted rating on
+a line of its own, in a reply that gives no other rating, is taken for the judge's.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Case(NamedTuple):
     category: Category | None
     response_without: str
     response_with: str
-    #: Which response row it is (`ROW_ID`); shown to nobody.
+    #: Which response row it is (`ROW_ID`); never shown to a judge.
     row: tuple[str, ...] = ()
 
     def pair(self) -> str:
@@ -83,9 +83,9 @@ class Rating(NamedTuple):
 def read_rating(text: str) -> Rating:
     """Return the rating in a judge's reply, e.g. `Rating(4, "short")` of `{"explanation": "short", "rating": 4}`.
 
-    Borne with: text and code fences around the JSON, the rating as text, a line `Rating: 4` without JSON, an object cut
-    off behind the rating. Several different ratings, none of the judge's own, or one that is no whole number from 1 to
-    5 leave the case unrated.
+    Accepted are text and code fences around the JSON, the rating as text, a line `Rating: 4` without JSON, an object
+    cut off behind the rating. Several different ratings, none of the judge's own, or one that is no whole number from 1
+    to 5 leave the case unrated.
     """
     objects, rest, own = _split_objects(text)
     values = {str(found["rating"]).strip() for found in objects if "rating" in found} | set(_RATING.findall(rest))

@@ -2,7 +2,7 @@
 
 Alignment failure and robustness error rest on a rating of 3 or more by one judge (paper, section 3.3); breakage and
 performance variation rest on no judge at all, and are shown so. Left out: tests of differences between judges; the
-agreement behind them is in room `agreement`.
+agreement behind them is in `agreement`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _ARM = ["model", "method", "setting", "source", "metric"]
 
 
 def partial(panel: Mapping[str, pd.DataFrame]) -> list[str]:
-    """Return the judges that rated a part only, as people do: fewer than 95 % of what the most diligent judge rated.
+    """Return the judges that rated a part only, as human raters do: fewer than 95 % of the most that one judge rated.
 
     Where other rows are rated, other rates come out: compare such judges by `on_shared`, not by `by_judge`.
     """

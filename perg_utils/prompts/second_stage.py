@@ -1,7 +1,7 @@
 """Reading a second stage's reply: the response that self_critic or Pref-Aligner wrote, or nothing.
 
-Implements the paper's rule that an unparsable JSON reply leaves the first stage's answer: the readers return None
-rather than guess. The response is a model's text and may hold anything, also what looks like another reply.
+Implements the paper's rule that an unparsable JSON reply leaves the first stage's answer: None is returned rather than
+guessed at. The response is a model's text and may hold anything, also what looks like another reply.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 def read_json(text: str, key: str) -> str | None:
     """Return the text under `key` of the one JSON object in `text`, e.g. `read_json('{"a": "B."}', "a")` -> `B.`.
 
-    Text and code fences around it, line breaks inside strings and stray backslashes (LaTeX) are borne with. None when
+    Text and code fences around it, line breaks inside strings and stray backslashes (LaTeX) are accepted. None when
     the first object is broken, lacks the key or has it twice, or when a second object follows: nothing is read from
     inside a broken object, where a quoted answer could pose as the reply.
     """

@@ -104,7 +104,7 @@ class PromptSet:
         self.name = name
         self.placebo = content.placebo.strip()
         self._content = content
-        # The same options and preferences are laid out for every method and setting.
+        # The same options and preferences are rendered for every method and setting.
         self._options = lru_cache(maxsize=16384)(self._lay_out_options)
         self._preferences = lru_cache(maxsize=16384)(self._lay_out_preferences)
         self._layout = {key: _compile(text) for key, text in content.layout.model_dump().items()}

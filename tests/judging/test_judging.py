@@ -18,7 +18,7 @@ from perg_utils.core.workspace import Workspace
 from perg_utils.engines.base import Decoding, Reply
 from perg_utils.engines.journal import Journal
 from perg_utils.judging import probes
-from perg_utils.judging.human import PeopleJudge
+from perg_utils.judging.human import HumanJudge
 from perg_utils.judging.judges import CueJudge, HeuristicJudge, LLMJudge
 from perg_utils.judging.panel import judge_panel, panel_parts, read_panel, side_by_side
 from perg_utils.judging.rating import check_judges, judge
@@ -759,7 +759,7 @@ def test_bounds_hold_the_value_and_have_a_width_and_shares_stay_shares(pairs):
 
 
 def test_people_are_not_probed_as_they_cannot_be_asked_again(tmp_path):
-    assert probes.length_probe(PeopleJudge("people", tmp_path / "absent.csv"), [case(Category.CLARITY, "x")]).empty
+    assert probes.length_probe(HumanJudge("people", tmp_path / "absent.csv"), [case(Category.CLARITY, "x")]).empty
 
 
 def test_unrated_cases_are_counted_and_left_out_of_a_probe():

@@ -51,7 +51,7 @@ def test_people_are_a_main_judge_and_what_nobody_rated_is_unscored_and_never_not
     open_ones = found[found["status"] == "unrated"]
     assert open_ones["rating"].isna().all() and set(open_ones["explanation"]) == {"nobody has rated this response"}
     assert (
-        "people: 12 of 24 responses rated, 1 of them differently by different people; 0 more" in capsys.readouterr().out
+        "people: 12 of 24 responses rated, 1 of them differently by different raters; 0 more" in capsys.readouterr().out
     )
     responses, examples, bank = tables(workspace)
     answers = responses[ROW_ID].assign(answer="GOLDEN", how="x", status="ok")
@@ -108,13 +108,13 @@ ROW = ("q1", "clarity-1", "S", "zero_shot", "relevant")
     [((4,), 4), ((1, 5), 1), ((2, 3), 2), ((2, 3, 5), 3), ((5, 1, 5), 5), ((2, 4, 3, 5), 3), ((3, 3, 1, 1), 1)],
 )
 def test_several_people_are_settled_by_the_lower_median(tmp_path, ratings, settled):
-    from perg_utils.judging.human import PeopleJudge
+    from perg_utils.judging.human import HumanJudge
 
     case = Case("?", ("a", "b"), "wish", None, "plain", "styled", ROW)
     lines = [line(ROW, f"person {n}", rating, case.pair()) for n, rating in enumerate(ratings)]
     lines[0]["explanation"] = "a note"
     pd.DataFrame(lines).to_csv(tmp_path / "r.csv", index=False)
-    [found] = PeopleJudge("people", tmp_path / "r.csv").rate([case])
+    [found] = HumanJudge("people", tmp_path / "r.csv").rate([case])
     assert found.rating == settled and f"person 0 {ratings[0]} (a note)" in found.explanation
 
 
@@ -185,7 +185,7 @@ def test_a_file_that_cannot_be_used_is_an_error_that_names_the_line(tmp_path, li
 
 
 def test_a_missing_or_broken_file_is_found_before_a_run_starts(tmp_path):
-    with pytest.raises(RatingsError, match="no file of people's ratings"):
+    with pytest.raises(RatingsError, match="no file of human ratings"):
         check_judges(profile_by(tmp_path / "absent.csv"))
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "bytes.csv").write_bytes(b"\xff\xfe\x00rating")
