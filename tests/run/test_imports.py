@@ -1,9 +1,17 @@
+"""What importing does (nothing), and what may import what: the contracts between the rooms hold, and can break."""
+
 import json
+import os
 import pkgutil
+import shutil
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 import perg_utils
+from perg_utils.core.profile import ROOT
 
 MODULES = sorted(
     name
@@ -45,10 +53,10 @@ print(json.dumps({"happened": happened, "changed": changed, "loaded": sorted(sys
 
 
 def probe(modules, folder, first=()):
-    """Import `modules` (after `first`) in a fresh interpreter with an empty environment, in an empty folder."""
+    """Import `modules` (after `first`) in a fresh interpreter that knows of no environment, in an empty folder."""
     done = subprocess.run(
         [sys.executable, "-B", "-c", PROBE, json.dumps(first), json.dumps(modules)],
-        env={},
+        env={"PYTHONPATH": str(ROOT)},
         cwd=folder,
         capture_output=True,
         text=True,
@@ -71,3 +79,66 @@ def test_importing_every_module_does_nothing_else(tmp_path):
 def test_the_command_line_loads_no_heavy_package(tmp_path):
     loaded = probe(["perg_utils.__main__"], tmp_path)["loaded"]
     assert not {"torch", "transformers", "datasets", "openai", "matplotlib"} & set(loaded)
+
+
+#: The contracts between the rooms are in pyproject.toml.
+LINT = "from importlinter.cli import lint_imports_command; lint_imports_command()"
+LAYERS, NO_ENGINE = "Rooms know only the rooms below them", "Scores, tables and figures need no engine"
+
+
+def lint(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Check the package in `folder` by the contracts in its pyproject.toml."""
+    return subprocess.run(
+        [sys.executable, "-c", LINT, "--no-cache"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(folder), "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def broken(said: str) -> set[str]:
+    """The contracts that are told to be broken."""
+    lines = said.splitlines()
+    return {name for name in (LAYERS, NO_ENGINE) if any(name in line and "BROKEN" in line for line in lines)}
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A copy of the package and its contracts."""
+    shutil.copytree(ROOT / "perg_utils", tmp_path / "perg_utils", ignore=shutil.ignore_patterns("__pycache__", "*.js"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    return tmp_path
+
+
+def test_the_rooms_keep_their_contracts():
+    done = lint(ROOT)
+    assert done.returncode == 0, done.stdout
+    assert all(name in done.stdout for name in (LAYERS, NO_ENGINE)) and broken(done.stdout) == set()
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "contracts"),
+    [
+        ("reporting/findings.py", "import torch", {NO_ENGINE}),
+        ("published/printed.py", "from perg_utils.reporting.tables import forms", {LAYERS}),
+        ("core/schema.py", "def later():\n    from perg_utils.dataset import questions", {LAYERS}),
+        # By way of another room: extraction may import an engine, what published imports of it must not.
+        ("extraction/answers.py", "import perg_utils.engines.base", {NO_ENGINE}),
+        ("judging/rating.py", "import perg_utils.inference.run", {LAYERS}),
+        ("scoring/rates.py", "import aiohttp", {NO_ENGINE}),
+    ],
+)
+def test_a_forbidden_import_breaks_its_contract(copy, module, line, contracts):
+    path = copy / "perg_utils" / module
+    path.write_text(f"{path.read_text(encoding='utf-8')}\n\n{line}\n", encoding="utf-8")
+    done = lint(copy)
+    assert done.returncode == 1 and broken(done.stdout) == contracts, done.stdout
+
+
+def test_a_room_that_no_layer_names_breaks_the_contract(copy):
+    (copy / "perg_utils" / "attic").mkdir()
+    (copy / "perg_utils" / "attic" / "__init__.py").write_text('"""An attic."""\n')
+    done = lint(copy)
+    assert done.returncode == 1 and "attic" in done.stdout, done.stdout
