@@ -15,6 +15,9 @@ from perg_utils.core.loading import load_profile
 from perg_utils.core.profile import Profile
 from perg_utils.core.workspace import Workspace
 
+#: By this id a notebook's last cell finds the place at its head.
+BOTTOM_LINE = "bottom-line"
+
 
 @dataclass(frozen=True)
 class Run:
@@ -29,6 +32,24 @@ class Run:
         Raises `KeyError` for an unknown table, and `DataError`, naming the step that makes it, where it is not there.
         """
         return self.workspace.read(table, part)
+
+    def bottom_line(self, *said: str) -> None:
+        """Show what a notebook finds on its first screen: called without words at its head, with them at its end.
+
+        The call at the head holds the place; the one at the end shows the sentences (Markdown; several become a list;
+        empty ones are left out) there, in the saved copy too, and once more where it stands. Needs IPython.
+        """
+        from IPython.display import Markdown, display, update_display  # noqa: PLC0415 - only a notebook asks for it
+
+        if not said:
+            waiting = Markdown("*What this run shows will stand here once the last cell has run.*")
+            display(waiting, display_id=BOTTOM_LINE)
+            return
+        told = [sentence for sentence in said if sentence]
+        head = f"**{self.profile.title}** ({self.profile.world} world)"
+        text = f"{head}: {told[0]}" if len(told) == 1 else "\n".join([f"{head}:", "", *(f"- {one}" for one in told)])
+        update_display(Markdown(text), display_id=BOTTOM_LINE)
+        display(Markdown(text))
 
     @property
     def invented(self) -> bool:
