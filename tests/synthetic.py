@@ -13,9 +13,11 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from perg_utils.core.profile import ROOT
+from perg_utils.core.profile import ROOT, Profile
+from perg_utils.core.run import Run
 from perg_utils.core.schema import RELEVANT_SHOWN, ROW_ID, Method, Setting, Source, Status, conform
 from perg_utils.core.workspace import Workspace
+from perg_utils.scoring.rates import metrics
 
 NAMES = ["S", "M", "L", *(f"Llama-{i}-70B-Instruct" for i in range(4, 15))]
 GRID = {
@@ -173,6 +175,13 @@ def write(folder: Path, models: int = 3, n: int = 240) -> Path:
     path = folder / "synthetic.yaml"
     path.write_text(profile_text(models), encoding="utf-8")
     return path
+
+
+def opened(profile: Profile, **held: pd.DataFrame) -> Run:
+    """Return a run of these tables, `metrics` those of `scores` unless given; nothing of it is on disk."""
+    if "metrics" not in held and "scores" in held:
+        held["metrics"] = metrics(held["scores"])
+    return Run(profile, Workspace.of("/nowhere", profile.name)).with_tables(**held)
 
 
 if __name__ == "__main__":

@@ -5,14 +5,15 @@ Left out: making a run (room `run`), and every computation on its tables (rooms 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
 
 from perg_utils.core.loading import load_profile
 from perg_utils.core.profile import Profile
+from perg_utils.core.schema import conform
 from perg_utils.core.workspace import Workspace
 
 #: By this id a notebook's last cell finds the place at its head.
@@ -25,13 +26,23 @@ class Run:
 
     profile: Profile
     workspace: Workspace
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict, repr=False)
 
     def read(self, table: str, part: str | None = None) -> pd.DataFrame:
         """Return one of the tables of `core.schema.TABLES`, or one part of it (a model's responses, a judge's ratings).
 
         Raises `KeyError` for an unknown table, and `DataError`, naming the step that makes it, where it is not there.
         """
-        return self.workspace.read(table, part)
+        held = self.tables.get(table) if part is None else None
+        return self.workspace.read(table, part) if held is None else held
+
+    def with_tables(self, **tables: pd.DataFrame) -> Run:
+        """Return this run with other tables in place of the saved ones, e.g. `run.with_tables(scores=some)`.
+
+        Figures and tables made of it show these. Nothing is written. Raises `KeyError` for an unknown table and
+        `DataError` where columns or types do not fit its schema.
+        """
+        return replace(self, tables={**self.tables, **{name: conform(name, own) for name, own in tables.items()}})
 
     def bottom_line(self, *said: str) -> None:
         """Show what a notebook finds on its first screen: called without words at its head, with them at its end.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,12 @@ import pandas as pd
 
 from perg_utils.core.errors import DataError
 from perg_utils.core.profile import Profile
+from perg_utils.core.run import Run
 from perg_utils.core.schema import ROW_ID, Setting, Status
 from perg_utils.core.workspace import Workspace, write_text
 from perg_utils.published.files import COMMIT, REPOSITORY
-from perg_utils.reporting import browser
-from perg_utils.reporting.figures import all as figures
+from perg_utils.reporting import browser, figures, tables
 from perg_utils.reporting.findings import asked, caveats, findings
-from perg_utils.reporting.tables import all as tables
 from perg_utils.reporting.tables.forms import Table, as_html
 from perg_utils.scoring.rates import redrawn
 
@@ -57,6 +57,9 @@ def write(workspace: Workspace, profile: Profile, manifest: dict[str, Any]) -> P
     scores, origins = run["scores"], workspace.run / "origins.parquet"
     if origins.is_file():
         run["origins"] = pd.read_parquet(origins, columns=[*ROW_ID, "order"])
+    opened = Run(profile, workspace).with_tables(
+        **{name: run[name] for name in ("scores", "answers", "judgements")}, metrics=metrics
+    )
     script = "\n".join(path.read_text(encoding="utf-8") for path in SCRIPTS)
     stamps, parts = browser.save(browser.parts(run, profile.baseline), workspace.figures / browser.FOLDER)
     page = _template().render(
@@ -66,14 +69,14 @@ def write(workspace: Workspace, profile: Profile, manifest: dict[str, Any]) -> P
         script=_raw(script),
         stamps=_raw(json.dumps(stamps)) if stamps else "",
         parts=parts,
-        notes=tables.notes(metrics, profile),
+        notes=tables.notes(opened),
         asked=asked(metrics, scores, profile),
         findings=[*_bottom_line(workspace), *findings(metrics, scores, profile)],
         caveats=caveats(metrics, profile),
         checks=_checks(workspace, profile, NO_AUDIT if scores.empty else "Nothing was found."),
         confidence="" if redrawn(metrics) else f"{100 * profile.statistics.confidence:g}",
         figures=shown,
-        tables=_shown(tables.all_tables(metrics, scores, profile, run["answers"], run["judgements"])),
+        tables=_shown(tables.all(opened).values()),
         counts=_raw(counts(run["responses"], scores).to_html(index=False, border=0)) if len(scores) else "",
         files=[_raw(frame.to_html(index=False, border=0)) for frame in _unread(workspace)],
         no_rows=NOTHING,
@@ -163,8 +166,12 @@ def _listed(workspace: Workspace, name: str) -> pd.DataFrame:
     return pd.read_csv(path) if path.is_file() else pd.DataFrame()
 
 
-def _shown(found: list[Table]) -> list[dict[str, str]]:
-    return [{"name": t.name, "title": t.title, "caption": t.caption, "html": _raw(as_html(t))} for t in found]
+def _shown(found: Iterable[Table]) -> list[dict[str, str]]:
+    return [
+        {"name": t.name, "title": t.title, "caption": t.caption, "html": _raw(as_html(t))}
+        for t in found
+        if not t.absent
+    ]
 
 
 def _figures(folder: Path) -> list[dict[str, str]]:

@@ -9,12 +9,13 @@ import pytest
 import torch
 from tiny_bases import GOODS
 
+from perg_utils.core.run import open_run
 from perg_utils.extraction.finetuned import training
 from perg_utils.extraction.finetuned.corpus import Corpus, Sample
 from perg_utils.extraction.finetuned.evaluation import by_kind, check, confusion, reliability, with_the_rules
 from perg_utils.extraction.finetuned.scoring import Scorer
 from perg_utils.extraction.finetuned.training import fit_temperature, score_samples
-from perg_utils.reporting.figures.extraction import extractor_figure
+from perg_utils.reporting import figures
 
 
 def check_loss(config, folder, options, seed):
@@ -135,7 +136,7 @@ def test_the_figure_shows_dots_only_where_the_layer_speaks(checked, said, tmp_pa
     kinds = by_kind(checked)
     if said == "all":
         kinds = kinds[kinds["speaks"] > 0].reset_index(drop=True)
-    fig = extractor_figure(curve(), kinds, best=128, invented=said == "some")
+    fig = figures.extractor(open_run("demo" if said == "some" else "paper_small"), curve(), kinds, best=128).figure
     fig.savefig(tmp_path / "figure.png")
     axis = fig.axes[1]
     assert [text.get_text() for text in axis.get_yticklabels()] == kinds["kind"].tolist()

@@ -19,11 +19,11 @@ import synthetic
 
 from perg_utils.core.loading import load_profile
 from perg_utils.core.profile import ROOT
+from perg_utils.core.run import Run
 from perg_utils.core.schema import ROW_ID, Status, conform
 from perg_utils.core.workspace import Workspace
-from perg_utils.reporting import browser
+from perg_utils.reporting import browser, figures
 from perg_utils.reporting import page as report
-from perg_utils.reporting.figures import all as figures
 from perg_utils.scoring.rates import metrics
 from perg_utils.scoring.scores import score
 
@@ -222,8 +222,7 @@ def written(request, tmp_path_factory):
     for name in NAMES:
         workspace.write(name, run[name])
     workspace.write("metrics", metrics(run["scores"]))
-    drawn = figures.all_figures(metrics(run["scores"]), run["scores"], profile)
-    figures.save(*drawn["accuracy"], workspace.figures, "accuracy")
+    figures.accuracy(Run(profile, workspace)).save()
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "beside it":
             patch.setattr(browser, "parts", partial(browser.parts, size=3000))
@@ -372,9 +371,7 @@ def test_a_study_of_the_papers_size_opens_in_three_seconds_and_filters_in_a_fift
     for name in NAMES:
         workspace.write(name, run[name])
     workspace.write("metrics", metrics(run["scores"]))
-    figures.save(
-        *figures.all_figures(metrics(run["scores"]), run["scores"], profile)["accuracy"], workspace.figures, "accuracy"
-    )
+    figures.accuracy(Run(profile, workspace)).save()
     path = report.write(workspace, profile, MANIFEST)
     began = time.monotonic()
     own = Opened(chromium, path)

@@ -2,34 +2,35 @@
 
 from functools import cache
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import synthetic
 import yaml
+from matplotlib import figure as mpl
 from matplotlib import rc_context
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_hex
-from matplotlib.figure import Figure
 
 from perg_utils.core.profile import Profile
+from perg_utils.core.run import Run
 from perg_utils.core.schema import ALL_SOURCES, TABLES, Source, conform
 from perg_utils.published.printed import PRINTED, printed_metrics
-from perg_utils.reporting.figures import all as figures
-from perg_utils.reporting.figures import drawing
-from perg_utils.reporting.figures import preferences as figure_preferences
-from perg_utils.reporting.figures.captions import ELSEWHERE
-from perg_utils.reporting.tables import rates
+from perg_utils.reporting import figures
+from perg_utils.reporting import tables as printed_tables
+from perg_utils.reporting.figures import Figure, drawing, violins
+from perg_utils.reporting.figures.captions import CAPTIONS, ELSEWHERE
 from perg_utils.scoring import comparisons as statistics
-from perg_utils.scoring.rates import by_category, followed_model, metrics
+from perg_utils.scoring.rates import followed_model, metrics
 from perg_utils.scoring.scores import score
 
 SIZES = [1, 4, 14]
 
 #: `practice` needs the training record of the embedded models; notebook 12 draws it.
 #: Notebooks 12 and 13 draw the two others.
-EVERY_RUN = [name for name in figures.CAPTIONS if name not in {*ELSEWHERE, "reproduction"}]
+EVERY_RUN = [name for name in CAPTIONS if name not in {*ELSEWHERE, "reproduction"}]
 #: Figures that show the judge's ratings.
 JUDGED = {"scatter", "settings", "methods", "aligner"}
 #: What the paper's printed figures allow.
@@ -51,6 +52,24 @@ def tables(models: int) -> tuple[pd.DataFrame, pd.DataFrame, Profile]:
     return metrics(sampled), conform("scores", pd.concat(others)), profile(models)
 
 
+def of(metrics_: pd.DataFrame, scores: pd.DataFrame = NO_SCORES, run: Profile | None = None) -> Run:
+    return synthetic.opened(run or profile(4), metrics=metrics_, scores=scores)
+
+
+def drawn(*made_of: Any) -> dict[str, Figure]:
+    """The figures of a run that it has rows for."""
+    return {name: one for name, one in figures.all(of(*made_of)).items() if not one.absent}
+
+
+def drawing_of(made: Figure) -> tuple[mpl.Figure, pd.DataFrame]:
+    assert made.figure is not None, made.absent
+    return made.figure, made.data
+
+
+def pairs(*made_of: Any) -> list[tuple[str, tuple[mpl.Figure, pd.DataFrame]]]:
+    return [(name, (one.figure, one.data)) for name, one in drawn(*made_of).items()]
+
+
 def profile(models: int, **changes: object) -> Profile:
     return Profile.model_validate(yaml.safe_load(synthetic.profile_text(models)) | changes)
 
@@ -61,7 +80,7 @@ def redrawn() -> tuple[pd.DataFrame, pd.DataFrame, Profile]:
     return printed_metrics(), NO_SCORES, Profile.model_validate(raw | {"models": [], "grid": {}})
 
 
-def texts(fig: Figure) -> dict[str, object]:
+def texts(fig: mpl.Figure) -> dict[str, object]:
     """Where each visible text lies, in pixels, by its words."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.text import Text
@@ -76,7 +95,7 @@ def texts(fig: Figure) -> dict[str, object]:
         return {f"{t.get_text()} #{i}": Text.get_window_extent(t) for i, t in enumerate(found)}
 
 
-def overlaps(fig: Figure) -> list[tuple[str, str]]:
+def overlaps(fig: mpl.Figure) -> list[tuple[str, str]]:
     """Pairs of texts that lie on each other, and texts that leave the figure."""
     labels = list(texts(fig).items())
     width, height = fig.bbox.width, fig.bbox.height
@@ -100,20 +119,20 @@ def test_no_text_is_cut_off_at_the_sides_or_lies_on_another(models):
     measured, scores, usual = tables(models)
     judge = usual.judge.model_copy(update={"name": "a judge of a long name (embedded styles)"})
     named = usual.model_copy(update={"judge": judge})
-    for name, (fig, _) in figures.all_figures(measured, scores, named).items():
+    for name, (fig, _) in pairs(measured, scores, named):
         assert overlaps(fig) == [], name
 
 
 def test_no_text_is_cut_off_or_lies_on_another_in_figures_redrawn_from_print():
-    for name, (fig, _) in figures.all_figures(*redrawn()).items():
+    for name, (fig, _) in pairs(*redrawn()):
         assert overlaps(fig) == [], name
 
 
 @pytest.mark.parametrize("models", SIZES)
 def test_every_figure_fits_a_column_and_carries_the_data_it_was_drawn_from(models):
-    drawn = figures.all_figures(*tables(models))
-    assert list(drawn) == EVERY_RUN
-    for name, (fig, data) in drawn.items():
+    made = dict(pairs(*tables(models)))
+    assert list(made) == EVERY_RUN
+    for name, (fig, data) in made.items():
         assert fig.get_figwidth() == drawing.WIDTH
         assert fig.get_figheight() <= drawing.TALLEST
         if name != "pipeline":
@@ -122,7 +141,7 @@ def test_every_figure_fits_a_column_and_carries_the_data_it_was_drawn_from(model
 
 
 def test_the_scatter_draws_each_model_at_its_values_and_says_its_robustness_error():
-    fig, data = figures.scatter(tables(4)[0])
+    fig, data = drawing_of(figures.scatter(of(tables(4)[0])))
     value = data.set_index(["model", "metric"])["value"]
     marks = {tuple(line.get_xydata()[0]) for line in fig.axes[0].lines if len(line.get_xydata()) == 1}
     for model in data["model"].unique():
@@ -134,7 +153,7 @@ def test_the_scatter_draws_each_model_at_its_values_and_says_its_robustness_erro
 def test_points_in_one_place_keep_their_labels_apart():
     same = tables(14)[0].copy()
     same["value"], same["low"], same["high"] = 10.0, 5.0, 15.0
-    fig, _ = figures.scatter(same)
+    fig, _ = drawing_of(figures.scatter(of(same)))
     boxes = sorted((b for w, b in texts(fig).items() if ": RE" in w), key=lambda b: b.y0)
     assert len(boxes) == 14
     assert all(below.y1 <= above.y0 + 3 for below, above in pairwise(boxes))
@@ -142,7 +161,7 @@ def test_points_in_one_place_keep_their_labels_apart():
 
 def test_bars_are_as_long_as_their_values_and_have_the_models_colour():
     metrics_ = tables(4)[0]
-    fig, data = figures.setting_bars(metrics_)
+    fig, data = drawing_of(figures.settings(of(metrics_)))
     looks = drawing.looks(list(metrics_["model"]))
     for axes, metric in zip(fig.axes, drawing.FAILURES, strict=True):
         own = data[data["metric"] == metric]
@@ -159,8 +178,10 @@ def test_a_model_without_zero_shot_borrows_that_of_its_weights():
     metrics_ = tables(4)[0]
     aligned = metrics_[(metrics_["model"] == "S") & metrics_["method"].isin(["no_preference", "pref_aligner"])]
     both = pd.concat([metrics_, aligned.assign(model="S+L")])
-    _, alone = figures.aligner_improvement(both)
-    _, data = figures.aligner_improvement(both, {"S+L": "S"})
+    alone = figures.aligner(of(both)).data
+    raw = yaml.safe_load(synthetic.profile_text(4))
+    raw["models"].append(raw["models"][0] | {"name": "S+L", "methods": ["pref_aligner"], "aligner": "L"})
+    data = figures.aligner(of(both, run=Profile.model_validate(raw))).data
     assert "S+L" not in set(alone["model"])
     before = data[data["shown"] == "zero_shot"].set_index(["model", "metric"])["value"]
     assert before["S+L"].equals(before["S"])
@@ -168,13 +189,13 @@ def test_a_model_without_zero_shot_borrows_that_of_its_weights():
 
 def test_the_invented_world_is_named_in_the_figure_and_a_real_one_is_not():
     for world in ("invented", "real"):
-        for name, (fig, _) in figures.all_figures(*tables(1)[:2], profile(1, world=world)).items():
+        for name, (fig, _) in pairs(*tables(1)[:2], profile(1, world=world)):
             named = any(t.get_text().startswith("invented world") for t in fig.texts)
             assert named == (world == "invented" and name != "pipeline"), name
 
 
 def test_figures_of_alignment_or_robustness_name_the_judge_and_no_others_do():
-    for name, (fig, data) in figures.all_figures(*tables(1)).items():
+    for name, (fig, data) in pairs(*tables(1)):
         judge = " · judge: heuristic (embedded styles)" if name in JUDGED else ""
         assert (f"invented world{judge}" in [t.get_text() for t in fig.texts]) == (name != "pipeline"), name
         rated = "metric" in data and data["metric"].isin(["alignment_failure", "robustness_error"]).any()
@@ -184,8 +205,8 @@ def test_figures_of_alignment_or_robustness_name_the_judge_and_no_others_do():
 def test_what_a_run_does_not_hold_is_not_drawn():
     metrics_, scores, run = tables(1)
     some = metrics_[metrics_["setting"].isin(["none", "irrelevant"])]
-    assert list(figures.all_figures(some, scores.iloc[:0], run)) == ["pipeline", "settings"]
-    sampled = figures.all_figures(metrics_, scores[scores["sampled"]], run)
+    assert list(drawn(some, scores.iloc[:0], run)) == ["pipeline", "settings"]
+    sampled = drawn(metrics_, scores[scores["sampled"]], run)
     assert set(EVERY_RUN) - set(sampled) == {"preferences"}
 
 
@@ -194,18 +215,18 @@ def test_values_that_could_not_be_measured_are_left_out_of_the_drawing():
     gone.loc[gone["model"] == "M", ["value", "low", "high"]] = float("nan")
     unrated = gone["metric"].isin(["alignment_failure", "robustness_error"])
     for metrics_ in (gone, gone.assign(value=gone["value"].mask(unrated))):
-        drawn = figures.all_figures(metrics_, *tables(4)[1:])
-        assert all(texts(fig) for fig, _ in drawn.values())
-        assert "M" not in set(drawn["methods"][1]["model"])
+        made = dict(pairs(metrics_, *tables(4)[1:]))
+        assert all(texts(fig) for fig, _ in made.values())
+        assert "M" not in set(made["methods"][1]["model"])
     # No point without alignment; breakage needs no judge.
-    assert "scatter" not in drawn
-    assert len(drawn["methods"][0].axes) == 1
+    assert "scatter" not in made
+    assert len(made["methods"][0].axes) == 1
 
 
 def test_figures_redrawn_from_print_show_no_interval_and_say_where_they_come_from():
-    drawn = figures.all_figures(*redrawn())
-    assert list(drawn) == PRINTED_FIGURES
-    for name, (fig, _) in drawn.items():
+    made = dict(pairs(*redrawn()))
+    assert list(made) == PRINTED_FIGURES
+    for name, (fig, _) in made.items():
         arms = [arm for axes in fig.axes for lines in axes.findobj(LineCollection) for arm in lines.get_segments()]
         assert not any(np.isfinite(arm).all() and len(arm) for arm in arms), name
         words = [t.get_text() for t in fig.texts]
@@ -214,18 +235,18 @@ def test_figures_redrawn_from_print_show_no_interval_and_say_where_they_come_fro
 
 
 def test_where_scores_are_known_intervals_are_drawn():
-    for name, (fig, _) in figures.all_figures(*tables(4)).items():
+    for name, (fig, _) in pairs(*tables(4)):
         arms = [arm for axes in fig.axes for lines in axes.findobj(LineCollection) for arm in lines.get_segments()]
         shown = any(np.isfinite(arm).all() and len(arm) for arm in arms) or name in {"aligner", "placebo", "accuracy"}
         assert shown == (name != "pipeline"), name
-    assert any("interval" in t.get_text() for t in figures.accuracy(tables(4)[0])[0].texts)
+    assert any("interval" in t.get_text() for t in figures.accuracy(of(tables(4)[0])).figure.texts)
 
 
 def test_the_scatter_redrawn_is_the_papers():
     paper = pd.read_csv(PRINTED)
     chosen = (paper["method"] == "zero_shot") & (paper["setting"] == "relevant") & (paper["source"] == ALL_SOURCES)
     paper = paper[chosen].pivot(index="model", columns="metric", values="percent")
-    fig, data = figures.scatter(redrawn()[0])
+    fig, data = drawing_of(figures.scatter(of(*redrawn())))
     value = data.pivot(index="model", columns="metric", values="value")
     pd.testing.assert_frame_equal(value, paper[list(value)], check_names=False, check_index_type=False)
     marks = [tuple(line.get_xydata()[0]) for line in fig.axes[0].lines if line.get_marker() not in ("", "None")]
@@ -236,17 +257,17 @@ def test_the_scatter_redrawn_is_the_papers():
 
 
 def test_one_model_by_setting_is_the_papers_or_that_with_most_arms():
-    _, data = figures.one_model(redrawn()[0])
+    data = figures.one_model(of(*redrawn())).data
     value = data.set_index(["method", "setting"])["value"]
     # As printed in the paper.
     assert value["zero_shot"].to_dict() == {"relevant": 5.6, "mixed": 6.9, "irrelevant": 5.5}
     assert value["pref_aligner"].to_dict() == {"relevant": 1.1, "mixed": 1.2, "irrelevant": 1.2}
     metrics_ = tables(4)[0]
     fewer = metrics_[~((metrics_["model"] == "S") & (metrics_["setting"] == "mixed"))]
-    fig, data = figures.one_model(fewer)
+    fig, data = drawing_of(figures.one_model(of(fewer)))
     assert set(data["model"]) == {"M"}
     assert fig.axes[0].get_title() == "M: breakage (BR)"
-    assert figures.one_model(metrics_[metrics_["setting"].isin(["none", "relevant"])])[1].empty
+    assert figures.one_model(of(metrics_[metrics_["setting"].isin(["none", "relevant"])])).absent
 
 
 def test_the_figure_and_the_table_of_one_model_follow_the_same_model():
@@ -261,16 +282,16 @@ def test_the_figure_and_the_table_of_one_model_follow_the_same_model():
     third = own[(own["model"] == "B") & (own["method"] == "pref_aligner")]
     own = own[own["method"].isin(["zero_shot", "pref_aligner"]) & ~own.index.isin(third.index)]
     own = pd.concat([own, third.assign(method="cot"), third.assign(method="few_shot")])
-    _, drawn = figures.one_model(own)
-    table = rates.one_model_table(own, run)
-    assert set(drawn["model"]) == {"B"} and set(drawn["method"]) == {"zero_shot"}
+    both = of(own, run=run)
+    shown, table = figures.one_model(both).data, printed_tables.one_model(both)
+    assert set(shown["model"]) == {"B"} and set(shown["method"]) == {"zero_shot"}
     assert set(table.data["model"]) == {"B"} and table.data["method"].nunique() == 3
     assert followed_model(own) == "B" and followed_model(own[own["model"] == "A"]) == "A"
 
 
 def test_what_breaks_and_what_is_fixed_add_up_to_the_net_change():
     metrics_, scores, run = tables(4)
-    fig, data = figures.net_change(scores, metrics_, run)
+    fig, data = drawing_of(figures.net_change(of(metrics_, scores, run)))
     assert (100 * (data["fixed"] - data["broke"]) / data["n"]).tolist() == pytest.approx(data["net"].tolist())
     for axes, column in zip(fig.axes, ("breakage", "fixed_rate", "net"), strict=True):
         drawn = [line.get_xdata()[0] for line in axes.lines if line.get_marker() not in ("", "None")]
@@ -293,7 +314,7 @@ def test_delivery_failures_are_shown_as_counts_and_as_a_share_only_where_there_w
     chosen = silent.index[model_s & (scores["setting"] == "relevant")]
     silent.loc[chosen[:8], "delivered_without"] = False
     silent.loc[chosen[4:16], "delivered_with"] = False
-    fig, data = figures.delivery_change(silent, metrics_, run)
+    fig, data = drawing_of(figures.delivery(of(metrics_, silent, run)))
     first = data.set_index("model").loc["S"]
     assert (first["failed_without"], first["failed_with"]) == (8, 12)
     assert first["difference"] == pytest.approx(100 * 4 / first["n"])
@@ -316,7 +337,7 @@ def test_accuracy_by_preference_is_that_of_the_same_questions_with_each_of_them(
     rest = dict.fromkeys(["category", "followed", "robust", "delivered_without", "delivered_with"])
     arm = {"model": "m", "method": "zero_shot", "setting": "relevant", "source": "TQA", "status": "ok"}
     scores = conform("scores", named.assign(**rest, **arm))
-    data = figure_preferences.by_preference(scores)
+    data = violins.by_preference(scores)
     value = {(r.shown, "" if pd.isna(r.preference_id) else r.preference_id): r.value for r in data.itertuples()}
     assert value == {
         ("single preference", "a"): 100.0,
@@ -325,12 +346,12 @@ def test_accuracy_by_preference_is_that_of_the_same_questions_with_each_of_them(
         ("without preference", ""): 50.0,
     }
     assert set(data["n"]) == {2} and set(data["n_unscored"]) == {0}
-    assert figure_preferences.by_preference(scores[scores["sampled"]]).empty
+    assert violins.by_preference(scores[scores["sampled"]]).empty
 
 
 def test_the_violins_show_every_preference_the_sampled_ones_and_the_answer_without():
     metrics_, scores, run = tables(4)
-    fig, data = figures.sampled_against_full(scores, metrics_, run)
+    fig, data = drawing_of(figures.preferences(of(metrics_, scores, run)))
     counts = data.groupby(["source", "shown"]).size()
     for axes, source in zip(fig.axes, Source, strict=True):
         own = data[(data["source"] == source) & (data["model"] == "S")]
@@ -347,7 +368,7 @@ def test_the_radar_shows_each_of_many_models_by_itself_and_few_together():
     for models, radars in ((1, 1), (4, 1), (14, 14)):
         metrics_, scores, run = tables(models)
         marks = drawing.looks(list(metrics_["model"]))
-        fig, data = figures.category_radar(by_category(scores, run.statistics), "TQA", marks)
+        fig, data = drawing_of(figures.categories(of(metrics_, scores, run), "TQA"))
         polar = [axes for axes in fig.axes if axes.name == "polar"]
         assert len(polar) == radars
         lines = [line for axes in polar for line in axes.lines]
@@ -358,7 +379,7 @@ def test_the_radar_shows_each_of_many_models_by_itself_and_few_together():
 
 
 def test_the_diagram_lists_what_it_draws_and_every_arrow_joins_two_boxes():
-    fig, data = figures.pipeline_diagram()
+    fig, data = drawing_of(figures.pipeline(of(*tables(1))))
     boxes = set(data.loc[data["kind"] == "box", "name"])
     arrows = data[data["kind"] == "arrow"]
     assert set(arrows["source"]) | set(arrows["target"]) <= boxes
@@ -368,8 +389,8 @@ def test_the_diagram_lists_what_it_draws_and_every_arrow_joins_two_boxes():
 
 def test_rendering_again_gives_the_same_bytes(tmp_path):
     for folder in ("a", "b"):
-        for name, (fig, data) in figures.all_figures(*tables(4)).items():
-            figures.save(fig, data, tmp_path / folder, name)
+        for one in drawn(*tables(4)).values():
+            one.save(tmp_path / folder)
     files = sorted(p.name for p in (tmp_path / "a").iterdir())
     assert len(files) == 3 * len(EVERY_RUN)
     for name in files:

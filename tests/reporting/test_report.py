@@ -13,14 +13,14 @@ import synthetic
 from perg_utils.core.errors import DataError
 from perg_utils.core.loading import load_profile
 from perg_utils.core.profile import JudgeConfig
+from perg_utils.core.run import Run
 from perg_utils.core.schema import TABLES, Method, conform
 from perg_utils.core.workspace import Workspace
 from perg_utils.dataset.invented_world import GROUP_SHARE
 from perg_utils.published.printed import printed_metrics
+from perg_utils.reporting import figures, tables
 from perg_utils.reporting import page as report
-from perg_utils.reporting.figures import all as figures
 from perg_utils.reporting.findings import NEEDS_FILES
-from perg_utils.reporting.tables import all as tables
 from perg_utils.reporting.tables import audit, reproduction
 from perg_utils.reporting.tables.forms import Table
 from perg_utils.scoring.rates import metrics
@@ -71,8 +71,8 @@ def run(tmp_path_factory):
     scores = score(**{n: workspace.read(n) for n in ("examples", "responses", "answers", "judgements", "preferences")})
     workspace.write("scores", scores)
     workspace.write("metrics", metrics(scores))
-    for name, (fig, data) in figures.all_figures(metrics(scores), scores, profile).items():
-        figures.save(fig, data, workspace.figures, name)
+    for one in figures.all(Run(profile, workspace)).values():
+        one.save()
     return workspace, profile, report.write(workspace, profile, MANIFEST).read_text(encoding="utf-8")
 
 
@@ -100,7 +100,7 @@ def test_the_page_holds_every_figure_and_table(run):
     ids = set(Page(page).ids)
     drawn = {f"figure-{path.stem}" for path in workspace.figures.glob("*.png")}
     assert drawn <= ids and len(drawn) > 9
-    made = tables.all_tables(workspace.read("metrics"), workspace.read("scores"), profile)
+    made = [table for table in tables.all(Run(profile, workspace)).values() if not table.absent]
     assert {f"table-{table.name}" for table in made} <= ids and len(made) > 9
 
 
@@ -202,8 +202,7 @@ def printed(tmp_path):
     for name in TABLES:
         empty = pd.DataFrame({column: [] for column in TABLES[name]})
         workspace.write(name, printed_metrics() if name == "metrics" else conform(name, empty))
-    drawn = figures.all_figures(workspace.read("metrics"), workspace.read("scores"), profile)
-    figures.save(*drawn["scatter"], workspace.figures, "scatter")
+    figures.scatter(Run(profile, workspace)).save()
     return workspace, profile
 
 

@@ -6,6 +6,7 @@ import subprocess
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -14,12 +15,11 @@ import yaml
 
 from perg_utils.core.loading import load_profile
 from perg_utils.core.profile import Profile
+from perg_utils.core.run import Run
 from perg_utils.core.schema import TABLES, conform
 from perg_utils.published.printed import printed_metrics
-from perg_utils.reporting.tables.all import all_tables, notes
-from perg_utils.reporting.tables.comparisons import delivery_table, net_table
+from perg_utils.reporting import tables as room
 from perg_utils.reporting.tables.forms import ROWS_A_PAGE, Table, as_html, latex, markdown, save
-from perg_utils.reporting.tables.rates import accuracy_table, main_table, method_table, source_tables
 from perg_utils.scoring.rates import followed_model, metrics
 from perg_utils.scoring.scores import score
 
@@ -30,6 +30,9 @@ REPORTED = [
     *("relevant_cot", "relevant_few_shot", "relevant_self_critic", "relevant_pref_aligner"),
     *("mixed_zero_shot", "mixed_pref_aligner", "irrelevant_zero_shot", "irrelevant_pref_aligner", "placebo_zero_shot"),
 ]
+
+
+NONE = {name: conform(name, pd.DataFrame(columns=list(TABLES[name]))) for name in TABLES}
 
 
 @cache
@@ -51,10 +54,19 @@ def every(models: int) -> list[Table]:
 @cache
 def redrawn() -> dict[str, Table]:
     """All tables of the paper's printed figures: every other table of the run is empty."""
-    nothing = {name: conform(name, pd.DataFrame(columns=list(TABLES[name]))) for name in TABLES}
-    printed = printed_metrics()
-    made_of = (printed, nothing["scores"], load_profile("published"), nothing["answers"], nothing["judgements"])
-    return {table.name: table for table in all_tables(*made_of)}
+    return {one.name: one for one in all_tables(printed_metrics(), NONE["scores"], load_profile("published"))}
+
+
+def of(
+    table: pd.DataFrame, scores: pd.DataFrame = NONE["scores"], profile: Profile | None = None, *more: pd.DataFrame
+) -> Run:
+    """A run of these tables, `more` being answers and judgements; what is not given is empty."""
+    rest = dict(zip(("answers", "judgements"), more, strict=False))
+    return synthetic.opened(profile or made(1)[2], **{**NONE, "scores": scores, "metrics": table, **rest})
+
+
+def all_tables(*made_of: Any) -> list[Table]:
+    return [one for one in room.all(of(*made_of)).values() if not one.absent]
 
 
 def tiny(**values: float) -> pd.DataFrame:
@@ -80,31 +92,31 @@ def test_every_table_has_a_row_for_every_model_and_only_scored_numbers(models):
 
 
 def test_the_lowest_value_is_bold_ties_as_printed_included():
-    table = main_table(tiny(a=10.04, b=10.0, c=12.0), made(1)[2])
+    table = room.main(of(tiny(a=10.04, b=10.0, c=12.0)))
     assert table.best["ALL", "BR"].tolist() == [True, True, False]
     assert "| **10.0** |" in markdown(table) and "| 12.0 |" in markdown(table)
 
 
 def test_a_value_alone_is_not_bold():
-    assert not main_table(tiny(a=10.0), made(1)[2]).best.any(axis=None)
+    assert not room.main(of(tiny(a=10.0))).best.any(axis=None)
 
 
 def test_the_highest_accuracy_is_bold():
-    table = accuracy_table(*made(3)[::2])
+    table = room.accuracy(of(*made(3)))
     column = ("accuracy without", "ALL")
     shown = table.cells[column].str.split().str[0].astype(float)
     assert table.best[column].tolist() == (shown == shown.max()).tolist()
 
 
 def test_the_best_method_is_found_within_each_model():
-    table = method_table(*made(3)[::2])
+    table = room.methods(of(*made(3)))
     shown = table.cells["", "BR"].str.split().str[0].astype(float)
     lowest = shown.groupby(table.cells["", "model"]).transform("min")
     assert table.best["", "BR"].tolist() == (shown == lowest).tolist()
 
 
 def test_csv_holds_the_raw_numbers(tmp_path):
-    table = main_table(*made(3)[::2])
+    table = room.main(of(*made(3)))
     paths = save(table, tmp_path)
     assert [p.suffix for p in paths] == [".csv", ".md", ".tex"]
     back = pd.read_csv(paths[0])
@@ -152,12 +164,12 @@ def test_latex_compiles_in_an_ordinary_article_and_nothing_sticks_out(tables, tm
 
 
 def test_latex_groups_span_their_columns():
-    text = latex(main_table(*made(3)[::2]))
+    text = latex(room.main(of(*made(3))))
     assert text.count(r"\multicolumn{4}{c}") == 4 and r"\cmidrule(lr){2-5}" in text
 
 
 def test_names_that_mean_something_to_markup_are_escaped():
-    table = main_table(tiny(**{"a|b<c>_%": 1.0, "d": 2.0}), made(1)[2])
+    table = room.main(of(tiny(**{"a|b<c>_%": 1.0, "d": 2.0})))
     assert r"a\|b<c>" in markdown(table)
     assert "a|b&lt;c&gt;" in as_html(table)
     assert r"a\textbar{}b\textless{}c\textgreater{}\_\%" in latex(table)
@@ -167,16 +179,15 @@ def test_captions_say_that_the_world_is_invented_and_n():
     for table in every(3):
         assert "Invented world" in table.caption and re.search(r"\bn\b|counts", table.caption)
     real = made(3)[2].model_copy(update={"world": "real"})
-    assert "nvented" not in main_table(made(3)[0], real).caption
+    assert "nvented" not in room.main(of(*made(3)[:2], real)).caption
 
 
 def test_more_than_one_percent_of_unscored_rows_is_said_on_every_table():
-    profile = made(1)[2]
     few, many = tiny(a=1.0, b=2.0), tiny(a=1.0, b=2.0)
     few["n_unscored"], many["n_unscored"] = [0, 1], [0, 2]
-    assert "WARNING" not in notes(few, profile)
-    assert "WARNING: up to 2.0 %" in notes(many, profile) and "(b, zero_shot, relevant" in notes(many, profile)
-    assert "WARNING" in main_table(many, profile).caption
+    assert "WARNING" not in room.notes(of(few))
+    assert "WARNING: up to 2.0 %" in room.notes(of(many)) and "(b, zero_shot, relevant" in room.notes(of(many))
+    assert "WARNING" in room.main(of(many)).caption
 
 
 def test_captions_name_the_judge_where_alignment_or_robustness_is_shown_and_nowhere_else():
@@ -197,13 +208,14 @@ def delivered(without: list[bool | None], with_: list[bool | None]) -> pd.DataFr
     arm = {"model": "S", "method": "zero_shot", "setting": "relevant", "sampled": True}
     rows = pd.DataFrame({"delivered_without": without, "delivered_with": with_}, dtype="boolean").assign(**arm)
     base = rows.assign(method="no_preference", setting="none", delivered_with=pd.NA)
-    return pd.concat([base, rows], ignore_index=True)
+    both = pd.concat([base, rows], ignore_index=True).assign(source="TQA", status="ok")
+    return both.assign(**dict.fromkeys(TABLES["scores"].keys() - set(both), None))
 
 
 def delivery(scores: pd.DataFrame):
     rows = [("no_preference", "none"), ("zero_shot", "relevant")]
     table = pd.concat(tiny(S=1.0).assign(method=m, setting=s, metric="delivery_failure") for m, s in rows)
-    return delivery_table(table, scores, made(1)[2])
+    return room.delivery(of(table, scores))
 
 
 def test_delivery_failure_is_counted_in_both_arms_of_the_same_questions():
@@ -262,11 +274,11 @@ def test_saving_twice_writes_the_same_bytes(tmp_path):
 
 
 def test_each_configuration_has_a_table_like_the_main_one_if_two_models_ran_it():
-    table, _, profile = made(3)
+    table = made(3)[0]
     only_s = table[(table["model"] == "S") | ~table["method"].isin(["cot"])]
-    names = [t.name for t in source_tables(only_s, profile)]
+    names = [t.name for t in room.by_source(of(only_s))]
     assert names == [name for name in REPORTED[14:] if name != "relevant_cot"]
-    (mixed,) = [t for t in source_tables(table, profile) if t.name == "mixed_zero_shot"]
+    (mixed,) = [t for t in room.by_source(of(table)) if t.name == "mixed_zero_shot"]
     assert mixed.cells.columns.tolist()[1:5] == [("TQA", "BR"), ("TQA", "AF"), ("TQA", "RE"), ("TQA", "PV")]
     expected = table.query("method == 'zero_shot' and setting == 'mixed' and source == 'CQA' and model == 'M'")
     expected = expected.set_index("metric")["value"]["robustness_error"]
@@ -275,7 +287,7 @@ def test_each_configuration_has_a_table_like_the_main_one_if_two_models_ran_it()
 
 def test_the_net_table_shows_what_broke_beside_what_was_mended():
     table, scores, profile = made(3)
-    found = net_table(table, scores, profile)
+    found = room.net_change(of(table, scores, profile))
     cells, raw = found.cells[""].iloc[0], found.data.iloc[0]
     own = scores.query("model == 'S' and method == 'zero_shot' and setting == 'relevant'")
     own = own[["correct_without", "correct_with"]].dropna().astype(bool)

@@ -1,1 +1,69 @@
-"""figures."""
+"""The figures of a run: each function takes a `Run` and returns a `Figure`, which draws itself in a notebook.
+
+    run = perg.open_run("demo")
+    perg.figures.scatter(run)                                            # picture and caption
+    perg.figures.methods(run, methods=["zero_shot", "cot"], sources=["TQA"], colours={"S": "#882255"})
+    perg.figures.scatter(run).save()                                     # PDF, PNG, CSV in the run's folder of figures
+    perg.figures.scatter(run).data                                       # the numbers, a DataFrame
+    [made.save() for made in perg.figures.all(run).values()]
+
+A run that lacks what a figure shows gives a `Figure` that says "Not in this run" and saves nothing, so no caller needs
+to ask first. The last four of `__all__` are drawn from what other notebooks work out, and take it.
+
+In reading order: `figure` (what a figure is), `paper` (the functions), `selection` (models, sources, colours to show),
+`captions`, `shapes` and `drawing` (how), `radar`, `violins`, `diagram`, `layers`, `printed` (single pictures).
+"""
+
+from perg_utils.core.run import Run
+from perg_utils.core.schema import Source
+from perg_utils.reporting.figures.captions import CAPTIONS
+from perg_utils.reporting.figures.figure import Figure
+from perg_utils.reporting.figures.layers import extraction, extractor
+from perg_utils.reporting.figures.paper import (
+    accuracy,
+    aligner,
+    categories,
+    delivery,
+    methods,
+    net_change,
+    one_model,
+    pipeline,
+    placebo,
+    preferences,
+    scatter,
+    settings,
+    variation,
+)
+from perg_utils.reporting.figures.printed import reproduction
+
+__all__ = [
+    "Figure",
+    "accuracy",
+    "aligner",
+    "all",
+    "categories",
+    "delivery",
+    "extraction",
+    "extractor",
+    "methods",
+    "net_change",
+    "one_model",
+    "pipeline",
+    "placebo",
+    "preferences",
+    "reproduction",
+    "scatter",
+    "settings",
+    "variation",
+]
+
+
+def all(run: Run) -> dict[str, Figure]:
+    """Return every figure that `metrics` and `scores` give, by file name in the order of the report; see `absent`."""
+    plain = (
+        *(accuracy, scatter, net_change, placebo, variation, settings, methods),
+        *(aligner, one_model, delivery, preferences, pipeline),
+    )
+    made = [*(draw(run) for draw in plain), *(categories(run, source) for source in Source)]
+    order = list(CAPTIONS)
+    return {one.name: one for one in sorted(made, key=lambda one: order.index(one.name))}

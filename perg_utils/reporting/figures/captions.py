@@ -6,7 +6,6 @@ Left out: numbers, which stand in the figures and in the tables.
 from __future__ import annotations
 
 from perg_utils.core.schema import Source
-from perg_utils.reporting.figures.reproduction import CAPTION, TITLE
 from perg_utils.scoring.comparisons import LEAST_FOR_RELATIVE
 from perg_utils.scoring.rates import PAPER_MODEL
 
@@ -14,7 +13,11 @@ from perg_utils.scoring.rates import PAPER_MODEL
 ELSEWHERE = frozenset({"extractor", "extraction", "judges", "practice"})
 #: File name of each figure -> (title, what it shows and what it does not).
 CAPTIONS = {
-    "reproduction": (TITLE, CAPTION),
+    "reproduction": (
+        "Published figures against ours",
+        "A point a printed figure for which there are rows, one panel a metric, in percent; on the diagonal ours "
+        "equals the paper's. Open: differs, and rows are missing or the file is not one that the manifest lists.",
+    ),
     "pipeline": (
         "How a question becomes a number",
         "Each question is answered without and with a preference; the letter that an answer names is read, and a "

@@ -1,1 +1,59 @@
-"""tables."""
+"""The tables of a run: each function takes a `Run` and returns a `Table`, which shows itself in a notebook.
+
+    run = perg.open_run("demo")
+    perg.tables.main(run)                                                # title, caption, HTML
+    perg.tables.main(run).to_latex(), perg.tables.main(run).to_markdown()
+    perg.tables.main(run).save()                                         # CSV, Markdown, LaTeX in the run's folder
+    perg.tables.main(run).data                                           # raw numbers with intervals, a DataFrame
+    [made.save() for made in perg.tables.all(run).values()]
+
+Best values are bold, ties included. A run that holds no rows for a table gives a `Table` that says "Not in this run"
+and saves nothing, so no caller needs to ask first.
+
+In reading order: `forms` (what a table is, and its four forms), `layout` (from numbers to a table), `rates` (from
+`metrics`), `comparisons` (from `scores`), `summaries` (from `answers` and `judgements`).
+"""
+
+from perg_utils.core.run import Run
+from perg_utils.reporting.tables.comparisons import (
+    delivery,
+    method_comparisons,
+    net_change,
+    placebo,
+    pref_aligner,
+    setting_comparisons,
+)
+from perg_utils.reporting.tables.forms import Table
+from perg_utils.reporting.tables.layout import notes
+from perg_utils.reporting.tables.rates import accuracy, by_source, main, methods, one_model, settings
+from perg_utils.reporting.tables.summaries import categories, extraction, judging
+
+__all__ = [
+    "Table",
+    "accuracy",
+    "all",
+    "by_source",
+    "categories",
+    "delivery",
+    "extraction",
+    "judging",
+    "main",
+    "method_comparisons",
+    "methods",
+    "net_change",
+    "notes",
+    "one_model",
+    "placebo",
+    "pref_aligner",
+    "setting_comparisons",
+    "settings",
+]
+
+
+def all(run: Run) -> dict[str, Table]:
+    """Return every table by its name, in the order of the report; see `Table.absent`."""
+    builders = (
+        *(main, accuracy, net_change, placebo, settings, one_model, setting_comparisons),
+        *(methods, method_comparisons, pref_aligner, categories, delivery, extraction, judging),
+    )
+    return {one.name: one for one in [*(build(run) for build in builders), *by_source(run)]}

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import pandas as pd
 
-from perg_utils.core.profile import Profile
+from perg_utils.core.run import Run
 from perg_utils.core.schema import Method, Metric, Setting
-from perg_utils.reporting.tables.forms import Table
-from perg_utils.reporting.tables.layout import comparison, number, p_values, plain_table, with_interval
+from perg_utils.reporting.tables.forms import Table, table
+from perg_utils.reporting.tables.layout import as_listed, comparison, number, p_values, plain_table, with_interval
+from perg_utils.reporting.tables.rates import printed_aligner
+from perg_utils.scoring import comparisons as scoring
 from perg_utils.scoring.comparisons import (
     LEAST_FOR_RELATIVE,
     Arm,
@@ -19,42 +21,50 @@ from perg_utils.scoring.comparisons import (
     against_setting,
     compare,
     compared_by,
-    delivery_change,
-    net_change,
     stand_ins,
 )
+from perg_utils.scoring.rates import redrawn
 
 
-def aligner_table(metrics: pd.DataFrame, scores: pd.DataFrame, profile: Profile) -> Table | None:
-    """Return robustness error of zero-shot against Pref-Aligner with the paired difference (paper, table 5)."""
-    pairs = [pair for pair in against_method(scores, stand_ins(profile)) if pair[1].method == Method.PREF_ALIGNER]
-    found = compare(scores, pairs, Metric.ROBUSTNESS_ERROR, profile.statistics, profile.seed)
+@table("Zero-shot against Pref-Aligner")
+def pref_aligner(run: Run) -> Table | None:
+    """Return robustness error of zero-shot against Pref-Aligner with the paired difference (paper, table 5).
+
+    From the paper's printed figures: their difference, without interval.
+    """
+    if redrawn(run.read("metrics")):
+        return printed_aligner(run)
+    scores = as_listed(run, "scores")
+    pairs = [pair for pair in against_method(scores, stand_ins(run.profile)) if pair[1].method == Method.PREF_ALIGNER]
+    found = compare(scores, pairs, Metric.ROBUSTNESS_ERROR, run.profile.statistics, run.profile.seed)
     caption = "Robustness error on the same questions, in percent; below zero: Pref-Aligner is better."
     return comparison(
         "pref_aligner",
         "Zero-shot against Pref-Aligner",
         caption,
-        (metrics, profile),
+        run,
         found=found,
         labels=["model", "setting", "reference_model"],
         by="method",
     )
 
 
-def method_comparison_table(metrics: pd.DataFrame, scores: pd.DataFrame, profile: Profile) -> Table | None:
+@table("Methods against zero-shot")
+def method_comparisons(run: Run) -> Table | None:
     """Return robustness error of the other methods against zero-shot on the same questions (Pref-Aligner: its own).
 
     Breakage where nothing was rated.
     """
-    others = [pair for pair in against_method(scores, stand_ins(profile)) if pair[1].method != Method.PREF_ALIGNER]
+    scores = as_listed(run, "scores")
+    others = [pair for pair in against_method(scores, stand_ins(run.profile)) if pair[1].method != Method.PREF_ALIGNER]
     by = compared_by(scores)
-    found = compare(scores, others, by, profile.statistics, profile.seed)
+    found = compare(scores, others, by, run.profile.statistics, run.profile.seed)
     what = "Robustness error" if by == Metric.ROBUSTNESS_ERROR else "No rating is at hand, so breakage"
     return comparison(
         "method_comparisons",
         "Methods against zero-shot",
         f"{what} of each method and of zero_shot on the same questions, in percent.",
-        (metrics, profile),
+        run,
         found=found,
         labels=["model", "method", "setting"],
         by="method",
@@ -66,38 +76,44 @@ def setting_pairs(scores: pd.DataFrame) -> list[tuple[Arm, Arm]]:
     return [pair for pair in against_setting(scores) if pair[1].setting != Setting.PLACEBO]
 
 
-def setting_comparison_table(metrics: pd.DataFrame, scores: pd.DataFrame, profile: Profile) -> Table | None:
+@table("Settings against one relevant preference")
+def setting_comparisons(run: Run) -> Table | None:
     """Return breakage among irrelevant preferences, and by them alone, against one relevant preference."""
-    found = compare(scores, setting_pairs(scores), Metric.BREAKAGE_RATE, profile.statistics, profile.seed)
+    scores = as_listed(run, "scores")
+    found = compare(scores, setting_pairs(scores), Metric.BREAKAGE_RATE, run.profile.statistics, run.profile.seed)
     return comparison(
         "setting_comparisons",
         "Settings against one relevant preference",
         "Breakage in each setting and with one relevant preference on the same questions, in percent.",
-        (metrics, profile),
+        run,
         found=found,
         labels=["model", "method", "setting"],
         by="setting",
     )
 
 
-def placebo_table(metrics: pd.DataFrame, scores: pd.DataFrame, profile: Profile) -> Table | None:
+@table("Preference against placebo")
+def placebo(run: Run) -> Table | None:
     """Return breakage by a preference against breakage by a neutral sentence in its place (not in the paper)."""
+    scores = as_listed(run, "scores")
     pairs = [p for p in against_setting(scores, Setting.PLACEBO) if p[1].method == Method.ZERO_SHOT]
-    found = compare(scores, pairs, Metric.BREAKAGE_RATE, profile.statistics, profile.seed)
+    found = compare(scores, pairs, Metric.BREAKAGE_RATE, run.profile.statistics, run.profile.seed)
     return comparison(
         "placebo",
         "Preference against placebo",
         "Breakage in each setting against the placebo setting (a neutral sentence instead of a preference).",
-        (metrics, profile),
+        run,
         found=found,
         labels=["model", "setting"],
         by="setting",
     )
 
 
-def net_table(metrics: pd.DataFrame, scores: pd.DataFrame, profile: Profile) -> Table | None:
+@table("Broken and fixed answers")
+def net_change(run: Run) -> Table | None:
     """Return breakage beside its mirror, the wrong answers that a preference mends, and the net change of accuracy."""
-    found = net_change(scores, profile.statistics, profile.seed)
+    scores = as_listed(run, "scores")
+    found = scoring.net_change(scores, run.profile.statistics, run.profile.seed)
     if found.empty:
         return None
     cells = found[[*Arm._fields]].astype(object)
@@ -113,15 +129,17 @@ def net_table(metrics: pd.DataFrame, scores: pd.DataFrame, profile: Profile) -> 
         "CSV). net: accuracy with minus without on the same n questions, in points, with bootstrap interval; matched "
         "odds ratio of broke to fixed; exact McNemar p, Holm-corrected over this table."
     )
-    return plain_table("net_change", "Broken and fixed answers", caption, (metrics, profile), data=found, cells=cells)
+    return plain_table("net_change", "Broken and fixed answers", caption, run, data=found, cells=cells)
 
 
-def delivery_table(metrics: pd.DataFrame, scores: pd.DataFrame, profile: Profile) -> Table | None:
+@table("Delivery failure")
+def delivery(run: Run) -> Table | None:
     """Return how many answers name no option, without and with preference on the same questions, and the difference.
 
     A relative change stands beside it where at least `LEAST_FOR_RELATIVE` answers named none before.
     """
-    raw = delivery_change(scores, profile.statistics, profile.seed)
+    scores = as_listed(run, "scores")
+    raw = scoring.delivery_change(scores, run.profile.statistics, run.profile.seed)
     if raw.empty:
         return None
     cells = raw[[*Arm._fields]].astype(object)
@@ -136,4 +154,4 @@ def delivery_table(metrics: pd.DataFrame, scores: pd.DataFrame, profile: Profile
         "Difference in points with paired bootstrap interval; relative change only where the count without "
         f"preference is {LEAST_FOR_RELATIVE} or more."
     )
-    return plain_table("delivery", "Delivery failure", caption, (metrics, profile), data=raw, cells=cells)
+    return plain_table("delivery", "Delivery failure", caption, run, data=raw, cells=cells)

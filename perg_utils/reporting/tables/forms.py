@@ -8,11 +8,16 @@ in two (`longtable` works in one only). Room `tables` says what the tables hold.
 from __future__ import annotations
 
 import html
-from dataclasses import dataclass
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import wraps
 from pathlib import Path
 
 import pandas as pd
 
+from perg_utils.core.errors import DataError
+from perg_utils.core.run import Run
 from perg_utils.core.workspace import write_text
 
 #: Rows that fit on a page beside a caption; a longer table is continued on the next.
@@ -31,6 +36,71 @@ class Table:
     data: pd.DataFrame
     cells: pd.DataFrame
     best: pd.DataFrame
+    folder: Path | None = None
+    absent: str = ""
+
+    def to_markdown(self) -> str:
+        """Return caption and pipe table, best values in bold; where the table is absent, why."""
+        return f"*{self.absent}*\n" if self.absent else markdown(self)
+
+    def to_latex(self) -> str:
+        """Return LaTeX floats (packages booktabs and graphicx); an empty text where the table is absent."""
+        return "" if self.absent else latex(self)
+
+    def save(self, folder: Path | str | None = None) -> list[Path]:
+        """Write `<name>.csv`, `.md` and `.tex` into the run's folder of tables, or `folder`; return their paths.
+
+        Writes nothing where the table is absent. Raises `ValueError` for a table of no run and no folder.
+        """
+        place = self.folder if folder is None else Path(folder)
+        if self.absent:
+            return []
+        if place is None:
+            raise ValueError(f"table '{self.name}' belongs to no run: name a folder")
+        return save(self, place)
+
+    def _repr_html_(self) -> str:
+        if self.absent:
+            return f"<p><em>{html.escape(self.absent)}</em></p>"
+        said = f"<b>{html.escape(self.title)}.</b> {html.escape(self.caption)}"
+        return f"<p>{said}</p>{as_html(self)}"
+
+    def _repr_markdown_(self) -> str:
+        return self.to_markdown()
+
+
+def table(title: str) -> Callable[[Callable[[Run], Table | None]], Callable[[Run], Table]]:
+    """Make a function that returns a run's table, or None, into one whose absent table says so in words."""
+
+    def decorate(build: Callable[[Run], Table | None]) -> Callable[[Run], Table]:
+        name = build.__name__
+
+        @wraps(build)
+        def show(run: Run) -> Table:
+            why = ""
+            try:
+                made = build(run)
+            except DataError as error:
+                made, why = None, f" {error}"
+            if made is None:
+                return absent(name, title, why)
+            return replace(made, folder=folder_of(run))
+
+        show.__signature__ = inspect.signature(build).replace(return_annotation=Table)  # type: ignore[attr-defined]
+        return show
+
+    return decorate
+
+
+def folder_of(run: Run) -> Path:
+    """Return where the tables of a run are saved."""
+    return run.workspace.figures / "tables"
+
+
+def absent(name: str, title: str, why: str = "") -> Table:
+    """Return the table of a run that has no rows for it: it says so, and saves nothing."""
+    nothing = pd.DataFrame(columns=pd.MultiIndex.from_tuples([], names=["group", "label"]))
+    return Table(name, title, "", pd.DataFrame(), nothing, nothing, absent=f"Not in this run: {title}.{why}")
 
 
 def markdown(table: Table) -> str:

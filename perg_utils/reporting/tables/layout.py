@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import pandas as pd
 
-from perg_utils.core.profile import Profile
+from perg_utils.core.run import Run
 from perg_utils.core.schema import ALL_SOURCES, Metric, ordered
 from perg_utils.reporting.tables.forms import Table
 from perg_utils.scoring.rates import redrawn
@@ -21,15 +21,13 @@ JUDGED = {Metric.ALIGNMENT_FAILURE, Metric.ROBUSTNESS_ERROR}
 #: Above this share of unscored rows every table carries a warning.
 WARN_ABOVE = 0.01
 
-#: What a caption is made from: the run's metrics and its profile.
-Run = tuple[pd.DataFrame, Profile]
-
 _RAW = ["model", "method", "setting", "source", "category", "metric", "value", "low", "high", "n", "n_unscored"]
 
 
-def notes(metrics: pd.DataFrame, profile: Profile) -> str:
+def notes(run: Run) -> str:
     """Return what every table and figure must say of its run: invented world, redrawn, too many unscored rows."""
-    said = ["Invented world: made-up facts stand in for the sources." if profile.world == "invented" else ""]
+    metrics = run.read("metrics")
+    said = ["Invented world: made-up facts stand in for the sources." if run.invented else ""]
     if redrawn(metrics):
         said.append("Redrawn from the paper's published figures; no intervals, no counts.")
     total = (metrics["n"] + metrics["n_unscored"]).astype(float)
@@ -50,6 +48,11 @@ def only(frame: pd.DataFrame, **wanted: str) -> pd.DataFrame:
     for column, value in wanted.items():
         frame = frame[frame[column] == value]
     return frame
+
+
+def as_listed(run: Run, name: str) -> pd.DataFrame:
+    """Return a table of the run with its models in the order of `metrics`, so that every table lists them alike."""
+    return ordered(run.read(name), ["model"], run.read("metrics")["model"].unique())
 
 
 def grid_table(
@@ -179,5 +182,5 @@ def _size(data: pd.DataFrame) -> str:
 
 def _caption(caption: str, size: str, run: Run, data: pd.DataFrame, judged: bool = False) -> str:
     judged = judged or ("metric" in data and bool(data["metric"].isin(JUDGED).any()))
-    judge = f"Judge: {run[1].judge.label}." if judged else ""
-    return " ".join(filter(None, [caption, size, judge, notes(*run)]))
+    judge = f"Judge: {run.profile.judge.label}." if judged else ""
+    return " ".join(filter(None, [caption, size, judge, notes(run)]))

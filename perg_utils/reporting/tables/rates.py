@@ -6,27 +6,36 @@ on the same questions is in `table_comparisons`.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 
-from perg_utils.core.profile import Profile
+from perg_utils.core.errors import DataError
+from perg_utils.core.run import Run
 from perg_utils.core.schema import ALL_SOURCES, PAPER_METRICS, RELEVANT_SHOWN, Method, Metric, Setting, ordered
-from perg_utils.reporting.tables.forms import Table
+from perg_utils.reporting.tables.forms import Table, absent, folder_of, table
 from perg_utils.reporting.tables.layout import grid_table, number, only, plain_table
 from perg_utils.scoring.rates import followed_model, in_settings
 
+_OTHERS = "Other methods and settings by source"
 _ZERO_SHOT: dict[str, str] = {"method": Method.ZERO_SHOT, "setting": Setting.RELEVANT}
 
 
-def main_table(metrics: pd.DataFrame, profile: Profile) -> Table | None:
+@table("Models by source")
+def main(run: Run) -> Table | None:
     """Return models x sources x the four metrics, zero-shot with one relevant preference (paper, table 2)."""
-    return _by_source(metrics, profile, Method.ZERO_SHOT, Setting.RELEVANT, name="main", title="Models by source")
+    return _by_source(run, Method.ZERO_SHOT, Setting.RELEVANT, name="main", title="Models by source")
 
 
-def source_tables(metrics: pd.DataFrame, profile: Profile) -> list[Table]:
+def by_source(run: Run) -> list[Table]:
     """Return a table like the main one for every other method and setting that two models or more were run in.
 
-    Named by both, e.g. `relevant_cot`, `mixed_zero_shot`.
+    Named by both, e.g. `relevant_cot`, `mixed_zero_shot`; where there is none, one absent table that says so.
     """
+    try:
+        metrics = run.read("metrics")
+    except DataError as error:
+        return [absent("by_source", _OTHERS, f" {error}")]
     known = only(metrics, source=ALL_SOURCES, metric=Metric.BREAKAGE_RATE)
     known = ordered(known[known["value"].notna()], ["setting", "method"])
     made = []
@@ -34,14 +43,13 @@ def source_tables(metrics: pd.DataFrame, profile: Profile) -> list[Table]:
         models = only(known, method=method, setting=setting)["model"].nunique()
         if models > 1 and (method, setting) != (Method.ZERO_SHOT, Setting.RELEVANT):
             title = f"{method}, {setting}: models by source"
-            made.append(_by_source(metrics, profile, method, setting, name=f"{setting}_{method}", title=title))
-    return [table for table in made if table is not None]
+            made.append(_by_source(run, method, setting, name=f"{setting}_{method}", title=title))
+    found = [replace(one, folder=folder_of(run)) for one in made if one is not None]
+    return found or [absent("by_source", _OTHERS, " It has one model, or one method and setting.")]
 
 
-def _by_source(
-    metrics: pd.DataFrame, profile: Profile, method: str, setting: str, *, name: str, title: str
-) -> Table | None:
-    data = only(metrics, method=method, setting=setting)
+def _by_source(run: Run, method: str, setting: str, *, name: str, title: str) -> Table | None:
+    data = only(run.read("metrics"), method=method, setting=setting)
     applies = (
         PAPER_METRICS if setting in RELEVANT_SHOWN else [m for m in PAPER_METRICS if m != Metric.ALIGNMENT_FAILURE]
     )
@@ -58,7 +66,7 @@ def _by_source(
         name,
         title,
         caption,
-        (metrics, profile),
+        run,
         data=data,
         index=["model"],
         across=["source", "metric"],
@@ -66,8 +74,10 @@ def _by_source(
     )
 
 
-def method_table(metrics: pd.DataFrame, profile: Profile) -> Table | None:
+@table("Methods")
+def methods(run: Run) -> Table | None:
     """Return every method of every model with one relevant preference, all sources pooled; best within a model."""
+    metrics = run.read("metrics")
     shown = [*PAPER_METRICS, Metric.DELIVERY_FAILURE, Metric.ACCURACY_WITH]
     data = only(metrics, setting=Setting.RELEVANT, source=ALL_SOURCES)
     data = data[data["metric"].isin(shown)]
@@ -76,7 +86,7 @@ def method_table(metrics: pd.DataFrame, profile: Profile) -> Table | None:
         "methods",
         "Methods",
         caption,
-        (metrics, profile),
+        run,
         data=data,
         index=["model", "method"],
         across=["metric"],
@@ -84,9 +94,10 @@ def method_table(metrics: pd.DataFrame, profile: Profile) -> Table | None:
     )
 
 
-def setting_table(metrics: pd.DataFrame, profile: Profile) -> Table | None:
+@table("Settings")
+def settings(run: Run) -> Table | None:
     """Return breakage and robustness error by setting, for methods that were run in two settings or more."""
-    data = in_settings(metrics)
+    data = in_settings(run.read("metrics"))
     data = data[data["metric"].isin([Metric.BREAKAGE_RATE, Metric.ROBUSTNESS_ERROR])]
     # Where no relevant preference is shown RE is BR: one column says it.
     data = data[(data["metric"] == Metric.BREAKAGE_RATE) | data["setting"].isin(RELEVANT_SHOWN)]
@@ -95,7 +106,7 @@ def setting_table(metrics: pd.DataFrame, profile: Profile) -> Table | None:
         "settings",
         "Settings",
         caption,
-        (metrics, profile),
+        run,
         data=data,
         index=["model", "method"],
         across=["metric", "setting"],
@@ -103,17 +114,18 @@ def setting_table(metrics: pd.DataFrame, profile: Profile) -> Table | None:
     )
 
 
-def one_model_table(metrics: pd.DataFrame, profile: Profile) -> Table | None:
+@table("One model by setting")
+def one_model(run: Run) -> Table | None:
     """Return the four metrics of one model by setting, a row a method (paper: Llama3-70B)."""
-    model = followed_model(metrics)
-    data = in_settings(metrics)
+    model = followed_model(run.read("metrics"))
+    data = in_settings(run.read("metrics"))
     data = data[data["model"] == model]
     caption = f"{model}, all sources, in percent, lower is better; bold: best method in a setting."
     return grid_table(
         "one_model",
         f"{model} by setting",
         caption,
-        (metrics, profile),
+        run,
         data=data,
         index=["metric", "method"],
         across=["setting"],
@@ -121,8 +133,10 @@ def one_model_table(metrics: pd.DataFrame, profile: Profile) -> Table | None:
     )
 
 
-def accuracy_table(metrics: pd.DataFrame, profile: Profile) -> Table | None:
+@table("Accuracy")
+def accuracy(run: Run) -> Table | None:
     """Return accuracy without preference and with one relevant preference (zero-shot), by source."""
+    metrics = run.read("metrics")
     data = pd.concat(
         [
             only(metrics, method=Method.NO_PREFERENCE, metric=Metric.ACCURACY_WITHOUT),
@@ -134,7 +148,7 @@ def accuracy_table(metrics: pd.DataFrame, profile: Profile) -> Table | None:
         "accuracy",
         "Accuracy",
         caption,
-        (metrics, profile),
+        run,
         data=data,
         index=["model"],
         across=["metric", "source"],
@@ -142,10 +156,10 @@ def accuracy_table(metrics: pd.DataFrame, profile: Profile) -> Table | None:
     )
 
 
-def redrawn_aligner_table(metrics: pd.DataFrame, profile: Profile) -> Table | None:
+def printed_aligner(run: Run) -> Table | None:
     """Return robustness error of zero-shot and Pref-Aligner as printed, with the difference of the printed figures."""
     keys = ["model", "setting"]
-    data = only(metrics, source=ALL_SOURCES, metric=Metric.ROBUSTNESS_ERROR)
+    data = only(run.read("metrics"), source=ALL_SOURCES, metric=Metric.ROBUSTNESS_ERROR)
     before, after = (
         only(data, method=method)[[*keys, "value"]].rename(columns={"value": method})
         for method in (Method.ZERO_SHOT.value, Method.PREF_ALIGNER.value)
@@ -159,4 +173,4 @@ def redrawn_aligner_table(metrics: pd.DataFrame, profile: Profile) -> Table | No
         cells[name] = [number(v, form) for v in wide[name]]
     caption = "Robustness error over all sources, in percent; below zero: Pref-Aligner is better."
     title = "Zero-shot against Pref-Aligner"
-    return plain_table("pref_aligner", title, caption, (metrics, profile), data=wide, cells=cells, judged=True)
+    return plain_table("pref_aligner", title, caption, run, data=wide, cells=cells, judged=True)

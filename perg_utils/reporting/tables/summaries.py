@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import pandas as pd
 
-from perg_utils.core.profile import Profile
+from perg_utils.core.run import Run
 from perg_utils.core.schema import Status, ordered
-from perg_utils.reporting.tables.forms import Table
-from perg_utils.reporting.tables.layout import Run, grid_table, number, plain_table
+from perg_utils.reporting.tables.forms import Table, table
+from perg_utils.reporting.tables.layout import as_listed, grid_table, number, plain_table
 from perg_utils.scoring.comparisons import Arm
 from perg_utils.scoring.rates import by_category
 
@@ -24,22 +24,26 @@ _NOT_READ = {
 }
 
 
-def category_table(metrics: pd.DataFrame, scores: pd.DataFrame, profile: Profile) -> Table | None:
+@table("Categories of preferences")
+def categories(run: Run) -> Table | None:
     """Return breakage by category of the preference, for each source and model (zero-shot, relevant)."""
+    scores = as_listed(run, "scores")
     return grid_table(
         "categories",
         "Categories of preferences",
         "Breakage rate by category of the preference, zero_shot, in percent.",
-        (metrics, profile),
-        data=by_category(scores, profile.statistics),
+        run,
+        data=by_category(scores, run.profile.statistics),
         index=["source", "model"],
         across=["category"],
         within=["source"],
     )
 
 
-def extraction_table(metrics: pd.DataFrame, answers: pd.DataFrame, profile: Profile) -> Table | None:
+@table("Extraction of letters")
+def extraction(run: Run) -> Table | None:
     """Return, for each configuration, how many letters each rule found, and how many responses gave none and why."""
+    answers = as_listed(run, "answers")
     if answers.empty:
         return None
     raw = _counted(answers.assign(how=answers["how"].fillna("")), [*Arm._fields, "status", "how", "layer"])
@@ -55,11 +59,13 @@ def extraction_table(metrics: pd.DataFrame, answers: pd.DataFrame, profile: Prof
         "names no option, or declines to, counts as wrong; what was not to be had, a response or its reading, is not "
         "scored. All reasons are in the CSV."
     )
-    return plain_table("extraction", "Extraction of letters", caption, (metrics, profile), data=raw, cells=cells)
+    return plain_table("extraction", "Extraction of letters", caption, run, data=raw, cells=cells)
 
 
-def judging_table(metrics: pd.DataFrame, judgements: pd.DataFrame, profile: Profile) -> Table | None:
+@table("Ratings")
+def judging(run: Run) -> Table | None:
     """Return, for each configuration with a relevant preference, the ratings from 1 to 5 and how many are missing."""
+    judgements = as_listed(run, "judgements")
     rated = judgements[judgements["status"] != Status.NOT_APPLICABLE]
     if rated.empty:
         return None
@@ -68,7 +74,7 @@ def judging_table(metrics: pd.DataFrame, judgements: pd.DataFrame, profile: Prof
     raw = _counted(rated.assign(judge=rated["judge"].fillna("–"), rating=rating), [*keys, "status", "rating"])
     columns = {str(value): (raw["rating"] == value).fillna(False) for value in range(1, 6)}
     columns |= {"missing": raw["rating"].isna(), "n": pd.Series(True, raw.index)}
-    threshold = profile.judge.threshold
+    threshold = run.profile.judge.threshold
     followed = (raw["rating"] >= threshold).fillna(False)
     cells = _summed(raw, columns | {"_followed": followed}, keys)
     share = 100 * cells.pop("_followed") / (cells["n"] - cells["missing"]).astype(float).replace(0, float("nan"))
@@ -77,7 +83,6 @@ def judging_table(metrics: pd.DataFrame, judgements: pd.DataFrame, profile: Prof
         f"Ratings of all responses to a relevant preference, right or wrong (counts); followed: {threshold} or more, "
         "of those rated. A rating that is missing leaves its row out of AF and RE."
     )
-    run: Run = (metrics, profile)
     return plain_table("judging", "Ratings", caption, run, data=raw, cells=cells, judged=True)
 
 

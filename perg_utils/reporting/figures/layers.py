@@ -6,10 +6,13 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from perg_utils.reporting.figures.drawing import INVENTED, PALETTE, STYLE, WIDTH, canvas, footer, interval_arms
+from perg_utils.core.run import Run
+from perg_utils.reporting.figures.drawing import PALETTE, STYLE, WIDTH, canvas, interval_arms
+from perg_utils.reporting.figures.figure import Drawn, figure
 
 
-def extractor_figure(curve: pd.DataFrame, kinds: pd.DataFrame, best: int, invented: bool) -> Figure:
+@figure("extractor")
+def extractor(run: Run, curve: pd.DataFrame, kinds: pd.DataFrame, best: int) -> Drawn:
     """Return two panels: loss during training, and where the reader is sure and right, by kind of wording.
 
     `curve` has samples, loss, check_loss; `kinds` is from `checking.by_kind`; `best`: samples at the kept adapter.
@@ -40,18 +43,17 @@ def extractor_figure(curve: pd.DataFrame, kinds: pd.DataFrame, best: int, invent
         axes[1].invert_yaxis()
         axes[1].tick_params(axis="y", length=0)
         axes[1].legend(frameon=False, ncols=2, loc="lower center", bbox_to_anchor=(0.36, 0.995))
-        if invented:
-            footer(fig, INVENTED)
-    return fig
+    return fig, kinds
 
 
-def layers_figure(compared: pd.DataFrame, invented: bool) -> Figure:
+@figure("extraction")
+def extraction(run: Run, compared: pd.DataFrame) -> Drawn:
     """Return stacked bars of right, wrong and no letter, by form of the responses and layers (`rewording.compare`)."""
     rows = list(compared.itertuples(index=False))
     forms = list(dict.fromkeys(compared["form"]))
     places = [place + 0.9 * forms.index(row.form) for place, row in enumerate(rows)]
     with rc_context(STYLE):
-        fig, (axes,) = canvas(0.95 + 0.17 * (len(rows) + len(forms)), invented, left=0.3)
+        fig, (axes,) = canvas(0.95 + 0.17 * (len(rows) + len(forms)), left=0.3)
         start = pd.Series(0.0, index=compared.index)
         for share, colour in (("right", PALETTE[0]), ("wrong", PALETTE[1]), ("silent", "#E5E5E5")):
             label = {"silent": "no letter"}.get(share, f"{share} letter")
@@ -66,4 +68,4 @@ def layers_figure(compared: pd.DataFrame, invented: bool) -> Figure:
         axes.set(xlim=(0, 100), ylim=(places[-1] + 0.6, -1.3), xlabel="percent of the responses")
         axes.tick_params(axis="y", length=0)
         axes.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.36, 0.995), columnspacing=1.2)
-    return fig
+    return fig, compared

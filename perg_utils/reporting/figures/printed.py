@@ -10,19 +10,25 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from perg_utils.core.errors import DataError
+from perg_utils.core.run import Run
 from perg_utils.core.schema import PAPER_METRICS
 from perg_utils.reporting.figures.drawing import PALETTE, STYLE, WIDTH, ticks
+from perg_utils.reporting.figures.figure import Drawn, figure
 
-TITLE = "Published figures against ours"
-CAPTION = (
-    "A point a printed figure for which there are rows, one panel a metric, in percent; on the diagonal ours equals "
-    "the paper's. Open: differs, and rows are missing or the file is not one that the manifest lists."
-)
 LOOKS = {"exact": (PALETTE[0], "o"), "rounding": (PALETTE[2], "s"), "differs": (PALETTE[1], "^")}
 
 
-def against(cells: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
-    """Return the figure of `reproduction.reproduce`'s cells and the rows drawn (none where nothing is in the files)."""
+@figure("reproduction", corner=False)
+def reproduction(run: Run, found: pd.DataFrame | None = None) -> Drawn:
+    """Return each published figure against ours, a panel a metric: the cells of `reproduce`, or those that were saved.
+
+    Nothing is drawn where the run's files hold none of them, as in every run but that of the released files.
+    """
+    path = run.workspace.run / "reproduction.parquet"
+    if found is None and not path.is_file():
+        raise DataError("It sets the paper's figures beside those of its released files; notebook 13 makes it.")
+    cells = pd.read_parquet(path) if found is None else found
     data = cells[cells["ours"].notna() & cells["published"].notna()].reset_index(drop=True)
     shown = [m for m in PAPER_METRICS if m in set(data["metric"])]
     columns = min(2, max(1, len(shown)))

@@ -1,0 +1,213 @@
+"""The paper's figures, for any run of 1 to 14 models: each function takes a `Run` and returns a `Figure`.
+
+Rendering only, from the tables `metrics` and `scores`. Drawn for one column of a paper (3.5 inches) with vector
+text; a model has the same colour, marker and place in every figure: its position in `metrics`. Intervals are drawn
+as they stand in the table; figures redrawn from the paper's printed numbers have none and say so in the corner.
+What an analyst may choose everywhere: `models` and `sources` to show, and `colours`, by model or as a palette.
+Left out: other languages, other widths, slides.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib import rc_context
+
+from perg_utils.core.run import Run
+from perg_utils.core.schema import Method, Metric, Setting, Source, ordered
+from perg_utils.reporting.figures.diagram import pipeline_diagram
+from perg_utils.reporting.figures.drawing import (
+    FAILURES,
+    STYLE,
+    axis_end,
+    canvas,
+    colour_scale,
+    interval_arms,
+    label_at_right,
+)
+from perg_utils.reporting.figures.figure import Drawn, figure
+from perg_utils.reporting.figures.radar import category_radar
+from perg_utils.reporting.figures.selection import Colours, Names, Selection, check, check_method
+from perg_utils.reporting.figures.shapes import Panel, bar_each, bars, dots, dumbbell
+from perg_utils.reporting.figures.violins import by_preference, preference_violins
+from perg_utils.scoring import comparisons
+from perg_utils.scoring.rates import by_category, followed_model
+
+#: The method that is shown where a figure shows one.
+PLAIN = Method.ZERO_SHOT.value
+
+
+@figure("scatter")
+def scatter(run: Run, *, method: str = PLAIN, models: Names = None, sources: Names = None) -> Drawn:
+    """Return alignment failure against breakage, a point a model, coloured and labelled by robustness error."""
+    shown = Selection(run, models, sources)
+    wanted = [Metric.ALIGNMENT_FAILURE, Metric.BREAKAGE_RATE, Metric.ROBUSTNESS_ERROR]
+    data = shown.values(wanted, method=check_method(method), setting=Setting.RELEVANT)
+    # A point needs all three.
+    data = data[data.groupby("model")["value"].transform("count") == len(wanted)].reset_index(drop=True)
+    af, br, re = (data[data["metric"] == m].set_index("model") for m in wanted)
+    af, re = af.loc[br.index], re.loc[br.index]
+    at = dict(zip(br.index, zip(af["value"], br["value"], re["value"], strict=True), strict=True))
+    marks = shown.looks
+    with rc_context(STYLE):
+        texts = {m: f"{m}: RE {error:.1f}" for m, (_, _, error) in at.items()}
+        room = 0.0138 * max(map(len, texts.values()), default=10)
+        fig, (axes,) = canvas(max(2.4, 0.9 + 0.14 * len(at)), right=max(0.4, 0.94 - room))
+        colour = colour_scale(re["value"])
+        for model, (x, y, error) in at.items():
+            arms = (interval_arms(br.loc[model]), interval_arms(af.loc[model]))
+            axes.errorbar(x, y, *arms, fmt="none", ecolor="#AAAAAA", elinewidth=0.7)
+            (mark,) = axes.plot(x, y, marks[model][1], ms=6, mec="black", mew=0.5, zorder=3)
+            mark.set(markerfacecolor=colour(error), clip_on=False)
+        axes.set(xlabel=f"{Metric.ALIGNMENT_FAILURE.heading}, %", ylabel=f"{Metric.BREAKAGE_RATE.heading}, %")
+        axes.set_xlim(0, axis_end(af))
+        axes.set_ylim(0, axis_end(br))
+        axes.grid(True)
+        label_at_right(axes, [(x, y, texts[m]) for m, (x, y, _) in at.items()])
+    return fig, data
+
+
+@figure("settings")
+def settings(
+    run: Run, *, method: str = PLAIN, models: Names = None, sources: Names = None, colours: Colours = None
+) -> Drawn:
+    """Return bars of breakage, alignment failure and robustness error by setting (zero-shot)."""
+    shown = Selection(run, models, sources, colours)
+    data = shown.values(FAILURES, method=check_method(method))
+    return bars(data, "setting", shown.looks), data
+
+
+@figure("methods")
+def methods(
+    run: Run, *, methods: Names = None, models: Names = None, sources: Names = None, colours: Colours = None
+) -> Drawn:
+    """Return bars of breakage, alignment failure and robustness error by method (one relevant preference)."""
+    shown = Selection(run, models, sources, colours)
+    data = shown.values(FAILURES, setting=Setting.RELEVANT)
+    if methods is not None:
+        check("method", methods, dict.fromkeys(data["method"]))
+        data = data[data["method"].isin(methods)].reset_index(drop=True)
+    return bars(data, "method", shown.looks), data
+
+
+@figure("variation")
+def variation(
+    run: Run, *, method: str = PLAIN, models: Names = None, sources: Names = None, colours: Colours = None
+) -> Drawn:
+    """Return performance variation of each model (zero-shot, one relevant preference) as bars."""
+    shown = Selection(run, models, sources, colours)
+    wanted = [Metric.PERFORMANCE_VARIATION]
+    data = shown.values(wanted, method=check_method(method), setting=Setting.RELEVANT)
+    return bar_each(data, shown.looks, f"{Metric.PERFORMANCE_VARIATION.heading}, %"), data
+
+
+@figure("aligner")
+def aligner(run: Run, *, models: Names = None, sources: Names = None, colours: Colours = None) -> Drawn:
+    """Return the metrics of zero-shot and of Pref-Aligner for each model, as a dumbbell.
+
+    A model without zero-shot of its own is shown with that of the model which writes its first stage.
+    """
+    shown = Selection(run, models, sources, colours)
+    chosen = shown.values(FAILURES, setting=Setting.RELEVANT)
+    before = chosen[chosen["method"] == Method.ZERO_SHOT]
+    after = chosen[chosen["method"] == Method.PREF_ALIGNER]
+    borrowed = [
+        before[before["model"] == whose].assign(model=model)
+        for model, whose in comparisons.stand_ins(run.profile).items()
+        if model not in set(before["model"])
+    ]
+    labels = ("zero_shot", "pref_aligner")
+    return dumbbell(pd.concat([before, *borrowed]), after, labels, shown.looks)
+
+
+@figure("one_model")
+def one_model(run: Run, *, models: Names = None, sources: Names = None, colours: Colours = None) -> Drawn:
+    """Return breakage of one model by setting, zero-shot against Pref-Aligner (which model: `CAPTIONS`)."""
+    shown = Selection(run, models, sources, colours)
+    data = shown.values([Metric.BREAKAGE_RATE])
+    data = data[data["method"].isin([Method.ZERO_SHOT, Method.PREF_ALIGNER])]
+    data = data[data.groupby("model")["setting"].transform("nunique") > 1]
+    model = followed_model(shown.metrics)
+    data = ordered(data[data["model"] == model], ["setting"])
+    fig = bars(data, "method", shown.looks, group="setting")
+    fig.axes[0].set_title(f"{model}: breakage (BR)", size=STYLE["axes.titlesize"], pad=3)
+    return fig, data.reset_index(drop=True)
+
+
+@figure("placebo")
+def placebo(
+    run: Run, *, method: str = PLAIN, models: Names = None, sources: Names = None, colours: Colours = None
+) -> Drawn:
+    """Return breakage by a neutral sentence and by a relevant preference for each model (zero-shot)."""
+    shown = Selection(run, models, sources, colours)
+    chosen = shown.values([Metric.BREAKAGE_RATE], method=check_method(method))
+    before, after = (chosen[chosen["setting"] == s] for s in (Setting.PLACEBO, Setting.RELEVANT))
+    return dumbbell(before, after, ("placebo", "relevant preference"), shown.looks)
+
+
+@figure("accuracy")
+def accuracy(
+    run: Run, *, method: str = PLAIN, models: Names = None, sources: Names = None, colours: Colours = None
+) -> Drawn:
+    """Return accuracy without preference and with one relevant preference (zero-shot) for each model."""
+    shown = Selection(run, models, sources, colours)
+    before = shown.values([Metric.ACCURACY_WITHOUT], method=Method.NO_PREFERENCE, setting=Setting.NONE)
+    after = shown.values([Metric.ACCURACY_WITH], method=check_method(method), setting=Setting.RELEVANT)
+    before, after = (frame.assign(metric="accuracy") for frame in (before, after))
+    return dumbbell(before, after, ("no_preference", f"{method}, relevant"), shown.looks)
+
+
+@figure("net_change")
+def net_change(
+    run: Run, *, method: str = PLAIN, models: Names = None, sources: Names = None, colours: Colours = None
+) -> Drawn:
+    """Return what a relevant preference breaks and what it fixes (zero-shot), and the net change in accuracy."""
+    shown = Selection(run, models, sources, colours)
+    data = _relevant(comparisons.net_change(shown.scores, run.profile.statistics, run.profile.seed), method)
+    panels = [
+        Panel("Broken, %\n(of the right)", "breakage", "breakage_low", "breakage_high"),
+        Panel("Fixed, %\n(of the wrong)", "fixed_rate", "fixed_low", "fixed_high"),
+        Panel("Net change,\npoints", "net", "low", "high"),
+    ]
+    return dots(data, shown.looks, panels), data
+
+
+@figure("delivery")
+def delivery(
+    run: Run, *, method: str = PLAIN, models: Names = None, sources: Names = None, colours: Colours = None
+) -> Drawn:
+    """Return the change of answers that name no option, without against with a relevant preference (zero-shot)."""
+    shown = Selection(run, models, sources, colours)
+    data = _relevant(comparisons.delivery_change(shown.scores, run.profile.statistics, run.profile.seed), method)
+    counts = [f"{b} → {a}" for b, a in zip(data["failed_without"], data["failed_with"], strict=True)]
+    relative = ["–" if pd.isna(v) else f"{v:+.0f} %" for v in data["relative_change"]]
+    texts = {"counts": counts, "relative": relative}
+    panels = [Panel("", "difference", "low", "high")]
+    return dots(data, shown.looks, panels, "Change, points", texts), data
+
+
+@figure("preferences")
+def preferences(run: Run, *, models: Names = None, sources: Names = None, colours: Colours = None) -> Drawn:
+    """Return accuracy with every single preference beside that with the sampled ones, by model and source."""
+    shown = Selection(run, models, sources, colours)
+    data = by_preference(shown.scores, run.profile.statistics.confidence)
+    return preference_violins(data, shown.looks), data
+
+
+@figure("categories_{source}")
+def categories(run: Run, source: str, *, method: str = PLAIN, models: Names = None, colours: Colours = None) -> Drawn:
+    """Return breakage by category of the preference in one source, as a radar and as dots with intervals."""
+    check("source", [source], list(Source))
+    shown = Selection(run, models, None, colours)
+    data = by_category(shown.scores, run.profile.statistics, check_method(method))
+    return category_radar(data, source, shown.looks)
+
+
+@figure("pipeline", corner=False)
+def pipeline(run: Run) -> Drawn:
+    """Return the diagram of the study: what happens to a question before it becomes part of a percentage."""
+    return pipeline_diagram()
+
+
+def _relevant(frame: pd.DataFrame, method: str) -> pd.DataFrame:
+    arm = (frame["method"] == check_method(method)) & (frame["setting"] == Setting.RELEVANT) & (frame["n"] > 0)
+    return frame[arm].reset_index(drop=True)
