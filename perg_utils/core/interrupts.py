@@ -1,4 +1,4 @@
-"""Ctrl-C in two steps: the first ends in good order, the second at once. Threads hear of it from the main one."""
+"""Ctrl-C in two steps: the first ends in good order, the second at once. The main thread tells the others."""
 
 from __future__ import annotations
 

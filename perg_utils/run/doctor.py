@@ -1,7 +1,7 @@
 """What this machine can run: versions, memory, GPU, disk, keys, hub and servers, and which profiles that allows.
 
 Nothing is downloaded and no key is shown, only whether it is set. Memory needs are estimates from the number of
-parameters in a model's name (or from the size of a local folder); where neither tells, the need is "unknown".
+parameters in a model's name (or from the size of a local folder); where neither says, nothing is known of the need.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Machine:
 
 
 def report() -> str:
-    """Return the report as text; it ends with one line for each profile of the repository: what it can or lacks."""
+    """Return the report as text; it ends with each profile of the repository: it can run here, or what it lacks."""
     profiles = _profiles()
     machine = look(profiles)
     versions = ", ".join(f"{name} {_version(name)}" for name in PACKAGES)
@@ -80,7 +80,7 @@ def obstacles(profile: Profile, machine: Machine) -> list[str]:
     """Return what keeps `profile` from running on `machine`, one line each; empty when nothing is known to."""
     found = []
     if profile.data.origin == "hub" and not machine.hub:
-        found.append("questions come from the hub, which is not reachable (data already in its cache will do)")
+        found.append("questions come from the hub, which is not reachable (questions already in its cache can be used)")
     if profile.data.origin == "local" and profile.data.path is not None and not (ROOT / profile.data.path).is_dir():
         found.append(f"data.path {profile.data.path} does not exist")
     found += _adapter_obstacles(profile)
@@ -93,7 +93,7 @@ def obstacles(profile: Profile, machine: Machine) -> list[str]:
         found.append(f"weights are not in the hub's cache and the hub is not reachable: {', '.join(missing)}")
     download = sum(missing.values())
     if download > machine.disk:
-        found.append(f"weights need about {download:.0f} GB of disk, {machine.disk:.0f} GB are free")
+        found.append(f"weights need about {download:.0f} GB of disk; {machine.disk:.0f} GB are free")
     return list(dict.fromkeys(found))
 
 
@@ -124,12 +124,12 @@ def _model_obstacles(model: ModelConfig, machine: Machine) -> list[str]:
     if not machine.gpus:
         where, room = "main", machine.memory
     if need is not None and need > room:
-        found.append(f"{model.name}: needs about {need:.0f} GB of {where} memory, {room:.0f} GB are there")
+        found.append(f"{model.name}: needs about {need:.0f} GB of {where} memory; this machine has {room:.0f} GB")
     return found
 
 
 def memory_need(model: ModelConfig) -> float | None:
-    """Return the estimated memory in GB, e.g. 19.2 for an 8B model in bfloat16; None where nothing tells."""
+    """Return the estimated memory in GB, e.g. 19.2 for an 8B model in bfloat16; None where neither name nor folder says."""
     folder = local_folder(model)
     if folder is not None:
         return sum(path.stat().st_size for path in folder.glob("*.safetensors")) * _HEADROOM / 1e9

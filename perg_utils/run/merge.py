@@ -72,8 +72,9 @@ def _find(command: pipeline.Command, folders: Sequence[Path]) -> list[tuple[Prof
     names = {path.name for folder in folders for path in (folder / "data" / "runs").glob(f"{prefix}*-of-*")}
     counts = {name.rpartition("-")[2] for name in names}
     if len(counts) != 1:
-        found = f"but of {len(counts)} different divisions: {', '.join(sorted(names))}" if names else "but none at all"
-        raise ShardError(f"no single set of shards of '{whole.name}' below {', '.join(map(str, folders))}, {found}")
+        where = f"'{whole.name}' below {', '.join(map(str, folders))}"
+        found = f"; they are of {len(counts)} different divisions: {', '.join(sorted(names))}"
+        raise ShardError(f"no single set of shards of {where}{found}" if names else f"there are no shards of {where}")
     total = int(counts.pop())
     out = []
     for number in range(1, total + 1):

@@ -113,7 +113,7 @@ def _interrupt(executed: Path) -> str:
         raise KeyboardInterrupt
     for kernel in kernels:
         kernel.send_signal(signal.SIGINT)
-    return "what is under way ends"
+    return "the running cell ends in good order"
 
 
 def _execute(notebook: Path, executed: Path, parameters: dict[str, Any], cwd: Path, show: Show) -> None:

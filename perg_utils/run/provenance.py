@@ -48,7 +48,7 @@ def collect(profile: Profile, root: Path, workspace: Workspace | None = None) ->
             for m in profile.models
         },
         "extractor": _extractor(profile, root, None if workspace is None else workspace.extractor),
-        # Where the responses come from that nobody here generated.
+        # The origin of responses that no model generated here.
         "release": f"{REPOSITORY}@{COMMIT}" if profile.data.origin == "published" else None,
         "profile": profile.model_dump(mode="json"),
     }

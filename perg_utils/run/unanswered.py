@@ -1,8 +1,8 @@
-"""Rows without an answer: which there are, why, and what asks them again. Said at the end of every run.
+"""Rows without an answer: which they are, why, and what asks them again; every run ends with them.
 
-`api_error` (no reply could be had) and `empty` (no content, asked several times) are asked again by the next run;
+`api_error` (no reply came) and `empty` (no content, asked several times) are asked again by the next run;
 `rejected` (a content filter, or too long) only after they are dropped from the journal. All are left out of the metrics
-and counted there. Thinking that filled the limit of new tokens is no failure of a server and stands in notebook 03.
+and counted there. Thinking that filled the limit of new tokens is no failure of a server: notebook 03 counts it.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def describe(found: pd.DataFrame, again: str, drop: str) -> str:
     if to_be_asked(found):
         lines.append(f"to ask {' and '.join(s for s in _AGAIN if (found['status'] == s).any())} again: {again}")
     if (found["status"] == Status.REJECTED).any():
-        lines.append(f"rejected is final; to ask these all the same, first: {drop}")
+        lines.append(f"rejected rows are not asked again by themselves; to ask them all the same, first: {drop}")
     return "\n".join(lines)
 
 

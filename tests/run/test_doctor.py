@@ -57,7 +57,7 @@ def test_a_machine_that_has_everything_has_no_obstacles():
     some = profile(model("meta-llama/Llama-3.3-70B-Instruct", dtype="float16"), origin="hub")
     small = profile(model("Qwen/Qwen2.5-0.5B-Instruct"), model("gpt-4o-mini", engine="api"), origin="hub")
     assert obstacles(small, RICH) == []
-    assert obstacles(some, RICH) == ["x: needs about 168 GB of GPU memory, 160 GB are there"]
+    assert obstacles(some, RICH) == ["x: needs about 168 GB of GPU memory; this machine has 160 GB"]
 
 
 def test_every_lack_is_one_line_that_names_what_is_missing(tmp_path):
@@ -69,8 +69,8 @@ def test_every_lack_is_one_line_that_names_what_is_missing(tmp_path):
         origin="hub",
     )
     assert obstacles(some, BARE) == [
-        "questions come from the hub, which is not reachable (data already in its cache will do)",
-        "x: needs about 19 GB of main memory, 8 GB are there",
+        "questions come from the hub, which is not reachable (questions already in its cache can be used)",
+        "x: needs about 19 GB of main memory; this machine has 8 GB",
         "x: nf4 weights need a CUDA GPU",
         "x: key SOME_KEY is not set",
         f"x: folder {tmp_path / 'absent'} does not exist",
