@@ -94,13 +94,13 @@ CAPTIONS = {
     "extraction": (
         "What each layer of the extractor reads",
         "Responses of this run that state their letter, told in ways that are harder to read, by the rules, the "
-        "fine-tuned reader, and one after the other. As they are, the rules' letter is the truth.",
+        "fine-tuned layer, and one after the other. As they are, the rules' letter is the truth.",
     ),
     "extractor": (
-        "How the fine-tuned reader of answers learned",
-        "Above: loss on made-up responses, in wordings learned from and in new ones; dotted: the adapter that is kept. "
-        "Below, in wordings kept for the test: how often it is sure enough to speak, and how often it is right then. "
-        "Intervals hold for these wordings and this training.",
+        "How the extractor's fine-tuned layer learned",
+        "Above: loss on made-up responses, from templates learned from and from new ones; dotted: the adapter that is "
+        "kept. Below, from templates kept for the test: how often it is sure enough to speak, and how often it is "
+        "right then. Intervals hold for these templates and this training.",
     ),
     "judges": (
         "Alignment failure by judge",

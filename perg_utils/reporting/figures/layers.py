@@ -1,4 +1,4 @@
-"""The figures of the extractor: how its fine-tuned reader learned, and what each layer reads of a run's responses."""
+"""The figures of the extractor: how its fine-tuned layer learned, and what each layer reads of a run's responses."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from perg_utils.reporting.figures.figure import Drawn, figure
 
 @figure("extractor")
 def extractor(run: Run, curve: pd.DataFrame, kinds: pd.DataFrame, best: int) -> Drawn:
-    """Return two panels: loss during training, and where the reader is sure and right, by kind of wording.
+    """Return two panels: loss during training, and where the layer is sure and right, by kind of template.
 
-    `curve` has samples, loss, check_loss; `kinds` is from `checking.by_kind`; `best`: samples at the kept adapter.
+    `curve` has samples, loss, check_loss; `kinds` is from `evaluation.by_kind`; `best`: samples at the kept adapter.
     """
     height = 2.35 + 0.15 * len(kinds)
     with rc_context(STYLE):
@@ -51,21 +51,21 @@ def extraction(run: Run, compared: pd.DataFrame) -> Drawn:
     """Return stacked bars of right, wrong and no letter, by form of the responses and layers (`rewording.compare`)."""
     rows = list(compared.itertuples(index=False))
     forms = list(dict.fromkeys(compared["form"]))
-    places = [place + 0.9 * forms.index(row.form) for place, row in enumerate(rows)]
+    heights = [number + 0.9 * forms.index(row.form) for number, row in enumerate(rows)]
     with rc_context(STYLE):
         fig, (axes,) = canvas(0.95 + 0.17 * (len(rows) + len(forms)), left=0.3)
         start = pd.Series(0.0, index=compared.index)
         for share, colour in (("right", PALETTE[0]), ("wrong", PALETTE[1]), ("silent", "#E5E5E5")):
             label = {"silent": "no letter"}.get(share, f"{share} letter")
-            axes.barh(places, compared[share], left=start, color=colour, height=0.75, label=label)
+            axes.barh(heights, compared[share], left=start, color=colour, height=0.75, label=label)
             start = start + compared[share]
-        axes.set_yticks(places, compared["layers"])
+        axes.set_yticks(heights, compared["layers"])
         for form in forms:
-            first = next(place for place, row in zip(places, rows, strict=True) if row.form == form)
+            first = next(height for height, row in zip(heights, rows, strict=True) if row.form == form)
             axes.text(
-                0, first - 0.85, f"{form} (n = {rows[places.index(first)].n:,})", weight="bold", size=6.5, va="center"
+                0, first - 0.85, f"{form} (n = {rows[heights.index(first)].n:,})", weight="bold", size=6.5, va="center"
             )
-        axes.set(xlim=(0, 100), ylim=(places[-1] + 0.6, -1.3), xlabel="percent of the responses")
+        axes.set(xlim=(0, 100), ylim=(heights[-1] + 0.6, -1.3), xlabel="percent of the responses")
         axes.tick_params(axis="y", length=0)
         axes.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.36, 0.995), columnspacing=1.2)
     return fig, compared
