@@ -10,23 +10,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from perg_utils.core.profile import (
-    ROOT,
-    DataConfig,
-    DecodingConfig,
-    ExtractorConfig,
-    JudgeConfig,
-    LoraTraining,
-    ModelConfig,
-    Profile,
-    ProfileError,
-    StatisticsConfig,
-)
+from perg_utils.core.profile import ROOT, Profile, ProfileError
 
 PROFILES = ROOT / "notebooks" / "profiles"
 
@@ -48,9 +37,14 @@ def profile_path(name_or_path: str | Path) -> Path:
 
 
 def load_profile(name_or_path: str | Path, overrides: Iterable[str] = ()) -> Profile:
-    """Return the validated profile, e.g. `load_profile("demo", ["data.limit=50"])`.
+    """Return the validated profile of that name (a file of `notebooks/profiles`) or of a YAML file.
 
-    A shard's is called after it, e.g. `demo.shard-2-of-8`. Raises `ProfileError` with one line for every bad key.
+    `overrides` are those of the command line, KEY=VALUE with dotted keys, values as YAML. A shard's profile is called
+    after it, e.g. `demo.shard-2-of-8`. Raises `ProfileError` with one line for every bad key.
+
+    >>> profile = load_profile("demo", ["data.limit=50", "models.0.batch_size=8"])
+    >>> profile.data.limit, profile.models[0].batch_size, profile.judge.threshold
+    (50, 8, 3)
     """
     path = profile_path(name_or_path)
     try:
@@ -112,19 +106,15 @@ def _explain(error: ValidationError) -> str:
 
 
 def _fields_at(location: tuple[int | str, ...]) -> list[str]:
-    """The keys allowed at a place in the profile, found by walking the model classes."""
-    kinds: dict[str, type[BaseModel]] = {
-        "data": DataConfig,
-        "decoding": DecodingConfig,
-        "models": ModelConfig,
-        "model": ModelConfig,
-        "judge": JudgeConfig,
-        "judges": JudgeConfig,
-        "extractor": ExtractorConfig,
-        "training": LoraTraining,
-        "base": ModelConfig,
-        "llm": ModelConfig,
-        "statistics": StatisticsConfig,
-    }
-    names = [part for part in location if isinstance(part, str)]
-    return sorted((kinds[names[-1]] if names else Profile).model_fields)
+    """The keys allowed at a place in the profile, found by walking the models' fields."""
+    kind: type[BaseModel] = Profile
+    for name in (part for part in location if isinstance(part, str)):
+        kind = _model_in(kind.model_fields[name].annotation)
+    return sorted(kind.model_fields)
+
+
+def _model_in(annotation: Any) -> type[BaseModel]:
+    """The model in a field's annotation, e.g. that of `list[ModelConfig]` or of `ModelConfig | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(_model_in(part) for part in get_args(annotation) if part is not type(None))

@@ -22,7 +22,12 @@ BOTTOM_LINE = "bottom-line"
 
 @dataclass(frozen=True)
 class Run:
-    """A profile and where its tables and figures are. Opening one creates nothing."""
+    """A profile and where its tables and figures are. Opening one creates nothing.
+
+    >>> run = open_run("demo")
+    >>> run.profile.judge.kind, run.invented, run.workspace.figures.name
+    ('heuristic', True, 'demo')
+    """
 
     profile: Profile
     workspace: Workspace

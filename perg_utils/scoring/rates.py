@@ -40,8 +40,20 @@ def metrics(scores: pd.DataFrame, config: StatisticsConfig | None = None, models
     """Return the table `metrics` from the sampled rows of `scores`, in percent, with exact intervals.
 
     One row per model, method, setting, source (or ALL: the questions of all sources pooled) and metric that
-    applies there. `value` is NaN where `n` is 0. Rows follow `models` (then order of appearance), as tables and
-    figures do.
+    applies there: model, method, setting, source, metric, `value` with its bounds `low` and `high` (0 to 100), `n`, its
+    denominator, and `n_unscored`, the rows left out. `value` is NaN where `n` is 0. Rows follow `models` (then order of
+    appearance), as tables and figures do. Without `config` the intervals are of 95 %.
+
+    >>> row = {"model": "S", "method": "zero_shot", "setting": "relevant", "source": "TQA", "category": "Clarity"}
+    >>> row |= {"sampled": True, "correct_without": True, "delivered_without": True, "delivered_with": True}
+    >>> outcomes = [(True, True), (True, False), (False, True), (True, True)]
+    >>> shown = [row | {"correct_with": c, "followed": f, "robust": c and f} for c, f in outcomes]
+    >>> table = metrics(pd.DataFrame(shown)).query("source == 'ALL'")
+    >>> print(table[["metric", "value", "low", "high", "n"]].head(3).round(1).to_string(index=False))
+               metric  value  low  high  n
+        breakage_rate   25.0  0.6  80.6  4
+    alignment_failure   25.0  0.6  80.6  4
+     robustness_error   50.0  6.8  93.2  4
     """
     keys = ["model", "method", "setting", "source"]
     outcomes = _outcomes(scores)

@@ -38,13 +38,35 @@ def score(
     baseline: str = "no_preference",
     models: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """Return the table `scores`: one row a response, beside its baseline without preference.
+    """Return the table `scores`: one row a response, beside its baseline without preference (paper, section 3.3).
 
-    The baseline is the model's `no_preference` answer or, with `baseline="own"`, the method's own run without
-    preference. In rows of setting none, which are baselines, the `_without` columns hold the row's own answer
-    and the `_with` columns are null. `status` is ok, or why one of the needed values is missing. Rows follow `models`
-    (then order of appearance), so that every later table and figure lists and colours them alike.
+    The five tables are those of a run (`core.schema.TABLES`; of each only the columns that the example has are read).
+    A rating of `threshold` or more, of 5, counts as followed. The baseline is the model's `no_preference` answer or,
+    with `baseline="own"`, the method's own run without preference. In rows of setting none, which are baselines, the
+    `_without` columns hold the row's own answer and the `_with` columns are null. `status` is ok, or why one of the
+    needed values is missing. Rows follow `models` (then order of appearance), so that every later table and figure
+    lists and colours them alike.
     Raises `DataError` for a row given twice, or a response without its example, answer or baseline.
+
+    >>> examples = pd.DataFrame({"example_id": ["q1", "q2"], "source": "TQA", "gold": "A", "preference_id": "p1"})
+    >>> preferences = pd.DataFrame({"preference_id": ["p1"], "category": ["Clarity"]})
+    >>> responses = pd.DataFrame(
+    ...     {
+    ...         "example_id": ["q1", "q2", "q1", "q2"],
+    ...         "preference_id": [None, None, "p1", "p1"],
+    ...         "model": "S",
+    ...         "method": ["no_preference", "no_preference", "zero_shot", "zero_shot"],
+    ...         "setting": ["none", "none", "relevant", "relevant"],
+    ...         "status": "ok",
+    ...     }
+    ... )
+    >>> answers = responses.assign(answer=["A", "A", "A", "B"])
+    >>> judgements = responses[2:].assign(rating=[2, 5])
+    >>> scores = score(examples, responses, answers, judgements, preferences)
+    >>> print(scores.loc[2:, ["example_id", "correct_without", "correct_with", "followed", "robust"]])
+      example_id  correct_without  correct_with  followed  robust
+    2         q1             True          True     False   False
+    3         q2             True         False      True   False
     """
     rows = _read_rows(examples, responses, answers)
     rows = _join(rows, _rated(judgements), ROW_ID, "judgements", need=False)
