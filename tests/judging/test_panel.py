@@ -1,129 +1,78 @@
-import os
-import signal
-import threading
-import time
-
+import pandas as pd
 import pytest
-from test_judging import Handler, Server, study
+from judged import PANEL, Scripted
 
 from perg_utils.core.loading import load_profile
-from perg_utils.core.workspace import Workspace
-from perg_utils.engines.base import EngineError
+from perg_utils.core.profile import ROOT, ProfileError
+from perg_utils.core.schema import ROW_ID
 from perg_utils.engines.journal import Journal
-from perg_utils.judging.panel import judge_panel, read_panel
-
-ROWS = 24
+from perg_utils.judging.panel import judge_panel, panel_parts, read_panel, side_by_side
 
 
-class Watched(Handler):
-    """Calls the server's `before` with each request's body; what that returns is how many seconds to take."""
+def test_a_panel_rates_the_same_rows_and_each_judge_has_its_own_replies_and_rows(run, monkeypatch):
+    engine = Scripted()
+    monkeypatch.setattr("perg_utils.engines.open.open_engine", lambda model: engine)
+    profile = load_profile("demo", PANEL)
+    with Journal(run.journal) as journal:
+        judge_panel(profile, run, journal)
+        judge_panel(profile, run, journal)
+    assert len(engine.sent) == 4, "two responses, two rubrics, and nothing twice"
+    found = read_panel(profile, run)
+    assert list(found) == ["heuristic (embedded styles)", "heuristic (cues)", "J", "J-swapped"]
+    assert {name: set(table["judge"]) for name, table in found.items()} == {name: {name} for name in found}
+    for table in found.values():
+        pd.testing.assert_frame_equal(table[ROW_ID], run.read("judgements")[ROW_ID])
+    side = side_by_side(found, run.read("examples"), run.read("preferences"))
+    assert side[list(found)].to_numpy().tolist() == [[1, 5, 4, 4], [5, 5, 4, 4]]
+    assert set(side["category"]) == {"Clarity"} and set(side["source"]) == {"TQA"}
 
-    def rate(self, body):
-        time.sleep(self.server.before(body) or 0)
-        return super().rate(body)
+
+def test_the_metrics_never_meet_the_panels_rows_and_a_judge_who_left_leaves_no_part(run, monkeypatch):
+    monkeypatch.setattr("perg_utils.engines.open.open_engine", lambda model: Scripted())
+    with Journal(run.journal) as journal:
+        judge_panel(load_profile("demo", PANEL), run, journal)
+        assert set(run.read("judgements")["judge"]) == {"heuristic (embedded styles)"}
+        assert panel_parts(run) == ["J", "J-swapped", "heuristic-cues"]
+        judge_panel(load_profile("demo"), run, journal)
+    assert panel_parts(run) == ["heuristic-cues"]
 
 
-@pytest.fixture
-def serve(monkeypatch):
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("judges=[{kind: heuristic}]", "names must differ"),
+        ("judges=[{kind: cues, threshold: 4}]", "no threshold but the main judge's"),
+        ("judges=[{kind: published}]", "no kind 'published'"),
+        ("judges=[{kind: cues, rubrik: x}]", "did you mean 'rubric'"),
+    ],
+)
+def test_a_panel_that_makes_no_sense_is_refused(override, said):
+    with pytest.raises(ProfileError, match=said):
+        load_profile("demo", [override])
+
+
+@pytest.mark.parametrize(
+    ("changed", "asked"), [("judge_paraphrased", "J-other"), ("judge", "J"), ("judge_swapped", None)]
+)
+def test_a_rubric_in_other_words_asks_its_own_judge_anew_and_no_other(run, monkeypatch, serve, changed, asked):
     monkeypatch.setenv("OPENAI_API_KEY", "none")
-    servers = []
-
-    def start(before=lambda body: None):
-        server = Server("takes")
-        server.RequestHandlerClass, server.before = Watched, before
-        servers.append(server)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        return server
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
-
-
-@pytest.fixture
-def run(tmp_path):
-    workspace = Workspace(tmp_path / "run", tmp_path / "figures")
-    for name, table in zip(("responses", "examples", "preferences"), study(ROWS), strict=True):
-        workspace.write(name, table)
-    return workspace
-
-
-def llm(name, server, more="", model=None):
-    asked = f"{{name: {name}, engine: api, model: {model or name}, base_url: '{server.url}', concurrency: 4{more}}}"
-    return f"{{kind: llm, model: {asked}}}"
-
-
-def panel(main, *others):
-    return load_profile("demo", [f"judge={main}", f"judges=[{', '.join(others)}]", "prompts=standard"])
-
-
-def rated(workspace, profile):
-    return {name: int(table["rating"].notna().sum()) for name, table in read_panel(profile, workspace).items()}
-
-
-def test_judges_behind_servers_of_their_own_are_asked_at_the_same_time(run, serve):
-    both = threading.Barrier(2)
-    firsts = {"J": True, "K": True}
-
-    def meet(body):
-        if firsts.pop(body["model"], False):
-            both.wait(timeout=30)  # broken, and an error at the server, unless the other judge is asked meanwhile
-
-    profile = panel(llm("J", serve(meet)), llm("K", serve(meet)), "{kind: cues}")
-    with Journal(run.journal) as journal:
-        found = judge_panel(profile, run, journal)
-    assert not both.broken and list(found) == ["J", "K", "heuristic (cues)"]
-    assert rated(run, profile) == {"J": ROWS, "K": ROWS, "heuristic (cues)": ROWS}
-
-
-@pytest.mark.parametrize("shared", ["server", "model"])
-def test_judges_that_share_a_server_or_a_model_are_asked_one_after_the_other(run, serve, shared):
-    order = []
-    watch = lambda body: order.append((body["model"], body["messages"][0]["content"]))  # noqa: E731
-    first, third = serve(watch), serve()
-    second = first if shared == "server" else serve(watch)
-    names = ("m", "n") if shared == "server" else ("m", "m")
-    rubric = llm("K", second, model=names[1]).replace("kind: llm", "kind: llm, rubric: judge_paraphrased")
-    profile = panel(llm("J", first, model=names[0]), rubric, llm("L", third))
+    server, prompts = serve("takes"), run.run / "own.yaml"
+    prompts.parent.mkdir(exist_ok=True)
+    original = (ROOT / "data" / "prompts" / "standard.yaml").read_text(encoding="utf-8")
+    prompts.write_text(original, encoding="utf-8")
+    model = f"{{name: J, engine: api, model: m, base_url: '{server.url}'}}"
+    other = f"{{kind: llm, name: J-other, rubric: judge_paraphrased, model: {model}}}"
+    profile = load_profile("demo", [f"prompts={prompts}", f"judges=[{{kind: llm, model: {model}}}, {other}]"])
     with Journal(run.journal) as journal:
         judge_panel(profile, run, journal)
-    assert len(set(order)) == 2 and order == sorted(order, key=[order[0], order[-1]].index)
-    assert len(order) == 2 * ROWS and set(rated(run, profile).values()) == {ROWS}
-
-
-def test_a_judge_that_reaches_its_limit_of_cost_stops_no_other_and_the_next_run_asks_only_what_is_left(run, serve):
-    dear, other = serve(), serve()
-
-    def profile(limit):
-        return panel(llm("J", dear, f", max_cost_usd: {limit}", "gpt-4o-mini"), llm("K", other))
-
-    with Journal(run.journal) as journal, pytest.raises(EngineError, match="max_cost_usd"):
-        judge_panel(profile(0.000001), run, journal)
-    assert (len(dear.bodies), len(other.bodies)) == (0, ROWS)
-    assert int(run.read("judgements", "K")["rating"].notna().sum()) == ROWS
-    with Journal(run.journal) as journal:
-        judge_panel(profile(1), run, journal)
-    assert (len(dear.bodies), len(other.bodies)) == (ROWS, ROWS)
-
-
-def test_ctrl_c_keeps_what_all_judges_were_told_and_the_next_run_asks_only_the_rest(run, serve):
-    once = iter([True])
-
-    def slow(_):
-        if len(one.bodies) + len(two.bodies) >= 20 and next(once, False):
-            os.kill(os.getpid(), signal.SIGINT)
-        return 0.1
-
-    one, two = serve(slow), serve(slow)
-    profile = panel(llm("J", one), llm("K", two))
-    with Journal(run.journal) as journal:
-        with pytest.raises(KeyboardInterrupt):
-            judge_panel(profile, run, journal)
-        [[kept]] = journal.execute("SELECT count(*) FROM replies")
-        asked = len(one.bodies), len(two.bodies)
-        assert kept == sum(asked) < 2 * ROWS and min(asked) > 0
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        before = len(server.bodies)
+        head, found, tail = original.partition(f"\n  {changed}:\n")
+        assert found, "the template is not where it was"
+        prompts.write_text(head + found + tail.replace("Question: {{", "The question: {{", 1), encoding="utf-8")
         judge_panel(profile, run, journal)
-    assert (len(one.bodies), len(two.bodies)) == (ROWS, ROWS), "nothing was asked twice"
-    assert rated(run, profile) == {"J": ROWS, "K": ROWS}
+    anew = [body["messages"] for body in server.bodies[before:]]
+    assert before == 4 and len(anew) == (0 if asked is None else 2)
+    assert all("The question:" in messages[-1]["content"] for messages in anew)
+    if asked is not None:
+        opening = {"J": "You rate how well", "J-other": "Your task is to grade"}[asked]
+        assert all(messages[0]["content"].startswith(opening) for messages in anew)
