@@ -31,6 +31,7 @@ from perg_utils.inference.plan import NOMINAL_RULE, TOKEN_RULE, dollars, judge_c
 from perg_utils.judging.rating import check_judges
 from perg_utils.prompts.sets import load_prompts
 from perg_utils.run import unanswered
+from perg_utils.run.executed import publish
 from perg_utils.run.state import Fingerprints, State, Step, files, locked
 from perg_utils.run.steps import select, steps
 
@@ -103,6 +104,8 @@ def run(command: Command, make_steps: Callable[[Profile, Workspace], list[Step]]
             print(f"{head}: done in {clock(time.time() - started)}", flush=True)
     print(f"{ran} of {len(chosen)} steps run, the others were up to date; {clock(time.monotonic() - began)}{_peak()}")
     if profile.shard is None:
+        if ran:
+            publish(plan, workspace)
         print(f"results: {workspace.figures}", flush=True)
     else:
         print(f"shard {profile.shard}: {workspace.run}; `python -m perg_utils merge` joins all shards", flush=True)
