@@ -100,7 +100,7 @@ def test_the_server_is_given_the_time_that_it_asks_for_however_long(waits):
 def test_patience_ends_with_what_was_said_last_and_what_to_do(waits):
     with (
         answering(BUSY) as (url, calls),
-        pytest.raises(EngineError, match="overloaded: try later.*run the same command"),
+        pytest.raises(EngineError, match=r"overloaded: try later.*run the same command"),
     ):
         Account(url, KEY).batch("b1")
     assert len(calls) == TRIES and sum(waits) > 40
