@@ -56,6 +56,20 @@ class Reply:
     reasoning: str | None = None
     error: str | None = None
 
+    @property
+    def is_final(self) -> bool:
+        """Whether this is an answer for good (`is_final`); anything else is asked again."""
+        return is_final(self.status, self.finish_reason)
+
+
+def is_final(status: str, finish_reason: str | None) -> bool:
+    """Return whether a reply with this status is never asked again, e.g. true for `ok`, false for `api_error`.
+
+    `ok` and `rejected` are final, and so is `empty` where thinking filled the limit of new tokens (`length`): the same
+    request would end there again, and be paid for again.
+    """
+    return status in {Status.OK, Status.REJECTED} or (status == Status.EMPTY and finish_reason == "length")
+
 
 class Engine(Protocol):
     """Anything that completes chats. `identity` names kind, model and revision: all that shapes its replies."""

@@ -3,9 +3,7 @@
 Each reply is committed by itself (write-ahead log, no flush to disk per commit), so a killed process loses only what
 was in flight; a power cut may also lose the last moments, never the file. One commit a second instead would save
 some 15 microseconds a reply and lose up to a second of paid replies: `tests/bench/journal.py` has both.
-Replies with status `ok` or `rejected` are final, and so is `empty` where thinking filled the limit of new tokens
-(finish_reason `length`): the same request would end there again, and be paid for again; its row stays unscored. Any
-other `empty`, and `api_error`, are recorded, so that they can be inspected, and asked again by the next run.
+What is not final (`base.is_final`) is recorded, so that it can be inspected, and asked again by the next run.
 The columns can be read with any SQLite tool; `messages` is zlib-compressed JSON. Short columns come first and rows
 lie in the order of arrival, with an index of the keys beside them: ordered by key, a file of replies would be three
 times as large and six times as slow to look up.
@@ -28,7 +26,7 @@ from typing import Any, Self
 
 from perg_utils.core.errors import PergError
 from perg_utils.core.schema import Status
-from perg_utils.engines.base import Engine, Reply, Request
+from perg_utils.engines.base import Engine, Reply, Request, is_final
 
 _REPLY = ("text", "status", "finish_reason", "prompt_tokens", "completion_tokens", "seconds", "reasoning", "error")
 #: The columns of the table `replies`, in the order that `Journal.add` takes; the last ones are those of `Reply`.
@@ -37,12 +35,10 @@ _TABLE = """CREATE TABLE replies (
     key TEXT PRIMARY KEY NOT NULL, model TEXT NOT NULL, status TEXT NOT NULL, finish_reason TEXT,
     prompt_tokens INTEGER, completion_tokens INTEGER, seconds REAL, time TEXT NOT NULL, messages BLOB NOT NULL,
     text TEXT, reasoning TEXT, error TEXT)"""
-_FAILED = """replies.status NOT IN ('ok', 'rejected')
-    AND NOT (replies.status = 'empty' AND replies.finish_reason IS 'length')"""
 # A second process may have had better luck with the same request: a failure never replaces a final reply.
 _PUT = f"""INSERT INTO replies ({", ".join(COLUMNS)}) VALUES ({", ".join("?" * len(COLUMNS))})
     ON CONFLICT (key) DO UPDATE SET time = excluded.time, {", ".join(f"{c} = excluded.{c}" for c in _REPLY)}
-    WHERE {_FAILED}"""
+    WHERE NOT is_final(replies.status, replies.finish_reason)"""
 _VARIABLES = 900  # SQLite's oldest limit on `?` in one statement is 999
 _BUSY_SECONDS = 60.0
 _LOG_PAGES = 4000  # the log is moved into the file, which is flushed, every 16 MB instead of every 4
@@ -74,6 +70,7 @@ class Journal:
             mode = "ro" if read_only else "rw"
             uri = f"{self.path.resolve().as_uri()}?mode={mode}"
             self._db = sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
+            self._db.create_function("is_final", 2, is_final, deterministic=True)
             self._db.execute("PRAGMA synchronous = NORMAL")
             self._db.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
             columns = {row[1] for row in self._db.execute("PRAGMA table_info(replies)")}
@@ -94,19 +91,24 @@ class Journal:
                     if status not in _STATUSES:
                         raise JournalError(_damaged(self.path, f"the reply {key} has the status {status!r}"))
                     reply = Reply(text, Status(status), *rest)
-                    if _is_final(reply):
+                    if reply.is_final:
                         found[key] = reply
         return found
 
     def ask(
-        self, engine: Engine, requests: Sequence[Request], progress: Callable[[int], None] | None = None
+        self,
+        engine: Engine,
+        requests: Sequence[Request],
+        progress: Callable[[int], None] | None = None,
+        *,
+        keys: Sequence[str] | None = None,
     ) -> list[Reply]:
         """Return one reply a request, in order; equal requests are made once and known ones not at all.
 
-        `progress` is called with the number of requests newly answered. An error of the engine passes through;
-        what arrived before it is kept.
+        `progress` is called with the number of requests newly answered. `keys` are the requests' own, from a caller
+        that has them already. An error of the engine passes through; what arrived before it is kept.
         """
-        keys = [request.key(engine.identity) for request in requests]
+        keys = [request.key(engine.identity) for request in requests] if keys is None else keys
         known = self.lookup(keys)
         positions: dict[str, list[int]] = defaultdict(list)
         for position, key in enumerate(keys):
@@ -185,12 +187,6 @@ class Journal:
             ) from error
         except sqlite3.DatabaseError as error:
             raise JournalError(_damaged(self.path, str(error))) from error
-
-
-def _is_final(reply: Reply) -> bool:
-    """Whether a reply is an answer for good; anything else is asked again."""
-    full = reply.status == Status.EMPTY and reply.finish_reason == "length"
-    return full or reply.status in {Status.OK, Status.REJECTED}
 
 
 def _create(path: Path) -> None:

@@ -57,8 +57,8 @@ def _asking(
     def generate(chats: list[Messages], stage: int) -> list[Answered]:
         requests = [request(chat, model, decoding, stage, method) for chat in chats]
         with Progress(f"{label}, {method}, stage {stage}", len(requests), note=lambda: str(meter or "")) as progress:
-            replies = journal.ask(engine, requests, progress.advance)
-        keys = [r.key(engine.identity) for r in requests]
+            keys = [r.key(engine.identity) for r in requests]
+            replies = journal.ask(engine, requests, progress.advance, keys=keys)
         return [Answered(reply, key) for reply, key in zip(replies, keys, strict=True)]
 
     return generate

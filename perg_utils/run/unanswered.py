@@ -10,12 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+import numpy as np
 import pandas as pd
 
 from perg_utils.core.errors import DataError, PergError
 from perg_utils.core.profile import Profile
 from perg_utils.core.schema import ROW_ID, Status
 from perg_utils.core.workspace import Workspace
+from perg_utils.engines.base import is_final
 from perg_utils.engines.journal import Journal, in_lists
 from perg_utils.extraction.llm import open_llm
 from perg_utils.judging.panel import panel_parts
@@ -40,8 +42,8 @@ def find(workspace: Workspace, models: Iterable[str], *, judge: bool, extractor:
         responses = workspace.read("responses")
     except DataError:  # a first step only
         return found[0]
-    full = (responses["status"] == Status.EMPTY) & (responses["finish_reason"] == "length")
-    lost = responses[responses["model"].isin(list(models)) & responses["status"].isin(_LOST) & ~full]
+    full = [s == Status.EMPTY and is_final(s, f) for s, f in responses[["status", "finish_reason"]].to_numpy()]
+    lost = responses[responses["model"].isin(list(models)) & responses["status"].isin(_LOST) & ~np.array(full, bool)]
     with Journal(workspace.journal, read_only=True) as journal:
         reasons = lost["key"].map(_reasons(journal, lost["key"]))
     found.append(pd.DataFrame({"asked": lost["model"], "status": lost["status"], "reason": reasons}))

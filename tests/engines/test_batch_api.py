@@ -11,6 +11,7 @@ from pathlib import Path
 import openai
 import pytest
 from faulty_server import correct, fault, running, stats
+from openai.types import Batch
 
 from perg_utils.core.loading import load_profile
 from perg_utils.core.profile import ModelConfig, ProfileError
@@ -121,6 +122,19 @@ def test_a_killed_run_finds_its_batch_again_and_submits_nothing_twice(tmp_path, 
             found = journal.ask(engine(url), [*asked, *requests(70)[60:]])
         assert [reply.text for reply in found] == rights(requests(70))
         assert stats(url)["sent"] == 70, "each request once"
+
+
+def test_thinking_that_filled_the_limit_is_kept_from_an_earlier_batch_and_not_paid_for_again():
+    cut = {"index": 0, "finish_reason": "length", "message": {"role": "assistant", "content": None}}
+    line = {"response": {"status_code": 200, "body": {"choices": [cut], "usage": {"completion_tokens": 50}}}}
+    asked = requests(1)
+    with running() as url:
+        run = batch_api.BatchRun(engine(url).config, engine(url).identity, "x", asked, engine(url).usage)
+        run.account.lines = lambda file: [line | {"custom_id": next(iter(run.requests))}] if file else []
+        done = Batch.model_construct(id="b", status="completed", output_file_id="f", metadata={"perg": run.mark})
+        [(position, reply)] = run._collect(done, earlier=True)
+    assert (position, reply.status, reply.finish_reason) == (0, Status.EMPTY, "length")
+    assert not run.open
 
 
 def test_batches_of_another_model_or_decoding_are_left_alone():

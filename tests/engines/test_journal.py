@@ -10,43 +10,16 @@ import textwrap
 import zlib
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from parrot import Parrot, request
 
-from perg_utils.core.errors import PergError
-from perg_utils.core.profile import ModelConfig
 from perg_utils.core.schema import Status
-from perg_utils.engines import journal_tools
-from perg_utils.engines.base import Decoding, Reply, Request
+from perg_utils.engines.base import Decoding, Reply, Request, is_final
 from perg_utils.engines.journal import Journal, JournalError
-from perg_utils.engines.journal_tools import Choice, Count
-from perg_utils.engines.open import open_engine
 
 ROOT = Path(__file__).parents[2]
-
-
-def request(text):
-    return Request((("user", text),), Decoding(8))
-
-
-class Parrot:
-    """Replies with the user's words, last request first, and remembers what it was asked."""
-
-    def __init__(self, replies=None):
-        self.identity = {"kind": "parrot", "model": "parrot-1"}
-        self.asked = []
-        self.replies = replies or {}
-
-    def generate(self, requests):
-        for index in reversed(range(len(requests))):
-            text = requests[index].messages[-1][1]
-            self.asked.append(text)
-            reply = self.replies.get(text, Reply(text.upper(), finish_reason="stop", completion_tokens=3, seconds=0.5))
-            if isinstance(reply, Exception):
-                raise reply
-            yield index, reply
 
 
 def test_replies_come_back_in_the_order_of_the_requests(tmp_path):
@@ -98,6 +71,29 @@ def test_only_ok_and_rejected_replies_are_final(tmp_path, status, asked_again):
         again = Parrot()
         journal.ask(again, [request("a")])
     assert (again.asked == ["a"]) == asked_again
+
+
+@pytest.mark.parametrize("status", Status)
+@pytest.mark.parametrize("finish", [None, "stop", "length", "content_filter"])
+def test_journal_and_replies_agree_on_what_is_final_whatever_the_reply(tmp_path, status, finish):
+    engine, later = Parrot(), Reply("later")
+    key, first = request("a").key(engine.identity), Reply(None, status, finish)
+    with Journal(tmp_path / "j.sqlite") as journal:
+        journal._put(key, engine, request("a"), first)
+        assert journal.lookup([key]) == ({key: first} if first.is_final else {})
+        journal._put(key, engine, request("a"), later)
+        assert journal.lookup([key]) == {key: first if first.is_final else later}
+    always = status in {"ok", "rejected"}
+    assert first.is_final == is_final(status, finish) == (always or (status, finish) == ("empty", "length"))
+
+
+def test_keys_that_the_caller_has_are_not_made_again(tmp_path, monkeypatch):
+    parrot = Parrot()
+    keys = [request(t).key(parrot.identity) for t in "ab"]
+    monkeypatch.setattr(Request, "key", None)
+    with Journal(tmp_path / "j.sqlite") as journal:
+        assert [r.text for r in journal.ask(parrot, [request(t) for t in "ab"], keys=keys)] == ["A", "B"]
+        assert set(journal.lookup(keys)) == set(keys)
 
 
 def test_thinking_that_filled_the_limit_is_final_and_no_later_failure_replaces_it(tmp_path):
@@ -192,7 +188,7 @@ def test_a_log_without_its_journal_is_not_silently_a_new_start(tmp_path):
 CHILD = """
     import sys, time
     from pathlib import Path
-    from perg_utils.engines.base import Decoding, Reply, Request
+    from perg_utils.engines.base import Decoding, Reply, Request, is_final
     from perg_utils.engines.journal import Journal
 
     class Slow:
@@ -284,7 +280,7 @@ READER = """
     import sys, time
     from pathlib import Path
     from perg_utils.engines import journal_tools
-    from perg_utils.engines.base import Decoding, Request
+    from perg_utils.engines.base import Decoding, Reply, Request, is_final
     from perg_utils.engines.journal import Journal
 
     path, keys, found = Path(sys.argv[1]), sys.argv[2].split(), 0
@@ -328,203 +324,6 @@ def test_a_reply_is_on_disk_within_a_second_of_its_arrival(tmp_path):
         writer.kill()
         writer.wait()
         writer.stdout.close()
-
-
-def key_of(message="hello", decoding=None, **model):
-    settings = {"name": "A", "engine": "api", "model": "m", "base_url": "http://localhost:1/v1"} | model
-    chat = message if isinstance(message, tuple) else (("user", message),)
-    return Request(chat, decoding or Decoding(8)).key(open_engine(ModelConfig(**settings), fetch=False).identity)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"model": "other"},
-        {"revision": "abc"},
-        {"engine": "transformers"},
-        {"thinking": True},
-        {"extra_body": {"top_k": 1}},
-        {"message": "hello!"},
-        {"message": (("system", "hello"),)},
-        {"message": (("user", "hello"), ("assistant", ""))},
-        {"decoding": Decoding(9)},
-        {"decoding": Decoding(8, temperature=0.5)},
-        {"decoding": Decoding(8, seed=1)},
-    ],
-    ids=str,
-)
-def test_whatever_shapes_a_reply_is_in_its_key(change):
-    assert key_of(**change) != key_of()
-
-
-@pytest.mark.parametrize("change", [{"dtype": "bfloat16"}, {"quantization": "nf4"}, {"revision": "b"}], ids=str)
-def test_precision_and_revision_of_weights_are_in_the_key(change):
-    here = {"engine": "transformers", "model": "org/model", "revision": "a", "dtype": "float32"}
-    assert key_of(**here | change) != key_of(**here)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"name": "B"},
-        {"base_url": "http://localhost:2/v1"},
-        {"api_key_env": "OTHER_KEY"},
-        {"concurrency": 3},
-        {"batch_size": 3},
-        {"batching": "continuous"},
-        {"aligner": "C"},
-        {"methods": ["cot"]},
-    ],
-    ids=str,
-)
-def test_nothing_else_is_in_the_key(change):
-    assert key_of(**change) == key_of()
-    assert key_of(engine="transformers", **change) == key_of(engine="transformers")
-
-
-@pytest.fixture
-def filled(tmp_path):
-    """Two models: the first has two answers, one failure, one thought that never ended; the second one answer."""
-    path = tmp_path / "j.sqlite"
-    first = Parrot(
-        {
-            "b": Reply(None, Status.API_ERROR, error="timeout"),
-            "c": Reply(None, Status.EMPTY, "length", 5, 8, reasoning="hm"),
-        }
-    )
-    second = Parrot({"e": Reply("E", finish_reason="stop", prompt_tokens=10, completion_tokens=20)})
-    second.identity = {"kind": "parrot", "model": "parrot-2"}
-    with Journal(path) as journal:
-        journal.ask(first, [request(t) for t in "abcd"])
-        journal.ask(second, [request("e")])
-    return path
-
-
-def test_counts_are_by_model_and_status(filled, tmp_path):
-    assert journal_tools.counts(filled) == [
-        Count("parrot-1", "api_error", 1, 0, 0),
-        Count("parrot-1", "empty", 1, 5, 8),
-        Count("parrot-1", "ok", 2, 0, 6),
-        Count("parrot-2", "ok", 1, 10, 20),
-    ]
-    assert journal_tools.counts(tmp_path / "none.sqlite") == []
-    assert not (tmp_path / "none.sqlite").exists()
-
-
-def test_the_table_of_counts_has_dollars_where_there_are_prices(filled):
-    plain = journal_tools.describe(filled)
-    assert "dollars" not in plain
-    assert plain.splitlines()[-1].split() == ["all", "5", "15", "34"]
-    prices = {"parrot-2": (0.5, 1.0)}
-
-    def cost(model, asked, answered):
-        return None if model not in prices else asked * prices[model][0] + answered * prices[model][1]
-
-    priced = journal_tools.describe(filled, cost).splitlines()
-    assert priced[1].endswith("dollars")
-    assert priced[-2].split()[-1] == priced[-1].split()[-1] == "25.00"
-    assert priced[-3].split()[-1] == "6", "a model without a price has no dollars"
-
-
-@pytest.mark.parametrize("form", ["parquet", "jsonl"])
-def test_an_export_holds_the_chosen_rows_with_their_chats(filled, tmp_path, form):
-    out = tmp_path / f"replies.{form}"
-    assert journal_tools.export(filled, out) == 5
-    read = pq.read_table(out).to_pylist() if form == "parquet" else list(map(json.loads, out.read_text().splitlines()))
-    row = next(r for r in read if r["model"] == "parrot-2")
-    assert row["messages"] == [{"role": "user", "content": "e"}]
-    assert (row["text"], row["status"], row["completion_tokens"], row["error"]) == ("E", "ok", 20, None)
-    assert row["key"] == request("e").key({"kind": "parrot", "model": "parrot-2"})
-    assert journal_tools.export(filled, out, Choice(models=("parrot-1",), statuses=("ok", "empty"))) == 3
-
-
-def test_an_export_in_another_form_or_of_no_journal_is_an_error(filled, tmp_path):
-    with pytest.raises(PergError, match=r"got 'replies\.csv'"):
-        journal_tools.export(filled, tmp_path / "replies.csv")
-    with pytest.raises(JournalError, match="no journal"):
-        journal_tools.export(tmp_path / "none.sqlite", tmp_path / "replies.jsonl")
-
-
-def test_dropped_replies_are_asked_again_and_no_others(filled):
-    assert journal_tools.drop(filled, Choice(models=("parrot-1",), finish_reasons=("stop",), statuses=("ok",))) == 2
-    again = Parrot()
-    with Journal(filled) as journal:
-        journal.ask(again, [request(t) for t in "abcd"])
-    assert sorted(again.asked) == ["a", "b", "d"], "b had failed; c stays as it is"
-    key = request("a").key(again.identity)
-    assert journal_tools.drop(filled, Choice(keys=(key, "unknown"))) == 1
-
-
-def test_dropping_everything_at_once_or_an_unknown_status_is_an_error(filled):
-    with pytest.raises(PergError, match="say which"):
-        journal_tools.drop(filled, Choice())
-    with pytest.raises(PergError, match="no status okay; known: ok, empty"):
-        journal_tools.drop(filled, Choice(statuses=("okay",)))
-    assert sum(c.replies for c in journal_tools.counts(filled)) == 5
-
-
-def test_joined_journals_hold_each_reply_once_and_final_ones_win(filled, tmp_path):
-    other, target = tmp_path / "other.sqlite", tmp_path / "new" / "target.sqlite"
-    lucky = Parrot({"a": Reply(None, Status.API_ERROR, error="later and worse")})
-    with Journal(other) as journal:
-        journal.ask(lucky, [request("a"), request("b"), request("x")])
-    for order in ([filled, other], [other, filled]):
-        journal_tools.join(order, target)
-        with Journal(target, read_only=True) as journal:
-            keys = {t: request(t).key(lucky.identity) for t in "abcdx"}
-            found = journal.lookup(keys.values())
-        assert {t: found[key].text for t, key in keys.items()} == {"a": "A", "b": "B", "c": None, "d": "D", "x": "X"}
-        assert journal_tools.join(order, target) == 0, "twice is once"
-        target.unlink()
-        for side in ("-wal", "-shm"):
-            target.with_name(target.name + side).unlink(missing_ok=True)
-
-
-def test_joining_a_damaged_journal_names_it_and_leaves_the_others_alone(filled, tmp_path):
-    bad = tmp_path / "bad.sqlite"
-    bad.write_bytes(b"no database" * 500)
-    with pytest.raises(JournalError, match=r"bad\.sqlite is damaged"):
-        journal_tools.join([filled, bad], tmp_path / "target.sqlite")
-    with pytest.raises(JournalError, match="no journal"):
-        journal_tools.join([tmp_path / "none.sqlite"], tmp_path / "target.sqlite")
-
-
-def test_many_rows_are_written_whole_or_not_at_all(tmp_path):
-    row = ["k1", "m", b"", "now", "text", "ok", *[None] * 6]
-    with Journal(tmp_path / "j.sqlite") as journal:
-        with pytest.raises(JournalError):
-            journal.add([row, ["k2", None, *row[2:]]])  # a row without a model
-        assert journal.lookup(["k1"]) == {}
-        journal.add([row, ["k2", *row[1:]]])
-        assert len(journal.lookup(["k1", "k2"])) == 2
-
-
-def perg(*words):
-    command = [sys.executable, "-m", "perg_utils", *map(str, words)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-
-
-def test_the_journal_command_counts_exports_and_drops(filled, tmp_path):
-    home = tmp_path / "data" / "runs" / "demo"
-    home.mkdir(parents=True)
-    shutil.copy(filled, home / "journal.sqlite")
-    steps = {f"{name}": {"fingerprint": "f", "outputs": {}} for name in ("01_curate_data", "03_run_inference:S")}
-    (home / "state.json").write_text(json.dumps(steps))
-    out = ("--out", tmp_path)
-    assert "parrot-2" in perg("journal", *out).stdout
-    assert perg("journal", "export", tmp_path / "r.jsonl", *out).stdout.startswith("5 replies")
-    asked = perg("journal", "drop", "--status", "api_error", *out).stdout
-    assert "add --yes" in asked
-    assert sum(c.replies for c in journal_tools.counts(home / "journal.sqlite")) == 5
-    done = perg("journal", "drop", "--status", "api_error", "--yes", *out)
-    assert done.stdout.startswith("1 replies dropped; to ask them again: ./run_all.sh --out"), done.stderr
-    assert list(json.loads((home / "state.json").read_text())) == ["01_curate_data"], "inference is to run again"
-    assert "add --yes" not in perg("journal", "drop", "--status", "api_error", *out).stdout, "there are none any more"
-    for wrong in (["drop", "--yes"], ["drop"], ["show", "r.jsonl"]):
-        nothing = perg("journal", *wrong, *out)
-        assert (nothing.returncode, nothing.stderr.count("\n")) == (2, 1)
-    assert "no journal yet" in perg("journal", "drop", "--status", "empty", "--yes", "--out", tmp_path / "new").stdout
-    assert not (tmp_path / "new").exists()
 
 
 def test_the_benchmark_runs():

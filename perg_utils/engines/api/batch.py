@@ -137,7 +137,7 @@ class BatchRun:
                 if name not in self.open:
                     continue
                 found = _read(line, folded)
-                if earlier and not (isinstance(found, Reply) and found.status in {Status.OK, Status.REJECTED}):
+                if earlier and not (isinstance(found, Reply) and found.is_final):
                     continue
                 self._settle(name, found)
                 if isinstance(found, Trouble) and found.kind == "setup":
@@ -160,7 +160,7 @@ class BatchRun:
             if self.failures[name] < ROUNDS or found.kind == "setup":
                 return None
             return Reply(None, Status.API_ERROR, error=f"tried {ROUNDS} times, last: {found.reason}")
-        if found.status == Status.EMPTY and found.finish_reason != "length":
+        if found.status == Status.EMPTY and not found.is_final:
             self.empties[name] += 1
             return found if self.empties[name] >= EMPTIES else None
         return found

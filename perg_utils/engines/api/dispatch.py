@@ -198,8 +198,7 @@ class Dispatch:
         flight.endpoint.answered(now)
         self._health.answered()
         self._patience.saw(now - flight.start)
-        if reply.status == Status.EMPTY and reply.finish_reason != "length":
-            # Thinking that filled the whole limit would do so again; anything else may be a hiccup.
+        if reply.status == Status.EMPTY and not reply.is_final:  # may be a hiccup
             wait = self._attempts.empty(index)
             if wait is not None:
                 self._again(flight, wait)
