@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from perg_utils.engines import journal as ours
-from perg_utils.engines.base import Decoding, Reply, Request
+from perg_utils.engines.base import Decoding, Reply, Request, is_final
 from perg_utils.engines.journal import Journal
 from perg_utils.engines.journal_tools import counts
 
@@ -161,6 +161,7 @@ def json_lines(path: Path, rows: int) -> Line:
 def rollback(path: Path, rows: int) -> Line:
     Journal(path).close()
     db = sqlite3.connect(path, isolation_level=None)
+    db.create_function("is_final", 2, is_final, deterministic=True)
     db.execute("PRAGMA journal_mode = DELETE")
 
     def write(some: list[Request]) -> None:
@@ -175,6 +176,7 @@ def rollback(path: Path, rows: int) -> Line:
 def alone(path: Path, rows: int) -> Line:
     Journal(path).close()
     db = sqlite3.connect(path, isolation_level=None)
+    db.create_function("is_final", 2, is_final, deterministic=True)
     db.execute("BEGIN")
     wall, cpu = timed(
         rows,
