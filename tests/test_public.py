@@ -30,7 +30,7 @@ def test_a_public_name_has_an_example_that_does_what_it_says(name):
 
 
 def test_an_unknown_name_is_told_with_the_known_ones():
-    with pytest.raises(AttributeError, match="no attribute 'scroe'; public are: .*score"):
+    with pytest.raises(AttributeError, match=r"no attribute 'scroe'; public are: .*score"):
         perg.scroe  # noqa: B018 - asking is the test
     assert set(perg.__all__) <= set(dir(perg))
 

@@ -76,9 +76,9 @@ def compare(
     config, metric = config or StatisticsConfig(), metric or compared_by(scores)
     if metric not in OUTCOME:
         raise DataError(f"metric '{metric}' has no paired comparison; these have: {', '.join(OUTCOME)}")
-    pairs = [(Arm(*reference), Arm(*arm)) for reference, arm in pairs]
-    outcomes = {arm: _outcome(scores, arm, metric) for arm in dict.fromkeys(arm for pair in pairs for arm in pair)}
-    rows = [_compare_pair(outcomes[ref], outcomes[arm], config, seed) for ref, arm in pairs]
+    compared = dict.fromkeys(Arm(*arm) for pair in pairs for arm in pair)
+    outcomes = {tuple(arm): _outcome(scores, arm, metric) for arm in compared}
+    rows = [_compare_pair(outcomes[tuple(ref)], outcomes[tuple(arm)], config, seed) for ref, arm in pairs]
     out = pd.DataFrame(rows, columns=["reference_value", "value", "difference", "low", "high", *_COUNTS], dtype=float)
     out = out.astype(dict.fromkeys(_COUNTS, "int64"))
     out.insert(0, "metric", str(metric))
