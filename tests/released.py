@@ -30,11 +30,11 @@ NO_FILES = pd.DataFrame({"path": [], "git_blob_sha1": []}, dtype=str)
 def questions() -> pd.DataFrame:
     """The dataset: question, options (a printed list), source, gold_option, preference."""
     rows = []
-    for place, source in enumerate(SOURCE_AT):
-        options = [f"thing {(place * 7 + k) % 1000}" for k in range(4)]
-        text = f"preference {assigned(place)} of {source}"
-        gold = "ABCD"[place % 4]
-        rows.append((f"What is it that number {place} is?", str(options), HUB[source], gold, text))
+    for position, source in enumerate(SOURCE_AT):
+        options = [f"thing {(position * 7 + k) % 1000}" for k in range(4)]
+        text = f"preference {assigned(position)} of {source}"
+        gold = "ABCD"[position % 4]
+        rows.append((f"What is it that number {position} is?", str(options), HUB[source], gold, text))
     return pd.DataFrame(rows, columns=["question", "options", "source", "gold_option", "preference"])
 
 
@@ -73,7 +73,7 @@ def unscored(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def wide(data: pd.DataFrame, source: str) -> pd.DataFrame:
-    """All rows of a source in the wide layout; profile k answers right but where k divides the place."""
+    """All rows of a source in the wide layout; profile k answers right but where k divides the position."""
     rows = data[data["source"] == HUB[source]].reset_index(drop=True)
     out = rows[["question", "options"]].copy()
     gold = rows["gold_option"]
@@ -140,7 +140,7 @@ def reorder(rows: pd.DataFrame, at: Sequence[int], letters: Sequence[str], seed:
 
 
 def first(source: str) -> int:
-    """The first place of a source."""
+    """The first position of a source."""
     return FIRST[Source(source)]
 
 

@@ -1,7 +1,7 @@
-"""The released dataset: the order of its 7,208 places, and the relevant preferences assigned to them.
+"""The released dataset: the order of its 7,208 positions, and the relevant preferences assigned to them.
 
-A place is a row of the dataset, counted from 0 through TruthfulQA, CommonsenseQA and MMLU. A preference is known by its
-number in a source and by the hash of its text.
+A position is a row of the dataset, counted from 0 through TruthfulQA, CommonsenseQA and MMLU. A preference is known by
+its number in a source and by the hash of its text.
 
 `data/published_preferences.csv` has each one's source, number, SHA-256 and category; the texts are not shipped. The
 category is this project's reading of the text under the paper's five headings (the release has none; MMLU has no
@@ -25,23 +25,23 @@ BANK = ROOT / "data" / "published_preferences.csv"
 #: Relevant preferences of each source.
 PREFERENCES = {Source.TQA: 14, Source.CQA: 12, Source.MMLU: 11}
 TOTAL = sum(EXPECTED.values())
-#: The first place of each source, and of a place its source.
+#: The first position of each source, and of a position its source.
 FIRST = dict(zip(EXPECTED, (0, 817, 2038), strict=True))
 SOURCE_AT = [str(source) for source, count in EXPECTED.items() for _ in range(count)]
 
 
 @cache
-def place_id(place: int) -> str:
-    """Return the example id of a place, e.g. `CQA-00003` for 820."""
-    source = SOURCE_AT[place]
-    return f"{source}-{place - FIRST[Source(source)]:05d}"
+def position_id(position: int) -> str:
+    """Return the example id of a position, e.g. `CQA-00003` for 820."""
+    source = SOURCE_AT[position]
+    return f"{source}-{position - FIRST[Source(source)]:05d}"
 
 
 @cache
-def assigned(place: int) -> int:
-    """Return the number of the relevant preference assigned to a place, from 1: (i mod n) + 1 in its source."""
-    source = Source(SOURCE_AT[place])
-    return (place - FIRST[source]) % PREFERENCES[source] + 1
+def assigned(position: int) -> int:
+    """Return the number of the relevant preference assigned to a position, from 1: (i mod n) + 1 in its source."""
+    source = Source(SOURCE_AT[position])
+    return (position - FIRST[source]) % PREFERENCES[source] + 1
 
 
 @cache

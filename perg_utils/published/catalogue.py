@@ -1,15 +1,15 @@
-"""Where a released row belongs: its place in the released dataset, verified by question, options and right answer.
+"""Where a released row belongs: its position in the released dataset, verified by question, options and right answer.
 
-The dataset's order is TruthfulQA, CommonsenseQA, MMLU, 7,208 places. A file that claims a run of places (a chunk
-number, or simply the first row) is believed where its rows agree with what is known of these places from the dataset
-file, from chunks of one source, or from other files. A file that meets only unknown places is believed where its
+The dataset's order is TruthfulQA, CommonsenseQA, MMLU, 7,208 positions. A file that claims a run of positions (a chunk
+number, or simply the first row) is believed where its rows agree with what is known of these positions from the dataset
+file, from chunks of one source, or from other files. A file that meets only unknown positions is believed where its
 preferences go round as the paper assigns them, or its sources change where the dataset's do. Its rows then make these
-places known.
+positions known.
 
-A row elsewhere (files merged or sorted by text) is placed only if it has exactly one possible place: that with the
-same question, the same options in any order and the same right answer; of several such places the one whose assigned
-preference is the row's; and rows alike in all of this, of which there are as many as places, in the file's order. Any
-other row is not placed, and the reason kept. No place is given twice in a file.
+A row elsewhere (files merged or sorted by text) is placed only if it has exactly one possible position: that with the
+same question, the same options in any order and the same right answer; of several such positions the one whose assigned
+preference is the row's; and rows alike in all of this, of which there are as many as positions, in the file's order.
+Any other row is not placed, and the reason kept. No position is given twice in a file.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from perg_utils.published.assignment import FIRST, SOURCE_AT, TOTAL, assigned, r
 from perg_utils.published.files import PublishedFile
 from perg_utils.published.layouts import Layout, Rows, parse_options
 
-#: Share of known places that must agree before a run of places is believed.
+#: Share of known positions that must agree before a run of positions is believed.
 AGREEMENT = 0.9
 
 
@@ -53,10 +53,10 @@ def possible_starts(file: PublishedFile | None, layout: Layout, count: int, chun
 
 @dataclass(slots=True)
 class Catalogue:
-    """What is known of the 7,208 places: questions, and the text of each source's preferences."""
+    """What is known of the 7,208 positions: questions, and the text of each source's preferences."""
 
     items: dict[int, Item] = field(default_factory=dict)
-    places: dict[Content, list[int]] = field(default_factory=lambda: defaultdict(list))
+    positions: dict[Content, list[int]] = field(default_factory=lambda: defaultdict(list))
     texts: dict[tuple[str, int], str] = field(default_factory=dict)
     numbers: dict[tuple[str, str], int] = field(default_factory=dict)
     others: dict[str, str] = field(default_factory=dict)  # texts that are none of the released, by id
@@ -64,10 +64,10 @@ class Catalogue:
     _read: dict[tuple[str, str, str], Item | str] = field(default_factory=dict)
     _orders: dict[tuple[tuple[str, ...], int, int], str] = field(default_factory=dict)
 
-    def place(
+    def locate(
         self, rows: Rows, starts: Iterable[int], trusted: bool = False
     ) -> tuple[list[int | None], dict[int, str]]:
-        """Return the place of each row of `rows.frame` and, for those without, index in the frame -> reason.
+        """Return the position of each row of `rows.frame` and, for those without, index in the frame -> reason.
 
         `trusted` files (the dataset, chunks of one source) need no evidence beyond not contradicting what is known.
         """
@@ -91,20 +91,20 @@ class Catalogue:
 
     def source(self, question: str) -> str:
         """Return the source that has a question's text, "" where none has it."""
-        place = next((self.places[content][0] for content in self._asked.get(question.strip(), ())), None)
-        return "" if place is None else SOURCE_AT[place]
+        position = next((self.positions[content][0] for content in self._asked.get(question.strip(), ())), None)
+        return "" if position is None else SOURCE_AT[position]
 
-    def order(self, question: str, options: str, gold: str, place: int) -> tuple[Item, str]:
+    def order(self, question: str, options: str, gold: str, position: int) -> tuple[Item, str]:
         """Return a placed row's item and the canonical letters of its options in its own order, e.g. `BADC`.
 
-        The canonical order is that of the file that made the place known. Of two equal options the right one is the
+        The canonical order is that of the file that made the position known. Of two equal options the right one is the
         right one in both orders.
         """
         item = self._read[question, options, gold]
-        assert isinstance(item, Item)  # what cannot be read has no place
-        found = self._orders.get((item.options, item.gold, place))
+        assert isinstance(item, Item)  # what cannot be read has no position
+        found = self._orders.get((item.options, item.gold, position))
         if found is None:
-            found = self._orders[item.options, item.gold, place] = _order(item, self.items[place])
+            found = self._orders[item.options, item.gold, position] = _order(item, self.items[position])
         return item, found
 
     def _items(self, rows: Rows) -> list[Item | str]:
@@ -124,7 +124,7 @@ class Catalogue:
     ) -> bool:
         if run and run[-1] >= TOTAL:
             return False
-        if any(source and source != SOURCE_AT[place] for source, place in zip(sources, run, strict=True)):
+        if any(source and source != SOURCE_AT[position] for source, position in zip(sources, run, strict=True)):
             return False
         known = [(item, self.items[p]) for item, p in zip(items, run, strict=True) if p in self.items]
         agreeing = sum(not isinstance(item, str) and item.content == other.content for item, other in known)
@@ -133,24 +133,24 @@ class Catalogue:
         return trusted or agreeing >= len(items) / 2 or _goes_round(run, texts) or len(set(sources) - {""}) > 1
 
     def _fill(self, items: list[Item | str], run: list[int], sources: list[str], placed: list[int | None]) -> None:
-        for i, (item, place) in enumerate(zip(items, run, strict=True)):
+        for i, (item, position) in enumerate(zip(items, run, strict=True)):
             if isinstance(item, str):
                 continue
-            if place not in self.items:
-                self.items[place] = item
-                self.places[item.content].append(place)
+            if position not in self.items:
+                self.items[position] = item
+                self.positions[item.content].append(position)
                 self._asked[item.content[0]].add(item.content)
-            if self.items[place].content == item.content:
-                placed[i] = place
+            if self.items[position].content == item.content:
+                placed[i] = position
 
     def _learn(self, run: list[int], texts: list[str], placed: list[int | None]) -> None:
         """Take the usual text of each preference number from a file whose preferences go round."""
         if not _goes_round(run, texts):
             return
         usual: dict[tuple[str, int], Counter[str]] = defaultdict(Counter)
-        for place, text, found in zip(run, texts, placed, strict=True):
+        for position, text, found in zip(run, texts, placed, strict=True):
             if found is not None and text:
-                usual[SOURCE_AT[place], assigned(place)][text] += 1
+                usual[SOURCE_AT[position], assigned(position)][text] += 1
         for (source, number), counts in usual.items():
             text = counts.most_common(1)[0][0]
             self.texts.setdefault((source, number), text)
@@ -164,22 +164,22 @@ class Catalogue:
         placed: list[int | None],
         reasons: dict[int, str],
     ) -> None:
-        """Place what no run of places placed, by content; `reasons` gets those that cannot be."""
-        used = {place for place in placed if place is not None}
+        """Place what no run of positions placed, by content; `reasons` gets those that cannot be."""
+        used = {position for position in placed if position is not None}
         alike: dict[Content, list[int]] = defaultdict(list)
         for i, item in enumerate(items):
             if placed[i] is None and not isinstance(item, str):
                 alike[item.content].append(i)
         for content, rows in alike.items():
-            free = [place for place in self.places.get(content, ()) if place not in used]
-            free = [place for place in free if sources[rows[0]] in ("", SOURCE_AT[place])]
-            for row, place in self._pair(rows, free, texts):
-                placed[row] = place
+            free = [position for position in self.positions.get(content, ()) if position not in used]
+            free = [position for position in free if sources[rows[0]] in ("", SOURCE_AT[position])]
+            for row, position in self._pair(rows, free, texts):
+                placed[row] = position
             left = [row for row in rows if placed[row] is None]
             reasons.update(dict.fromkeys(left, self._why(content, len(free), len(rows))))
 
     def _pair(self, rows: Sequence[int], free: Sequence[int], texts: list[str]) -> list[tuple[int, int]]:
-        """Rows of one content with their places: by assigned preference, then, if as many are left, in order."""
+        """Rows of one content with their positions: by assigned preference, then, if as many are left, in order."""
         if len(free) == 1:
             return [(rows[0], free[0])]
         pairs, rows_left, free_left = [], [], list(free)
@@ -194,11 +194,11 @@ class Catalogue:
             pairs += list(zip(rows_left, free_left, strict=True))
         return pairs
 
-    def _why(self, content: Content, places: int, rows: int) -> str:
-        if content in self.places:
-            if places < rows:
+    def _why(self, content: Content, positions: int, rows: int) -> str:
+        if content in self.positions:
+            if positions < rows:
                 return "another row of the file has the place of this question, options and right answer"
-            return f"{places} places have this question, options and right answer, and nothing tells which"
+            return f"{positions} places have this question, options and right answer, and nothing tells which"
         others = self._asked.get(content[0], set())
         if any(other[1] == content[1] for other in others):
             return "the gold option is another one than at this question's place"
@@ -210,9 +210,9 @@ class Catalogue:
 def _goes_round(run: list[int], texts: list[str]) -> bool:
     """Whether every preference number of a source has its own text, as the paper assigns them."""
     seen: dict[tuple[str, int], Counter[str]] = defaultdict(Counter)
-    for place, text in zip(run, texts, strict=True):
+    for position, text in zip(run, texts, strict=True):
         if text:
-            seen[SOURCE_AT[place], assigned(place)][text] += 1
+            seen[SOURCE_AT[position], assigned(position)][text] += 1
     usual = [(source, counts.most_common(1)[0]) for (source, _), counts in seen.items()]
     total = sum(counts.total() for counts in seen.values())
     distinct = len({(source, text) for source, (text, _) in usual})

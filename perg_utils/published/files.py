@@ -3,7 +3,7 @@
 `data/published_files.csv` lists 140 files of one pinned commit with the git blob id each must have. A file's setting,
 method and model are read from its path by the explicit registries below, in the names of `data/paper_metrics.csv`.
 
-Left out: what is inside a file (`published_layouts`).
+Left out: what is inside a file (`layouts`).
 """
 
 from __future__ import annotations

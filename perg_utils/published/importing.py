@@ -1,18 +1,18 @@
 """The paper's released responses as the tables of a run, so that every later step treats them like its own.
 
-`import_published` reads a folder of released files (`published_release`), gives each row its place in the dataset
-(`published_places`) and writes the tables examples, preferences, responses, answers, judgements and scores, and beside
+`import_published` reads a folder of released files (`release`), gives each row its position in the dataset
+(`catalogue`) and writes the tables examples, preferences, responses, answers, judgements and scores, and beside
 them
 
     files.csv         every file: read, altered, missing or unreadable; its rows, and how many were used
-    unread.csv        every row that has no place or is cut off: file, row (from 0), reason
+    unread.csv        every row that has no position or is cut off: file, row (from 0), reason
     origins.parquet   of each response its file and row, the order of its options there, and the letters as released
     twins.parquet     rows that a second file of the same run has too, with another order, letter or response
-    surplus.parquet   what files say of rows that have no place, e.g. multiplied by a join on repeated texts
+    surplus.parquet   what files say of rows that have no position, e.g. multiplied by a join on repeated texts
 
 `scores` pairs each response with the answer without preference that its own file has, as the paper does; where the file
-has none, with the model's zero_shot one. `metrics.metrics(scores)` then gives the paper's figures, and
-`metrics.score(...)` on the other tables those of one baseline for all.
+has none, with the model's zero_shot one. `perg.metrics(scores)` then gives the paper's figures, and
+`perg.score(...)` on the other tables those of one baseline for all.
 
 A row that two files have is taken from the scored one, then the merged, the plain, the file of one source.
 Left out: token counts and costs (they are the judge's), the irrelevant preferences shown (the files do not have them).
@@ -31,12 +31,12 @@ from perg_utils.core.errors import DataError
 from perg_utils.core.profile import ROOT
 from perg_utils.core.schema import LETTERS, TABLES, Method, conform
 from perg_utils.core.workspace import Workspace, write_atomically, write_text
-from perg_utils.published.assignment import SOURCE_AT, assigned, place_id, preference_id
+from perg_utils.published.assignment import SOURCE_AT, assigned, position_id, preference_id
 from perg_utils.published.catalogue import Catalogue
 from perg_utils.published.files import ADDRESS, Problem, download, load_manifest
 from perg_utils.published.release import FILE_COLUMNS, UNREAD_COLUMNS, Release
 from perg_utils.published.responses import Letters
-from perg_utils.published.runs import ORIGINS, Run
+from perg_utils.published.runs import ORIGINS, ReleasedRun
 
 #: What an import writes beside the tables, for the audit.
 EVIDENCE = ("origins", "twins", "surplus")
@@ -89,7 +89,7 @@ def import_published(
     parts: dict[str, list[pd.DataFrame]] = defaultdict(list)
     responses: dict[Path, int] = {}
     for name, files in release.runs():
-        run = Run(name, baselines, categories, threshold)
+        run = ReleasedRun(name, baselines, categories, threshold)
         for file in files:
             found = release.read(file, letters)
             if found is not None:
@@ -161,15 +161,15 @@ def _first_problems(release: Release) -> str:
 
 
 def _examples(catalogue: Catalogue) -> pd.DataFrame:
-    places = sorted(catalogue.items)
-    items = [catalogue.items[place] for place in places]
+    positions = sorted(catalogue.items)
+    items = [catalogue.items[position] for position in positions]
     columns = {
-        "example_id": [place_id(place) for place in places],
-        "source": [SOURCE_AT[place] for place in places],
+        "example_id": [position_id(position) for position in positions],
+        "source": [SOURCE_AT[position] for position in positions],
         "subject": [item.subject or None for item in items],
         "question": [item.content[0] for item in items],
         "options": [list(item.options) for item in items],
         "gold": [LETTERS[item.gold] for item in items],
-        "preference_id": [preference_id(SOURCE_AT[place], assigned(place)) for place in places],
+        "preference_id": [preference_id(SOURCE_AT[position], assigned(position)) for position in positions],
     }
     return conform("examples", pd.DataFrame(columns))

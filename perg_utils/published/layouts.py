@@ -126,17 +126,17 @@ def parse_options(text: str) -> tuple[str, ...]:
     body = text.strip()
     if not (body.startswith("[") and body.endswith("]")):
         raise ValueError("options are no list")
-    position, found = 1, []
+    at, found = 1, []
     while True:
-        while body[position] in ", \t\r\n":
-            position += 1
-        if position == len(body) - 1:
+        while body[at] in ", \t\r\n":
+            at += 1
+        if at == len(body) - 1:
             break
-        literal = _LITERAL.match(body, position)
+        literal = _LITERAL.match(body, at)
         if literal is None:
             raise ValueError("options are no list of quoted strings")
         found.append(str(ast.literal_eval(literal[0].replace("\n", "\\n"))))
-        position = literal.end()
+        at = literal.end()
     if not 2 <= len(found) <= len(LETTERS):
         raise ValueError(f"{len(found)} options, expected 2 to {len(LETTERS)}")
     return tuple(found)

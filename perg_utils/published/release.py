@@ -1,6 +1,6 @@
 """A folder of released files, read as a whole: what is there, in which order it is read, and what could not be.
 
-Left out: the tables made of it (`published`).
+Left out: the tables made of it (`importing`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from perg_utils.published.assignment import TOTAL, preference_id, preference_tab
 from perg_utils.published.catalogue import Catalogue, possible_starts
 from perg_utils.published.files import DATASET, MODELS, PublishedFile, describe, find
 from perg_utils.published.layouts import Layout, Rows, read_rows
-from perg_utils.published.responses import SURPLUS, Cells, Letters, cells
+from perg_utils.published.responses import SURPLUS, FileResponses, Letters, file_responses
 from perg_utils.published.runs import RunName
 
 FILE_COLUMNS = [
@@ -63,8 +63,8 @@ class Release:
         keys = ("setting", "method", "model")
         return sorted(runs.items(), key=lambda r: [order[key].index(getattr(r[0], key)) for key in keys])
 
-    def read(self, file: PublishedFile, letters: Letters) -> Cells | None:
-        """Return the cells of a file, or None when it cannot be read; either is noted for `files` and `unread`."""
+    def read(self, file: PublishedFile, letters: Letters) -> FileResponses | None:
+        """Return the responses of a file, or None when it cannot be read; either is noted for `files` and `unread`."""
         try:
             rows = read_rows(self._paths[file.path])
             if rows.layout is Layout.DATASET:
@@ -72,11 +72,11 @@ class Release:
         except DataError as error:
             self._note(file.path, "unreadable", problem=str(error))
             return None
-        places, reasons = self._place(file, rows)
+        positions, reasons = self._locate(file, rows)
         numbers = rows.frame["row"].tolist()
         self._unread += [(file.path, int(numbers[i]), reason) for i, reason in sorted(reasons.items())]
         self._unread += [(file.path, row, reason) for row, reason in rows.unread]
-        found = cells(file, rows, places, self.catalogue, letters)
+        found = file_responses(file, rows, positions, self.catalogue, letters)
         whose = {"file": file.path, "model": file.model, "method": str(file.method), "setting": str(file.setting)}
         if len(found.surplus):
             self._surplus.append(found.surplus.assign(reason=[reasons[i] for i in sorted(reasons)], **whose))
@@ -101,11 +101,11 @@ class Release:
         return pd.DataFrame(self._lines, columns=FILE_COLUMNS).sort_values("file", ignore_index=True)
 
     def unread(self) -> pd.DataFrame:
-        """Return every row of a readable file that has no place or is cut off: file, row (from 0), reason."""
+        """Return every row of a readable file that has no position or is cut off: file, row (from 0), reason."""
         return pd.DataFrame(self._unread, columns=UNREAD_COLUMNS)
 
     def surplus(self) -> pd.DataFrame:
-        """Return what files say of the rows that have no place: model, method, setting, file, reason and `SURPLUS`."""
+        """Return what files say of rows that have no position: model, method, setting, file, reason and `SURPLUS`."""
         empty = pd.DataFrame(columns=["model", "method", "setting", "file", "reason", *SURPLUS])
         return pd.concat([empty, *self._surplus], ignore_index=True)
 
@@ -118,10 +118,10 @@ class Release:
         verified = status == "read" and path in self._listed
         self._lines.append({"file": path, "status": status, "verified": verified, **values})
 
-    def _place(self, file: PublishedFile, rows: Rows) -> tuple[list[int | None], dict[int, str]]:
+    def _locate(self, file: PublishedFile, rows: Rows) -> tuple[list[int | None], dict[int, str]]:
         starts = possible_starts(file, rows.layout, len(rows.frame), self._sizes[_siblings(file)])
         chunk_of_source = rows.layout is Layout.WIDE and file.source is not None and file.chunk is not None
-        return self.catalogue.place(rows, starts, trusted=chunk_of_source)
+        return self.catalogue.locate(rows, starts, trusted=chunk_of_source)
 
     def _chunk_sizes(self) -> dict[tuple[str, str], int]:
         """Rows of most of the chunks that belong together: all but the last have as many.
@@ -136,11 +136,11 @@ class Release:
         return defaultdict(int, {siblings: max(multimode(sizes)) for siblings, sizes in counts.items()})
 
     def _seed(self) -> None:
-        """Make as many places known as can be: by the dataset, by chunks of one source, by what claims an order."""
+        """Make as many positions known as can be: by the dataset, by chunks of one source, by what claims an order."""
         if DATASET in self._paths:
             try:
                 rows = read_rows(self._paths[DATASET], only_questions=True)
-                self.catalogue.place(rows, [0], trusted=True)
+                self.catalogue.locate(rows, [0], trusted=True)
                 self._note(DATASET, "read", layout=str(Layout.DATASET), rows=len(rows.frame))
             except DataError as error:
                 self._note(DATASET, "unreadable", problem=str(error))
@@ -149,7 +149,7 @@ class Release:
                 return
             found = self._questions(file)
             if found is not None:
-                self._place(file, found)
+                self._locate(file, found)
 
     def _questions(self, file: PublishedFile) -> Rows | None:
         try:

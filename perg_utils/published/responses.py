@@ -1,10 +1,10 @@
-"""The responses of one released file as cells: a place, a preference, a response, and what its letter means.
+"""The responses of one released file: of each its position, its preference, its text, and what its letter means.
 
-Files letter the options in different orders. A cell's letter is the canonical one, that of the same option in the table
+Files letter the options in different orders. A read's letter is the canonical one, that of the same option in the table
 'examples'; `order` says in which order its file lists the options (canonical letters, e.g. `BADC`), so that letters of
 two files can be compared, or found to have been compared wrongly.
 
-Left out: which of several files' cells is used, and what is scored (`published`).
+Left out: which of several files' responses is used, and what is scored (`runs`).
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from perg_utils.published.layouts import FLAGS, Arm, Layout, Letter, Rows, read_
 Letters = Literal["published", "rules"]
 
 
-#: Columns of `Cells.surplus`. `gold` is the letter of the right option, as the letters in the row's own order.
+#: Columns of `FileResponses.surplus`. `gold` is the letter of the right option, as the letters in the row's own order.
 SURPLUS = ["row", "source", "gold", "letter", "letter_without", "rating", *FLAGS]
 
 
 @dataclass(frozen=True, slots=True)
-class Cells:
+class FileResponses:
     """`shown`: one row a response with preference. `own`: the file's responses without, row by row, or None.
 
-    `surplus`: what the file says of its rows that have no place (not in the wide layout): `SURPLUS`, as text.
+    `surplus`: what the file says of its rows that have no position (not in the wide layout): `SURPLUS`, as text.
     """
 
     shown: pd.DataFrame
@@ -43,31 +43,33 @@ class Cells:
     surplus: pd.DataFrame
 
 
-def cells(file: PublishedFile, rows: Rows, places: list[int | None], catalogue: Catalogue, letters: Letters) -> Cells:
-    """Return the cells of the rows of a file that have a place, those with preference and those without."""
-    frame = rows.frame.assign(place=pd.Series(places, index=rows.frame.index, dtype="Int64"))
-    surplus = _surplus(frame[frame["place"].isna()], rows, catalogue)
-    frame = frame[frame["place"].notna()].reset_index(drop=True)
-    frame["place"] = frame["place"].astype(int)
-    keys = zip(frame["question"], frame["options"], frame["gold"], frame["place"], strict=True)
+def file_responses(
+    file: PublishedFile, rows: Rows, positions: list[int | None], catalogue: Catalogue, letters: Letters
+) -> FileResponses:
+    """Return the responses of a file that have a position, those with preference and those without."""
+    frame = rows.frame.assign(position=pd.Series(positions, index=rows.frame.index, dtype="Int64"))
+    surplus = _surplus(frame[frame["position"].isna()], rows, catalogue)
+    frame = frame[frame["position"].notna()].reset_index(drop=True)
+    frame["position"] = frame["position"].astype(int)
+    keys = zip(frame["question"], frame["options"], frame["gold"], frame["position"], strict=True)
     found = [catalogue.order(*key) for key in keys]
     frame["order"] = [order for _, order in found]
     items = [item for item, _ in found]
     arms = {arm: _arm(frame, items, arm, letters) for arm in rows.arms}
-    own = next((cell for arm, cell in arms.items() if arm.number == 0), None)
+    own = next((read for arm, read in arms.items() if arm.number == 0), None)
     shown = []
-    for arm, cell in arms.items():
+    for arm, read in arms.items():
         if arm.number == 0:
             continue
-        cell["preference_id"] = _preferences(file, frame, arm, catalogue)
+        read["preference_id"] = _preferences(file, frame, arm, catalogue)
         if own is not None:
             for name in ("correct", "delivered", "status", "raw", "text"):
-                cell[f"{name}_without"] = own[name]
+                read[f"{name}_without"] = own[name]
         if rows.layout is Layout.SCORED:
             for name in ("rating", "explanation", *FLAGS):
-                cell[name] = frame.get(name, "")
-        shown.append(cell)
-    return Cells(pd.concat(shown, ignore_index=True), own, rows.layout is Layout.SCORED, surplus)
+                read[name] = frame.get(name, "")
+        shown.append(read)
+    return FileResponses(pd.concat(shown, ignore_index=True), own, rows.layout is Layout.SCORED, surplus)
 
 
 def _surplus(lost: pd.DataFrame, rows: Rows, catalogue: Catalogue) -> pd.DataFrame:
@@ -88,7 +90,7 @@ def _arm(frame: pd.DataFrame, items: list[Item], arm: Arm, letters: Letters) -> 
     exists = status != Status.EMPTY
     correct = pd.Series([a == g for a, g in zip(answers, golds, strict=True)], index=frame.index, dtype="boolean")
     delivered = pd.Series([a is not None for a in answers], index=frame.index, dtype="boolean")
-    out = frame[["place", "row", "order", "stage"]].copy()
+    out = frame[["position", "row", "order", "stage"]].copy()
     out["response"], out["raw"] = frame[arm.response], frame[arm.answer]
     out["answer"] = pd.Series(answers, index=frame.index, dtype=object)
     for name in ("how", "layer", "evidence", "confidence"):
@@ -114,14 +116,14 @@ def _letter(response: str, raw: str, item: Item, letters: Letters) -> Letter:
 
 def _preferences(file: PublishedFile, frame: pd.DataFrame, arm: Arm, catalogue: Catalogue) -> list[str | None]:
     """The preference of each row: none in *irrelevant*, the arm's number, or the one whose text the row has."""
-    places = frame["place"].tolist()
+    positions = frame["position"].tolist()
     if file.setting is Setting.IRRELEVANT:
-        return [None] * len(places)
+        return [None] * len(positions)
     if arm.number is not None:
-        return [preference_id(SOURCE_AT[place], arm.number) for place in places]
+        return [preference_id(SOURCE_AT[position], arm.number) for position in positions]
     return [
-        _named(SOURCE_AT[place], assigned(place), text, catalogue)
-        for place, text in zip(places, frame["preference"].tolist(), strict=True)
+        _named(SOURCE_AT[position], assigned(position), text, catalogue)
+        for position, text in zip(positions, frame["preference"].tolist(), strict=True)
     ]
 
 

@@ -1,9 +1,9 @@
 """One run of the release (a model, a method, a setting) as rows of the standard tables.
 
-Cells of several files of the run are joined row by row; the first file that has a row gives it. The answers without
+Responses of several files of the run are joined row by row; the first file that has a row gives it. The answers without
 preference become rows of setting none: the method's own, and for zero_shot also the model's no_preference ones.
 
-Left out: which files belong to the run, and in which order they come (`published`).
+Left out: which files belong to the run, and in which order they come (`release`).
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import pandas as pd
 
 from perg_utils.core.profile import PAPER_JUDGE
 from perg_utils.core.schema import RELEVANT_SHOWN, ROW_ID, TABLES, Method, Setting, Status, conform
-from perg_utils.published.assignment import SOURCE_AT, assigned, place_id, preference_id
+from perg_utils.published.assignment import SOURCE_AT, assigned, position_id, preference_id
 from perg_utils.published.files import PublishedFile
 from perg_utils.published.layouts import FLAGS
-from perg_utils.published.responses import Cells
+from perg_utils.published.responses import FileResponses
 from perg_utils.scoring.scores import assemble
 
 _WITHOUT = {"correct": "correct_without", "delivered": "delivered_without", "status": "status_without"}
@@ -31,8 +31,8 @@ class RunName(NamedTuple):
     setting: Setting
 
 
-class Run:
-    """Collects the cells of a run's files.
+class ReleasedRun:
+    """Collects the responses of a run's files.
 
     `baselines` holds the answers without preference of the runs before, by model and method, and gets this run's;
     `categories` those of the preferences, by id.
@@ -52,11 +52,11 @@ class Run:
         self._again: list[pd.DataFrame] = []
         self._seen: set[tuple[int, str | None]] = set()
         before = baselines.get((self.model, self.method))
-        self._seen_own = set() if before is None else set(before["place"])
+        self._seen_own = set() if before is None else set(before["position"])
 
-    def add(self, file: PublishedFile, found: Cells) -> int:
-        """Take what is new of a file's cells; return how many responses with preference that is."""
-        keys = list(zip(found.shown["place"].tolist(), found.shown["preference_id"].tolist(), strict=True))
+    def add(self, file: PublishedFile, found: FileResponses) -> int:
+        """Take what is new of a file's responses; return how many responses with preference that is."""
+        keys = list(zip(found.shown["position"].tolist(), found.shown["preference_id"].tolist(), strict=True))
         known = pd.Series([key in self._seen for key in keys], index=found.shown.index, dtype=bool)
         new = found.shown[~known].assign(file=file.path, rated=found.rated)
         self._seen.update(keys)
@@ -64,10 +64,10 @@ class Run:
         self._again.append(_compact(found.shown[known], file, "with"))
         if found.own is not None:
             own = found.own[found.own["status"] != Status.EMPTY]
-            fresh = own[~own["place"].isin(self._seen_own)].assign(file=file.path)
-            here = {place for part in self._own for place in part["place"].tolist()}
-            self._again.append(_compact(own[own["place"].isin(here)].assign(preference_id=None), file, "without"))
-            self._seen_own.update(fresh["place"])
+            fresh = own[~own["position"].isin(self._seen_own)].assign(file=file.path)
+            here = {position for part in self._own for position in part["position"].tolist()}
+            self._again.append(_compact(own[own["position"].isin(here)].assign(preference_id=None), file, "without"))
+            self._seen_own.update(fresh["position"])
             self._own.append(fresh)
         return len(new)
 
@@ -101,7 +101,7 @@ class Run:
         used = [_compact(shown, None, "with")]
         if len(own):
             used.append(_compact(own, None, "without"))
-        keys = ["arm", "place", "number"]
+        keys = ["arm", "position", "number"]
         out = again.merge(pd.concat(used), on=keys, suffixes=("", "_used"), validate="m:1")
         out = out[(out[_TOLD] != out[[f"{name}_used" for name in _TOLD]].to_numpy()).any(axis=1)]
         out = self._identified(out.assign(method=str(self.method), setting=str(self.setting)))
@@ -113,12 +113,12 @@ class Run:
         own = pd.concat(self._own, ignore_index=True).assign(preference_id=None, setting=str(Setting.NONE))
         before = self._baselines.get((self.model, self.method))
         self._baselines[self.model, self.method] = pd.concat(
-            [frame for frame in (before, own[["place", *_WITHOUT]]) if frame is not None], ignore_index=True
+            [frame for frame in (before, own[["position", *_WITHOUT]]) if frame is not None], ignore_index=True
         )
         return own
 
     def _identified(self, frame: pd.DataFrame) -> pd.DataFrame:
-        return frame.assign(example_id=[place_id(p) for p in frame["place"].tolist()], model=self.model)
+        return frame.assign(example_id=[position_id(p) for p in frame["position"].tolist()], model=self.model)
 
     def _paired(self, shown: pd.DataFrame) -> pd.DataFrame:
         """Fill in the zero_shot answer without preference where the row's own file has none."""
@@ -128,7 +128,9 @@ class Run:
         lacking = shown["status_without"].isna() | (shown["status_without"] == Status.EMPTY)
         base = self._baselines.get((self.model, Method.ZERO_SHOT))
         if base is not None and lacking.any():
-            found = base.set_index("place").rename(columns=_WITHOUT).reindex(shown["place"]).set_index(shown.index)
+            found = (
+                base.set_index("position").rename(columns=_WITHOUT).reindex(shown["position"]).set_index(shown.index)
+            )
             for name in _WITHOUT.values():
                 shown[name] = shown[name].astype(object).where(~lacking, found[name].astype(object))
         return shown
@@ -168,14 +170,14 @@ class Run:
 
     def _scores(self, rows: pd.DataFrame) -> pd.DataFrame:
         ok, empty = str(Status.OK), str(Status.EMPTY)
-        places = rows["place"].tolist()
+        positions = rows["position"].tolist()
         # A response is there or not; what its letter was read from does not matter here.
         exists = {name: rows[name].fillna(empty) != empty for name in ("status", "status_without")}
         judged = rows["rated"].fillna(False).astype(bool).map({True: str(Status.UNPARSABLE), False: empty})
         known = rows.assign(
-            source=[SOURCE_AT[place] for place in places],
+            source=[SOURCE_AT[position] for position in positions],
             category=rows["preference_id"].map(self._categories).astype(object),
-            sampled_id=[preference_id(SOURCE_AT[place], assigned(place)) for place in places],
+            sampled_id=[preference_id(SOURCE_AT[position], assigned(position)) for position in positions],
             why=exists["status"].map({True: ok, False: empty}),
             why_without=exists["status_without"].map({True: ok, False: empty}),
             rating=_ratings(rows),
@@ -210,6 +212,6 @@ def _origins(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _compact(rows: pd.DataFrame, file: PublishedFile | None, arm: str) -> pd.DataFrame:
     """What tells two files' rows apart, without the responses. `number` is the preference's id, or ""."""
-    out = rows[["place", "row", "order", "raw", "text"]].rename(columns={"raw": "letter"})
+    out = rows[["position", "row", "order", "raw", "text"]].rename(columns={"raw": "letter"})
     number = rows["preference_id"].astype(object)
     return out.assign(number=number.where(number.notna(), ""), arm=arm, file=None if file is None else file.path)

@@ -1,1 +1,6 @@
-"""scoring."""
+"""From answers and judgements to numbers: scores, the paper's metrics, and comparisons with intervals.
+
+In reading order: `scores` (a row a response, beside its baseline), `rates` (the paper's formulas), `intervals` (exact
+intervals, bootstrap, tests, from counts alone), `comparisons` (arms against each other), `coverage` (how often the
+intervals hold the truth). Knows of `core` only.
+"""

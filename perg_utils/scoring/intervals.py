@@ -4,7 +4,7 @@ Every metric of the study is a share of a set of questions, and given the size o
 its interval is exact (Clopper-Pearson). The set itself (Q*) is random; `bootstrap_interval` resamples it too, and
 `coverage` shows by simulation why the exact one is used: at small rates the bootstrap is far too short. A difference
 between two arms on the same questions has a paired bootstrap over questions, McNemar's exact test and the matched
-odds ratio. Room `statistics` makes the counts. Left out: random effects for question or preference, so nothing here
+odds ratio. `comparisons` makes the counts. Left out: random effects for question or preference, so nothing here
 speaks for other preferences than those of the study.
 """
 

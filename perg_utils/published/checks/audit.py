@@ -7,7 +7,7 @@
     absent_ratings       ratings that are not there, counted as "not followed"
     failed_replies       empty replies and error messages, counted as wrong answers
     contradicting_flags  published yes and no against the letter or rating beside them
-    unplaced_rows        rows that their file counts and that have no place in the dataset
+    unplaced_rows        rows that their file counts and that have no position in the dataset
 
 A finding stands beside three figures: the paper's, the file's own (`as_filed`: counted as the file counts), and the
 `corrected` one, in which this finding alone is mended. In `corrected_all` every finding is. NaN: cannot be had.
@@ -55,7 +55,7 @@ def audit(workspace: Workspace, paper: pd.DataFrame | None = None, threshold: in
     """Return the findings, a row a finding, configuration, source (or ALL) and metric; none for sound files.
 
     `rows` of the `of` that the file counts there are touched, `share` in percent. `workspace` holds an import
-    (`published.import_published`); without released files there is nothing to audit and no row.
+    (`published.importing.import_published`); without released files there is nothing to audit and no row.
     """
     found = evidence(workspace, threshold)
     if found is None:

@@ -3,10 +3,10 @@
 A row is a sampled response with preference. `without`, `with_` and `followed` are what its file counts (1, 0, or NaN
 where it counts nothing): the published flags, else the released letter against the file's own gold letter. A rating
 that a scored file lacks counts there as not followed, and is 0 here; the table `scores` leaves it null. `counted` is
-False for rows that only an unscored file of the configuration has. Rows without a place (`surplus`) are counted by
+False for rows that only an unscored file of the configuration has. Rows without a position (`surplus`) are counted by
 their file, so they are here too.
 
-Left out: what is wrong with them (`audit_faults`).
+Left out: what is wrong with them (`faults`).
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def _with_flags(rows: pd.DataFrame, with_: pd.Series, without: pd.Series, thresh
 
 
 def _surplus(surplus: pd.DataFrame, rows: pd.DataFrame, threshold: int) -> pd.DataFrame:
-    """Rows without a place, of the files whose rows are counted."""
+    """Rows without a position, of the files whose rows are counted."""
     layout = rows[rows["counted"]].drop_duplicates("file").set_index("file")["scored"]
     own = surplus[surplus["file"].isin(layout.index)].reset_index(drop=True)
     own["scored"] = own["file"].map(layout).astype(bool)

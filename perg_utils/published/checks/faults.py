@@ -1,6 +1,6 @@
 """The faults that the audit looks for in a released file by itself, and the list of all.
 
-Left out: faults of joining files (`audit_joins`), what they do to the metrics (`audit`).
+Left out: faults of joining files (`joins`), what they do to the metrics (`audit`).
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def beyond_options(found: Evidence) -> list[Fault]:
     out = []
     for arm, column, letter in (("with", "with_", "letter"), ("without", "without", "letter_without")):
         single = rows[letter].astype(object).map(lambda x: isinstance(x, str) and len(x) == 1 and x in LETTERS)
-        place = rows[letter].where(single.astype(bool)).map(LETTERS.index, na_action="ignore").astype(float)
-        beyond = ((place >= counts) & ~rows[letter].isin(["X", "Y", "Z"])).to_numpy()
+        letter_index = rows[letter].where(single.astype(bool)).map(LETTERS.index, na_action="ignore").astype(float)
+        beyond = ((letter_index >= counts) & ~rows[letter].isin(["X", "Y", "Z"])).to_numpy()
         right = rows[column].copy()
         touched = rows[beyond]
         texts = _responses(found, touched, plain=arm == "without")
@@ -132,7 +132,7 @@ def contradicting_flags(found: Evidence) -> list[Fault]:
 
 
 def unplaced_rows(found: Evidence) -> list[Fault]:
-    """Rows that their file counts and that have no place in the dataset, for another reason than a repeated text."""
+    """Rows that their file counts and that have no position in the dataset, for another reason than a repeated text."""
     reason = found.rows["reason"]
     lost = ((reason != "") & ~reason.str.startswith(REPEATED)).to_numpy(dtype=bool)
     note = "corrected by leaving the rows out: " + "; ".join(reason[lost].unique()[:2])

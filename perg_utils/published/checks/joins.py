@@ -2,7 +2,7 @@
 
 Responses are compared by checksum, letters by the option that they mean in their file's own order.
 
-Left out: faults that a file has by itself (`audit_faults`).
+Left out: faults that a file has by itself (`faults`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pandas as pd
 from perg_utils.core.schema import Method, Setting
 from perg_utils.published.checks.evidence import CONFIG, Evidence, Fault, canonical, flag, joined
 
-#: What the import says of a row whose place another row of the file has.
+#: What the import says of a row whose position another row of the file has.
 REPEATED = "another row of the file has the place"
 
 #: Share of the telling letters that must be the zero_shot run's before a configuration is taken to borrow them.

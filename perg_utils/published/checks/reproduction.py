@@ -2,7 +2,7 @@
 
 52 of the 944 are no figures: without a relevant preference the paper has no alignment failure.
 
-Left out: why single rows differ (`audit`), what the printed figures say among themselves (`printed_checks`).
+Left out: why single rows differ (`audit`), what the printed figures say among themselves (`consistency`).
 """
 
 from __future__ import annotations
