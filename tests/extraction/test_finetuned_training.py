@@ -161,7 +161,7 @@ def test_embeddings_are_found_whatever_the_base_calls_them(tmp_path):
 def test_a_profile_does_not_train_on_quantized_weights():
     quantized = "extractor.base={name: x, model: data/embedded/models/S, quantization: nf4}"
     with pytest.raises(ProfileError, match="not trained on quantized weights; drop quantization"):
-        load_profile("demo", [quantized])
+        load_profile("demo", [quantized, "extractor.adapter=null"])
     assert load_profile("demo", [quantized, "extractor.adapter=somebody/adapter"]).extractor.base.quantization == "nf4"
 
 

@@ -100,7 +100,7 @@ def test_what_could_not_be_had_is_asked_again_by_the_very_same_command(tmp_path)
         assert run(tmp_path, "--only", "03").stdout.startswith("[2/"), "and is up to date after that"
 
 
-READER = """
+EXTRACTOR = """
 extractor:
   llm: {{name: mini, engine: api, model: gpt-4o-mini, base_url: "{url}", api_key_env: TEST_KEY}}
 """
@@ -110,7 +110,7 @@ def test_a_response_that_the_extractors_model_could_not_be_asked_about_is_report
     only = ("--only", "01,03,04")
     with running(reply="That is hard to say.") as models:
         with running(faults={"null": 1.0}) as url:
-            (tmp_path / "p.yaml").write_text(PROFILE.format(url=models) + READER.format(url=url))
+            (tmp_path / "p.yaml").write_text(PROFILE.format(url=models) + EXTRACTOR.format(url=url))
             done = run(tmp_path, *only)
             assert done.returncode == 2, done.stderr
             assert "- extractor mini, empty:" in done.stderr and "to ask empty again: " in done.stderr
