@@ -1,1 +1,6 @@
-"""Engines: where replies come from. A batch of chat requests goes in, replies come out as they finish."""
+"""Engines: where replies come from. A batch of chat requests goes in, replies come out as they finish.
+
+`base` says what every engine takes and gives, `open` makes the one that a profile's model asks for, `journal` keeps
+each reply so that nothing is asked twice (`journal_tools` counts, exports, drops and joins), `reasoning` tells
+thinking from reply. `api/` holds models behind a server, `local/` models whose weights this machine loads.
+"""
