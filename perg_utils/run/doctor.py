@@ -129,7 +129,7 @@ def _model_obstacles(model: ModelConfig, machine: Machine) -> list[str]:
 
 
 def memory_need(model: ModelConfig) -> float | None:
-    """Return the estimated memory in GB, e.g. 19.2 for an 8B model in bfloat16; None where neither name nor folder says."""
+    """Return the estimated memory in GB, e.g. 19.2 for an 8B model in bfloat16; None where nothing says."""
     folder = local_folder(model)
     if folder is not None:
         return sum(path.stat().st_size for path in folder.glob("*.safetensors")) * _HEADROOM / 1e9
