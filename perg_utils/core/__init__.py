@@ -1,1 +1,6 @@
-"""core."""
+"""What every other room speaks in and writes with; it knows of none of them.
+
+In reading order: `schema` (the vocabulary, its order, and the tables), `profile` (a study's settings) and `loading` (a
+profile by name, with overrides), `workspace` (where tables and figures are), `run` (a study opened for reading),
+`ingredients` (what a run is made of, as hashes), `progress`, `interrupts`, `errors`.
+"""
