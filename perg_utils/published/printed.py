@@ -1,7 +1,7 @@
 """The figures that the paper prints: 59 configurations x 4 sources x 4 metrics (paper, tables 2 to 5 and appendix).
 
 They are what a reproduction is checked against, and what tables and figures are redrawn from where the released files
-are not at hand. They are bare percentages: no counts, so no intervals (`metrics.redrawn` tells such a table).
+are not at hand. They are bare percentages: no counts, so no intervals (`scoring.rates.redrawn` tells such a table).
 """
 
 from __future__ import annotations

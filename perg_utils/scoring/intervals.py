@@ -109,7 +109,7 @@ def paired_bootstrap(
     Questions are resampled with replacement. A question only matters by its cell (worse, better, same), so a
     resample is one multinomial draw. Half a pair is added to each of the four cells (Agresti and Min, 2005):
     otherwise the interval is empty where no pair differs. `paired_bootstrap(9, 1, 100, rng)` is about (0.02, 0.14).
-    By simulation (room `coverage`) it holds the truth in 93 % of runs or more where ten questions differ, some in each
+    By simulation (`coverage`) it holds the truth in 93 % of runs or more where ten questions differ, some in each
     direction, but in as few as 86 % where only a handful do; there look at the exact McNemar p.
     """
     if n == 0:

@@ -7,8 +7,7 @@ import pytest
 from released import MIXED, NO_FILES, RELEVANT, TWICE, concluded, first, put_all, questions, reorder, repeating, sound
 
 from perg_utils.core.workspace import Workspace
-from perg_utils.published.checks import audit
-from perg_utils.published.checks import evidence as audit_rows
+from perg_utils.published.checks import audit, evidence
 from perg_utils.published.importing import import_nothing, import_published
 from perg_utils.reporting.tables import audit as audit_tables
 from perg_utils.reporting.tables.forms import as_html, latex, markdown
@@ -182,7 +181,7 @@ def figures(findings, planted, setting, source, column):
 def test_a_sound_release_has_no_finding(data, tmp_path):
     findings, workspace = audited(sound(data), tmp_path)
     assert findings.empty and list(findings.columns) == audit.COLUMNS
-    filed = audit_rows.rates(audit_rows.evidence(workspace).rows)
+    filed = evidence.rates(evidence.evidence(workspace).rows)
     ours = metrics.metrics(workspace.read("scores"))
     both = filed.merge(ours, on=["model", "method", "setting", "source", "metric"], validate="1:1")
     assert len(both) == len(filed) == 2 * 4 * 4
