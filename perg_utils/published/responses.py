@@ -1,8 +1,8 @@
 """The responses of one released file: of each its position, its preference, its text, and what its letter means.
 
 Files letter the options in different orders. A response's letter is the canonical one, that of the same option in
-table 'examples'; `order` says in which order its file lists the options (canonical letters, e.g. `BADC`), so that letters of
-two files can be compared, or found to have been compared wrongly.
+table 'examples'; `order` says in which order its file lists the options (canonical letters, e.g. `BADC`), so that
+letters of two files can be compared, or found to have been compared wrongly.
 
 Left out: which of several files' responses is used, and what is scored (`runs`).
 """
