@@ -104,11 +104,10 @@ def _checks(workspace: Workspace, profile: Profile, missing: str) -> list[dict[s
     """The sections that only a published release has: our figures beside the printed ones, and the audit."""
     if profile.data.origin != "published":
         return []
-    from perg_utils.reporting.tables import audit, reproduction  # noqa: PLC0415 - of the published release; no other profile needs them
-
+    run = Run(profile, workspace)
     made = [
-        ("reproduction", "Does it reproduce?", _verdicts(workspace), reproduction.as_tables(workspace)),
-        ("audit", "What is unsound in the release (audit)", "", audit.as_tables(workspace)),
+        ("reproduction", "Does it reproduce?", _verdicts(workspace), tables.reproduction(run)),
+        ("audit", "What is unsound in the release (audit)", "", tables.audit(run)),
     ]
     return [
         {"id": name, "title": title, "lead": lead, "tables": _shown(found), "missing": missing}

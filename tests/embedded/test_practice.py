@@ -6,10 +6,11 @@ import pandas as pd
 import pytest
 
 from perg_utils.core.errors import DataError
+from perg_utils.core.run import open_run
 from perg_utils.core.schema import TABLES
 from perg_utils.dataset import invented_world as world
 from perg_utils.embedded import practice
-from perg_utils.reporting.figures.practice import practice_figure
+from perg_utils.reporting import figures
 
 
 @pytest.fixture
@@ -73,6 +74,6 @@ def test_letter_and_text_are_counted_apart_and_conflicts_are_seen():
 
 def test_the_figure_shows_every_model_and_group(folder):
     groups = practice.breakage_by_group(scores(set()), {"S": folder})
-    axes = practice_figure(groups).axes[0]
+    axes = figures.practice(open_run("demo"), groups).figure.axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == practice.GROUPS
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["S"]

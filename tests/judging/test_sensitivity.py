@@ -6,13 +6,16 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from perg_utils.core.loading import load_profile
+from perg_utils.core.run import Run
 from perg_utils.core.schema import ROW_ID, TABLES
+from perg_utils.core.workspace import Workspace
 from perg_utils.judging import sensitivity
-from perg_utils.reporting.figures.sensitivity import sensitivity_figure
+from perg_utils.reporting import figures
 from perg_utils.scoring.rates import metrics
 from perg_utils.scoring.scores import score
 
 PROFILE = load_profile("demo")
+RUN = Run(PROFILE, Workspace.of("/nowhere", "demo"))
 
 
 @pytest.fixture(scope="module")
@@ -110,9 +113,8 @@ def test_a_value_is_shown_with_its_bounds_where_it_has_any():
 
 def test_the_names_of_many_judges_do_not_run_into_each_other(found):
     names = ["heuristic (embedded styles)", "heuristic (cues)", "llama-3.1-70b-instruct", "gpt-4o-mini"]
-    fig, _ = sensitivity_figure(
-        pd.concat([found[found["judge"] == "mild"].assign(judge=name) for name in names]), PROFILE
-    )
+    many = pd.concat([found[found["judge"] == "mild"].assign(judge=name) for name in names])
+    fig = figures.judges(RUN, many).figure
     renderer = FigureCanvasAgg(fig).get_renderer()
     boxes = [axis.title.get_window_extent(renderer) for axis in fig.axes]
     assert all(one.x1 < other.x0 for one, other in pairwise(boxes))
@@ -120,7 +122,8 @@ def test_the_names_of_many_judges_do_not_run_into_each_other(found):
 
 
 def test_the_figure_shows_a_point_for_each_model_judge_and_threshold_and_says_the_world_is_invented(found):
-    fig, data = sensitivity_figure(found, PROFILE)
+    made = figures.judges(RUN, found)
+    fig, data = made.figure, made.data
     assert len(data) == 12 and [axis.get_title() for axis in fig.axes] == ["strict", "mild"]
     for axis, judge in zip(fig.axes, ("strict", "mild"), strict=True):
         drawn = sorted(x for line in axis.lines for x in line.get_xdata())

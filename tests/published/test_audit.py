@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from released import MIXED, NO_FILES, RELEVANT, TWICE, concluded, first, put_all, questions, reorder, repeating, sound
 
+from perg_utils.core.loading import load_profile
+from perg_utils.core.run import Run
 from perg_utils.core.workspace import Workspace
 from perg_utils.published.checks import audit, evidence
 from perg_utils.published.importing import import_nothing, import_published
-from perg_utils.reporting.tables import audit as audit_tables
+from perg_utils.reporting import tables
 from perg_utils.reporting.tables.forms import as_html, latex, markdown
 from perg_utils.scoring import rates as metrics
 
@@ -317,7 +319,7 @@ def test_without_released_files_there_is_nothing_to_audit(tmp_path):
     import_nothing(workspace)
     assert audit.audit(workspace).empty
     assert audit.audit(Workspace(tmp_path / "none", tmp_path / "figures")).empty
-    assert audit_tables.as_tables(workspace) == []
+    assert tables.audit(Run(load_profile("published"), workspace))[0].absent
 
 
 def test_the_tables_of_the_audit_hold_its_counts_in_every_form(data, tmp_path):
@@ -325,7 +327,7 @@ def test_the_tables_of_the_audit_hold_its_counts_in_every_form(data, tmp_path):
     count = turn_without(files)
     findings, workspace = audited(files, tmp_path)
     findings.to_parquet(workspace.run / "audit.parquet")
-    short, cells = audit_tables.as_tables(workspace)
+    short, cells = tables.audit(Run(load_profile("published"), workspace))
     assert len(short.cells) == 1 and f"{count:,} of 7,208" in markdown(short)
     assert len(cells.cells) == 2
     for table in (short, cells):

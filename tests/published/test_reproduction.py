@@ -6,12 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from perg_utils.core.loading import load_profile
+from perg_utils.core.run import Run
 from perg_utils.core.schema import conform
 from perg_utils.core.workspace import Workspace
 from perg_utils.published.checks import consistency, reproduction
 from perg_utils.published.importing import import_published
 from perg_utils.published.printed import printed_metrics
-from perg_utils.reporting.tables import reproduction as reproduction_tables
+from perg_utils.reporting import tables
+from perg_utils.reporting.tables import reproduced
 from perg_utils.reporting.tables.forms import as_html, latex, markdown
 from perg_utils.scoring import rates as metrics
 
@@ -87,9 +90,9 @@ def test_reasons_name_missing_rows_missing_ratings_unlisted_files_and_the_audit(
 
 def test_the_tables_hold_every_cell_in_every_form(tmp_path):
     workspace = Workspace(tmp_path, tmp_path / "figures")
-    assert reproduction_tables.as_tables(workspace) == []
+    assert tables.reproduction(Run(load_profile("published"), workspace))[0].absent
     reproduction.reproduce(printed_metrics()).to_parquet(tmp_path / "reproduction.parquet")
-    made = {t.name: t for t in reproduction_tables.as_tables(workspace)}
+    made = {t.name: t for t in tables.reproduction(Run(load_profile("published"), workspace))}
     assert list(made)[:2] == ["reproduction", "reproduction_cells"]
     assert len(made["reproduction"].data) == 59 and len(made["reproduction_cells"].cells) == 944
     assert made["reproduction"].cells.astype(str).to_numpy().tolist() == [
@@ -106,7 +109,7 @@ def test_configurations_without_a_file_share_a_line(tmp_path):
     cells = reproduction.reproduce(printed_metrics())
     known = (cells["model"] == "Mixtral-8x7B") & (cells["method"] == "few_shot")
     cells.loc[known, "verdict"] = "exact"
-    shown = reproduction_tables.tables(cells)[0].cells.astype(str).to_numpy().tolist()
+    shown = reproduced.tables(cells)[0].cells.astype(str).to_numpy().tolist()
     assert shown == [
         ["relevant", "few_shot", "Mixtral-8x7B", "16", "0", "0", "0", "0"],
         ["", "", "the 58 others", "0", "0", "0", "876", "52"],

@@ -21,7 +21,6 @@ from perg_utils.published.printed import printed_metrics
 from perg_utils.reporting import figures, tables
 from perg_utils.reporting import page as report
 from perg_utils.reporting.findings import NEEDS_FILES
-from perg_utils.reporting.tables import audit, reproduction
 from perg_utils.reporting.tables.forms import Table
 from perg_utils.scoring.rates import metrics
 from perg_utils.scoring.scores import score
@@ -252,8 +251,8 @@ def test_a_published_run_has_its_checks_before_the_figures(run, monkeypatch):
     workspace, _, _ = run
     cells = pd.DataFrame({("", "cell"): ["<b>18.2"], ("", "ours"): [18.18]})
     table = Table("verdicts", "Verdicts", "Each cell.", cells, cells, cells.map(lambda _: False))
-    monkeypatch.setattr(reproduction, "as_tables", lambda workspace: [table])
-    monkeypatch.setattr(audit, "as_tables", lambda workspace: [])
+    monkeypatch.setattr(tables, "reproduction", lambda run: [table])
+    monkeypatch.setattr(tables, "audit", lambda run: [])
     page = report.write(workspace, load_profile("published"), MANIFEST).read_text(encoding="utf-8")
     ids = Page(page).ids
     assert ids.index("reproduction") < ids.index("table-verdicts") < ids.index("audit") < ids.index("figures")

@@ -8,16 +8,19 @@
     [made.save() for made in perg.figures.all(run).values()]
 
 A run that lacks what a figure shows gives a `Figure` that says "Not in this run" and saves nothing, so no caller needs
-to ask first. The last four of `__all__` are drawn from what other notebooks work out, and take it.
+to ask first. `extractor`, `extraction`, `judges` and `practice` are
+drawn from what notebooks 02, 10, 11 and 12 work out, and take it as a DataFrame; `reproduction` may.
 
 In reading order: `figure` (what a figure is), `paper` (the functions), `selection` (models, sources, colours to show),
-`captions`, `shapes` and `drawing` (how), `radar`, `violins`, `diagram`, `layers`, `printed` (single pictures).
+`captions`, `shapes` and `drawing` (how), `radar`, `violins`, `diagram`, `layers`, `judged`, `practised`,
+`printed` (single pictures).
 """
 
 from perg_utils.core.run import Run
 from perg_utils.core.schema import Source
 from perg_utils.reporting.figures.captions import CAPTIONS
 from perg_utils.reporting.figures.figure import Figure
+from perg_utils.reporting.figures.judged import judges
 from perg_utils.reporting.figures.layers import extraction, extractor
 from perg_utils.reporting.figures.paper import (
     accuracy,
@@ -34,6 +37,7 @@ from perg_utils.reporting.figures.paper import (
     settings,
     variation,
 )
+from perg_utils.reporting.figures.practised import practice
 from perg_utils.reporting.figures.printed import reproduction
 
 __all__ = [
@@ -45,11 +49,13 @@ __all__ = [
     "delivery",
     "extraction",
     "extractor",
+    "judges",
     "methods",
     "net_change",
     "one_model",
     "pipeline",
     "placebo",
+    "practice",
     "preferences",
     "reproduction",
     "scatter",

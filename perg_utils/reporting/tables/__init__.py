@@ -11,10 +11,13 @@ Best values are bold, ties included. A run that holds no rows for a table gives 
 and saves nothing, so no caller needs to ask first.
 
 In reading order: `forms` (what a table is, and its four forms), `layout` (from numbers to a table), `rates` (from
-`metrics`), `comparisons` (from `scores`), `summaries` (from `answers` and `judgements`).
+`metrics`), `comparisons` (from `scores`), `summaries` (from `answers` and `judgements`),
+`reproduced` and `audited` (the paper's released files, from what notebook 13 saved). `by_source`, `reproduction` and
+`audit` return several tables in a list.
 """
 
 from perg_utils.core.run import Run
+from perg_utils.reporting.tables.audited import audit
 from perg_utils.reporting.tables.comparisons import (
     delivery,
     method_comparisons,
@@ -26,12 +29,14 @@ from perg_utils.reporting.tables.comparisons import (
 from perg_utils.reporting.tables.forms import Table
 from perg_utils.reporting.tables.layout import notes
 from perg_utils.reporting.tables.rates import accuracy, by_source, main, methods, one_model, settings
+from perg_utils.reporting.tables.reproduced import reproduction
 from perg_utils.reporting.tables.summaries import categories, extraction, judging
 
 __all__ = [
     "Table",
     "accuracy",
     "all",
+    "audit",
     "by_source",
     "categories",
     "delivery",
@@ -45,6 +50,7 @@ __all__ = [
     "one_model",
     "placebo",
     "pref_aligner",
+    "reproduction",
     "setting_comparisons",
     "settings",
 ]

@@ -24,6 +24,8 @@ from perg_utils.core.workspace import write_text
 ROWS_A_PAGE = 38
 #: From this many columns on LaTeX sets them closer.
 MANY_COLUMNS = 8
+#: Why a run has no table of the release.
+NOT_RELEASED = " Only the paper's released files have it; notebook 13 makes it."
 
 
 @dataclass(frozen=True)

@@ -5,21 +5,29 @@ Left out: the verdicts themselves (`published.checks.reproduction`, `published.c
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 
+from perg_utils.core.run import Run
 from perg_utils.core.schema import Metric
-from perg_utils.core.workspace import Workspace
 from perg_utils.published.checks.consistency import KEYS, inner_checks, option_order_prediction
 from perg_utils.published.checks.reproduction import VERDICTS, summary
-from perg_utils.reporting.tables.forms import Table
+from perg_utils.reporting.tables.forms import NOT_RELEASED, Table, absent, folder_of
 
 
-def as_tables(workspace: Workspace) -> list[Table]:
-    """Return the verdicts by configuration, cell by cell and the inner checks, as notebook 13 saved them; else none."""
-    path = workspace.run / "reproduction.parquet"
+def reproduction(run: Run) -> list[Table]:
+    """Return the verdicts by configuration, cell by cell and the inner checks, as notebook 13 saved them."""
+    path = run.workspace.run / "reproduction.parquet"
     if not path.is_file():
-        return []
-    return tables(pd.read_parquet(path))
+        return [
+            absent(
+                "reproduction",
+                "Reproduction by configuration",
+                NOT_RELEASED,
+            )
+        ]
+    return [replace(one, folder=folder_of(run)) for one in tables(pd.read_parquet(path))]
 
 
 def tables(cells: pd.DataFrame) -> list[Table]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pandas as pd
 from matplotlib import rc_context
-from matplotlib.figure import Figure
 
+from perg_utils.core.run import Run
 from perg_utils.core.schema import Metric
 from perg_utils.reporting.figures.drawing import STYLE, axis_end, canvas, interval_arms, looks
+from perg_utils.reporting.figures.figure import Drawn, figure
 
 
-def practice_figure(groups: pd.DataFrame) -> Figure:
+@figure("practice")
+def practice(run: Run, groups: pd.DataFrame) -> Drawn:
     """Return breakage by group of facts, a line of points a model, with intervals.
 
     `groups` is from `embedded.practice.breakage_by_group`: model, group, value, low, high (percent).
@@ -19,7 +21,7 @@ def practice_figure(groups: pd.DataFrame) -> Figure:
     models = list(dict.fromkeys(groups["model"]))
     marks = looks(models)
     with rc_context(STYLE):
-        fig, (axes,) = canvas(0.85 + 0.16 * len(groups), True, left=0.2)
+        fig, (axes,) = canvas(0.85 + 0.16 * len(groups), left=0.2)
         for i, model in enumerate(models):
             own = groups[groups["model"] == model].reset_index(drop=True)
             at = [names.index(g) * (len(models) + 1) + i for g in own["group"]]
@@ -43,4 +45,4 @@ def practice_figure(groups: pd.DataFrame) -> Figure:
         axes.grid(True, axis="x")
         axes.tick_params(axis="y", length=0)
         axes.legend(frameon=False, ncols=len(models), loc="lower center", bbox_to_anchor=(0.5, 1.0))
-    return fig
+    return fig, groups

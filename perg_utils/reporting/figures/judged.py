@@ -7,10 +7,9 @@ from typing import Any
 
 import pandas as pd
 from matplotlib import rc_context
-from matplotlib.figure import Figure
 
-from perg_utils.core.profile import Profile
-from perg_utils.core.schema import ALL_SOURCES, Method, Metric, Setting
+from perg_utils.core.run import Run
+from perg_utils.core.schema import ALL_SOURCES, Metric, Setting
 from perg_utils.reporting.figures.drawing import (
     INVENTED,
     MARKERS,
@@ -22,27 +21,27 @@ from perg_utils.reporting.figures.drawing import (
     names_room,
     ticks,
 )
+from perg_utils.reporting.figures.figure import Drawn, figure
 
 
-def sensitivity_figure(
-    found: pd.DataFrame, profile: Profile, method: str = Method.ZERO_SHOT
-) -> tuple[Figure, pd.DataFrame]:
-    """Return alignment failure by model, judge and threshold as a figure, and the rows drawn.
+@figure("judges", corner=False)
+def judges(run: Run, found: pd.DataFrame, *, method: str = "zero_shot") -> Drawn:
+    """Return alignment failure by model, judge and threshold.
 
     `found` is from `judging.sensitivity.by_judge`; drawn are the relevant setting, all sources together, and `method`.
     """
     keep = (found["metric"] == Metric.ALIGNMENT_FAILURE) & (found["setting"] == Setting.RELEVANT)
     keep &= (found["source"] == ALL_SOURCES) & (found["method"] == method) & (found["n"] > 0)
     data = found[keep].reset_index(drop=True)
-    judges, models = list(dict.fromkeys(data["judge"])), list(dict.fromkeys(data["model"]))
+    names, models = list(dict.fromkeys(data["judge"])), list(dict.fromkeys(data["model"]))
     # Several narrow panels have no room for long names in one line.
-    titles = {judge: textwrap.fill(judge, max(10, 56 // len(judges))) for judge in judges}
+    titles = {judge: textwrap.fill(judge, max(10, 56 // len(names))) for judge in names}
     above = 0.15 + 0.15 * max((1 + title.count("\n") for title in titles.values()), default=1)
     with rc_context(STYLE):
         height = 0.9 + above + 0.26 * len(models)
-        fig, axes = canvas(height, columns=max(1, len(judges)), left=0.04 + names_room(models))
+        fig, axes = canvas(height, columns=max(1, len(names)), left=0.04 + names_room(models))
         fig.subplots_adjust(bottom=0.7 / height, top=1 - above / height)
-        for axis, judge in zip(axes, judges, strict=True):
+        for axis, judge in zip(axes, names, strict=True):
             for number, (threshold, part) in enumerate(data[data["judge"] == judge].groupby("threshold")):
                 # Side by side within a model's row: equal values would hide each other.
                 rows = [models.index(model) + 0.24 * (number - 1) for model in part["model"]]
@@ -64,5 +63,5 @@ def sensitivity_figure(
         labels = [f"followed: {labels[0]}", *labels[1:]] if labels else []
         corner: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 0.08 / height)}
         fig.legend(handles, labels, ncols=len(labels) or 1, frameon=False, handletextpad=0, columnspacing=1, **corner)
-        footer(fig, f"{method}, relevant" + (f" · {INVENTED}" if profile.world == "invented" else ""))
+        footer(fig, f"{method}, relevant" + (f" · {INVENTED}" if run.invented else ""))
     return fig, data

@@ -5,23 +5,33 @@ Left out: the findings themselves (`published.checks.audit`).
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 
+from perg_utils.core.run import Run
 from perg_utils.core.schema import PAPER_METRICS
-from perg_utils.core.workspace import Workspace
 from perg_utils.published.checks.audit import KEYS, TITLES, summary
-from perg_utils.reporting.tables.forms import Table
+from perg_utils.reporting.tables.forms import NOT_RELEASED, Table, absent, folder_of
 
 _SHORT = {str(m): m.short for m in PAPER_METRICS}
 
 
-def as_tables(workspace: Workspace) -> list[Table]:
-    """Return the audit as two tables, by configuration and cell by cell, from what notebook 13 saved; else none."""
-    path = workspace.run / "audit.parquet"
+def audit(run: Run) -> list[Table]:
+    """Return the audit as two tables, by configuration and cell by cell, as notebook 13 saved it; else that there is none."""
+    path = run.workspace.run / "audit.parquet"
     if not path.is_file():
-        return []
+        return [
+            absent(
+                "audit",
+                "Audit of the released results",
+                NOT_RELEASED,
+            )
+        ]
     findings = pd.read_parquet(path)
-    return tables(findings) if len(findings) else []
+    if findings.empty:
+        return [absent("audit", "Audit of the released results", " Nothing was found.")]
+    return [replace(one, folder=folder_of(run)) for one in tables(findings)]
 
 
 def tables(findings: pd.DataFrame) -> list[Table]:
