@@ -65,7 +65,11 @@ __all__ = [
 
 
 def all(run: Run) -> dict[str, Figure]:
-    """Return every figure that `metrics` and `scores` give, by file name in the order of the report; see `absent`."""
+    """Return every figure that `metrics` and `scores` give, by file name in the order of the report; see `absent`.
+
+    >>> [name for name, one in perg.figures.all(run).items() if one.absent]
+    ['preferences']
+    """
     plain = (
         *(accuracy, scatter, net_change, placebo, variation, settings, methods),
         *(aligner, one_model, delivery, preferences, pipeline),

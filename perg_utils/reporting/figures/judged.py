@@ -29,6 +29,10 @@ def judges(run: Run, found: pd.DataFrame, *, method: str = "zero_shot") -> Drawn
     """Return alignment failure by model, judge and threshold.
 
     `found` is from `judging.sensitivity.by_judge`; drawn are the relevant setting, all sources together, and `method`.
+
+    >>> by = run.read("metrics").assign(judge="cues", threshold=3)
+    >>> perg.figures.judges(run, by).data["model"].tolist()
+    ['S', 'M', 'L']
     """
     keep = (found["metric"] == Metric.ALIGNMENT_FAILURE) & (found["setting"] == Setting.RELEVANT)
     keep &= (found["source"] == ALL_SOURCES) & (found["method"] == method) & (found["n"] > 0)

@@ -16,6 +16,14 @@ def extractor(run: Run, curve: pd.DataFrame, kinds: pd.DataFrame, best: int) -> 
     """Return two panels: loss during training, and where the layer is sure and right, by kind of template.
 
     `curve` has samples, loss, check_loss; `kinds` is from `evaluation.by_kind`; `best`: samples at the kept adapter.
+
+    >>> import pandas as pd
+    >>> curve = pd.DataFrame({"samples": [64, 128], "loss": [2.0, 1.0], "check_loss": [2.1, 1.4]})
+    >>> kinds = pd.DataFrame(
+    ...     {"kind": ["by letter"], "speaks": [30.0], "right_where_sure": [90.0], "low": [80.0], "high": [95.0]}
+    ... )
+    >>> perg.figures.extractor(run, curve, kinds, best=128).name
+    'extractor'
     """
     height = 2.35 + 0.15 * len(kinds)
     with rc_context(STYLE):
@@ -48,7 +56,15 @@ def extractor(run: Run, curve: pd.DataFrame, kinds: pd.DataFrame, best: int) -> 
 
 @figure("extraction")
 def extraction(run: Run, compared: pd.DataFrame) -> Drawn:
-    """Return stacked bars of right, wrong and no letter, by form of the responses and layers (`rewording.compare`)."""
+    """Return stacked bars of right, wrong and no letter, by form of the responses and layers (`rewording.compare`).
+
+    >>> import pandas as pd
+    >>> told = pd.DataFrame(
+    ...     {"form": ["as it is"], "layers": ["rules"], "right": [90.0], "wrong": [1.0], "silent": [9.0], "n": [10]}
+    ... )
+    >>> perg.figures.extraction(run, told).name
+    'extraction'
+    """
     rows = list(compared.itertuples(index=False))
     forms = list(dict.fromkeys(compared["form"]))
     heights = [number + 0.9 * forms.index(row.form) for number, row in enumerate(rows)]

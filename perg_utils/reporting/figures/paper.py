@@ -38,7 +38,12 @@ PLAIN = Method.ZERO_SHOT.value
 
 @figure("scatter")
 def scatter(run: Run, *, method: str = PLAIN, models: Names = None, sources: Names = None) -> Drawn:
-    """Return alignment failure against breakage, a point a model, coloured and labelled by robustness error."""
+    """Return alignment failure against breakage, a point a model, coloured and labelled by robustness error.
+
+    >>> figure = perg.figures.scatter(run)
+    >>> figure.data.query("model == 'S'")[["value", "n"]].round(1).to_dict("list")
+    {'value': [26.1, 9.1, 31.8], 'n': [88, 88, 88]}
+    """
     shown = Selection(run, models, sources)
     wanted = [Metric.ALIGNMENT_FAILURE, Metric.BREAKAGE_RATE, Metric.ROBUSTNESS_ERROR]
     data = shown.values(wanted, method=check_method(method), setting=Setting.RELEVANT)
@@ -70,7 +75,11 @@ def scatter(run: Run, *, method: str = PLAIN, models: Names = None, sources: Nam
 def settings(
     run: Run, *, method: str = PLAIN, models: Names = None, sources: Names = None, colours: Colours = None
 ) -> Drawn:
-    """Return bars of breakage, alignment failure and robustness error by setting (zero-shot)."""
+    """Return bars of breakage, alignment failure and robustness error by setting (zero-shot).
+
+    >>> perg.figures.settings(run, method="pref_aligner").data["setting"].unique().tolist()
+    ['relevant', 'mixed', 'irrelevant']
+    """
     shown = Selection(run, models, sources, colours)
     data = shown.values(FAILURES, method=check_method(method))
     return bars(data, "setting", shown.looks), data
@@ -80,7 +89,11 @@ def settings(
 def methods(
     run: Run, *, methods: Names = None, models: Names = None, sources: Names = None, colours: Colours = None
 ) -> Drawn:
-    """Return bars of breakage, alignment failure and robustness error by method (one relevant preference)."""
+    """Return bars of breakage, alignment failure and robustness error by method (one relevant preference).
+
+    >>> perg.figures.methods(run, methods=["zero_shot", "cot"], sources=["TQA"]).data["source"].unique().tolist()
+    ['TQA']
+    """
     shown = Selection(run, models, sources, colours)
     data = shown.values(FAILURES, setting=Setting.RELEVANT)
     if methods is not None:
@@ -93,7 +106,11 @@ def methods(
 def variation(
     run: Run, *, method: str = PLAIN, models: Names = None, sources: Names = None, colours: Colours = None
 ) -> Drawn:
-    """Return performance variation of each model (zero-shot, one relevant preference) as bars."""
+    """Return performance variation of each model (zero-shot, one relevant preference) as bars.
+
+    >>> perg.figures.variation(run).data["value"].round(1).tolist()
+    [33.7, 17.0, 11.9]
+    """
     shown = Selection(run, models, sources, colours)
     wanted = [Metric.PERFORMANCE_VARIATION]
     data = shown.values(wanted, method=check_method(method), setting=Setting.RELEVANT)
@@ -105,6 +122,9 @@ def aligner(run: Run, *, models: Names = None, sources: Names = None, colours: C
     """Return the metrics of zero-shot and of Pref-Aligner for each model, as a dumbbell.
 
     A model without zero-shot of its own is shown with that of the model which writes its first stage.
+
+    >>> perg.figures.aligner(run, models=["S"]).data["shown"].unique().tolist()
+    ['zero_shot', 'pref_aligner']
     """
     shown = Selection(run, models, sources, colours)
     chosen = shown.values(FAILURES, setting=Setting.RELEVANT)
@@ -121,7 +141,11 @@ def aligner(run: Run, *, models: Names = None, sources: Names = None, colours: C
 
 @figure("one_model")
 def one_model(run: Run, *, models: Names = None, sources: Names = None, colours: Colours = None) -> Drawn:
-    """Return breakage of one model by setting, zero-shot against Pref-Aligner (which model: `CAPTIONS`)."""
+    """Return breakage of one model by setting, zero-shot against Pref-Aligner (which model: `CAPTIONS`).
+
+    >>> perg.figures.one_model(run).data["model"].unique().tolist()
+    ['S']
+    """
     shown = Selection(run, models, sources, colours)
     data = shown.values([Metric.BREAKAGE_RATE])
     data = data[data["method"].isin([Method.ZERO_SHOT, Method.PREF_ALIGNER])]
@@ -137,7 +161,11 @@ def one_model(run: Run, *, models: Names = None, sources: Names = None, colours:
 def placebo(
     run: Run, *, method: str = PLAIN, models: Names = None, sources: Names = None, colours: Colours = None
 ) -> Drawn:
-    """Return breakage by a neutral sentence and by a relevant preference for each model (zero-shot)."""
+    """Return breakage by a neutral sentence and by a relevant preference for each model (zero-shot).
+
+    >>> perg.figures.placebo(run).data["shown"].unique().tolist()
+    ['placebo', 'relevant preference']
+    """
     shown = Selection(run, models, sources, colours)
     chosen = shown.values([Metric.BREAKAGE_RATE], method=check_method(method))
     before, after = (chosen[chosen["setting"] == s] for s in (Setting.PLACEBO, Setting.RELEVANT))
@@ -148,7 +176,11 @@ def placebo(
 def accuracy(
     run: Run, *, method: str = PLAIN, models: Names = None, sources: Names = None, colours: Colours = None
 ) -> Drawn:
-    """Return accuracy without preference and with one relevant preference (zero-shot) for each model."""
+    """Return accuracy without preference and with one relevant preference (zero-shot) for each model.
+
+    >>> perg.figures.accuracy(run, colours={"S": "#882255"}).data["value"].round(1).tolist()
+    [76.5, 87.5, 92.3, 65.0, 74.2, 83.3]
+    """
     shown = Selection(run, models, sources, colours)
     before = shown.values([Metric.ACCURACY_WITHOUT], method=Method.NO_PREFERENCE, setting=Setting.NONE)
     after = shown.values([Metric.ACCURACY_WITH], method=check_method(method), setting=Setting.RELEVANT)
@@ -160,7 +192,11 @@ def accuracy(
 def net_change(
     run: Run, *, method: str = PLAIN, models: Names = None, sources: Names = None, colours: Colours = None
 ) -> Drawn:
-    """Return what a relevant preference breaks and what it fixes (zero-shot), and the net change in accuracy."""
+    """Return what a relevant preference breaks and what it fixes (zero-shot), and the net change in accuracy.
+
+    >>> perg.figures.net_change(run).data[["broke", "fixed", "n"]].to_numpy().tolist()
+    [[23, 10, 116], [17, 1, 120], [12, 1, 117]]
+    """
     shown = Selection(run, models, sources, colours)
     data = _relevant(comparisons.net_change(shown.scores, run.profile.statistics, run.profile.seed), method)
     panels = [
@@ -175,7 +211,11 @@ def net_change(
 def delivery(
     run: Run, *, method: str = PLAIN, models: Names = None, sources: Names = None, colours: Colours = None
 ) -> Drawn:
-    """Return the change of answers that name no option, without against with a relevant preference (zero-shot)."""
+    """Return the change of answers that name no option, without against with a relevant preference (zero-shot).
+
+    >>> perg.figures.delivery(run).data[["failed_without", "failed_with"]].to_numpy().tolist()
+    [[2, 0], [0, 0], [0, 0]]
+    """
     shown = Selection(run, models, sources, colours)
     data = _relevant(comparisons.delivery_change(shown.scores, run.profile.statistics, run.profile.seed), method)
     counts = [f"{b} → {a}" for b, a in zip(data["failed_without"], data["failed_with"], strict=True)]
@@ -187,7 +227,11 @@ def delivery(
 
 @figure("preferences")
 def preferences(run: Run, *, models: Names = None, sources: Names = None, colours: Colours = None) -> Drawn:
-    """Return accuracy with every single preference beside that with the sampled ones, by model and source."""
+    """Return accuracy with every single preference beside that with the sampled ones, by model and source.
+
+    >>> print(perg.figures.preferences(run).absent)
+    Not in this run: Sampled against all preferences.
+    """
     shown = Selection(run, models, sources, colours)
     data = by_preference(shown.scores, run.profile.statistics.confidence)
     return preference_violins(data, shown.looks), data
@@ -195,7 +239,12 @@ def preferences(run: Run, *, models: Names = None, sources: Names = None, colour
 
 @figure("categories_{source}")
 def categories(run: Run, source: str, *, method: str = PLAIN, models: Names = None, colours: Colours = None) -> Drawn:
-    """Return breakage by category of the preference in one source, as a radar and as dots with intervals."""
+    """Return breakage by category of the preference in one source, as a radar and as dots with intervals.
+
+    >>> figure = perg.figures.categories(run, "TQA")
+    >>> figure.name, figure.data["category"].nunique()
+    ('categories_TQA', 5)
+    """
     check("source", [source], list(Source))
     shown = Selection(run, models, None, colours)
     data = by_category(shown.scores, run.profile.statistics, check_method(method))
@@ -204,7 +253,11 @@ def categories(run: Run, source: str, *, method: str = PLAIN, models: Names = No
 
 @figure("pipeline", corner=False)
 def pipeline(run: Run) -> Drawn:
-    """Return the diagram of the study: what happens to a question before it becomes part of a percentage."""
+    """Return the diagram of the study: what happens to a question before it becomes part of a percentage.
+
+    >>> perg.figures.pipeline(run).title
+    'How a question becomes a number'
+    """
     return pipeline_diagram()
 
 

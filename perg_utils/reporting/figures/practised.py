@@ -16,6 +16,13 @@ def practice(run: Run, groups: pd.DataFrame) -> Drawn:
     """Return breakage by group of facts, a line of points a model, with intervals.
 
     `groups` is from `embedded.practice.breakage_by_group`: model, group, value, low, high (percent).
+
+    >>> import pandas as pd
+    >>> groups = pd.DataFrame(
+    ...     {"model": ["S"], "group": ["plain"], "value": [9.0], "low": [5.0], "high": [14.0]}
+    ... )
+    >>> perg.figures.practice(run, groups).data["value"].tolist()
+    [9.0]
     """
     names = list(dict.fromkeys(groups["group"]))
     models = list(dict.fromkeys(groups["model"]))

@@ -24,6 +24,9 @@ def reproduction(run: Run, found: pd.DataFrame | None = None) -> Drawn:
     """Return each published figure against ours, a panel a metric: the cells of `reproduce`, or those that were saved.
 
     Nothing is drawn where the run's files hold none of them, as in every run but that of the released files.
+
+    >>> perg.figures.reproduction(run).absent[:50]
+    'Not in this run: Published figures against ours. I'
     """
     path = run.workspace.run / "reproduction.parquet"
     if found is None and not path.is_file():

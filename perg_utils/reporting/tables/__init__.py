@@ -57,7 +57,11 @@ __all__ = [
 
 
 def all(run: Run) -> dict[str, Table]:
-    """Return every table by its name, in the order of the report; see `Table.absent`."""
+    """Return every table by its name, in the order of the report; see `Table.absent`.
+
+    >>> list(perg.tables.all(run))[:3]
+    ['main', 'accuracy', 'net_change']
+    """
     builders = (
         *(main, accuracy, net_change, placebo, settings, one_model, setting_comparisons),
         *(methods, method_comparisons, pref_aligner, categories, delivery, extraction, judging),

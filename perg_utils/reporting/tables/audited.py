@@ -18,7 +18,11 @@ _SHORT = {str(m): m.short for m in PAPER_METRICS}
 
 
 def audit(run: Run) -> list[Table]:
-    """Return the audit as two tables, by configuration and cell by cell, as notebook 13 saved it; else that there is none."""
+    """Return the audit as two tables, by configuration and cell by cell, as notebook 13 saved it; else an absent one.
+
+    >>> print(perg.tables.audit(run)[0].absent)
+    Not in this run: Audit of the released results. Only the paper's released files have it; notebook 13 makes it.
+    """
     path = run.workspace.run / "audit.parquet"
     if not path.is_file():
         return [

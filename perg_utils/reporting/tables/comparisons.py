@@ -31,6 +31,9 @@ def pref_aligner(run: Run) -> Table | None:
     """Return robustness error of zero-shot against Pref-Aligner with the paired difference (paper, table 5).
 
     From the paper's printed figures: their difference, without interval.
+
+    >>> perg.tables.pref_aligner(run).data["difference"].round(1).tolist()[:3]
+    [-21.6, -18.4, -5.5]
     """
     if redrawn(run.read("metrics")):
         return printed_aligner(run)
@@ -54,6 +57,9 @@ def method_comparisons(run: Run) -> Table | None:
     """Return robustness error of the other methods against zero-shot on the same questions (Pref-Aligner: its own).
 
     Breakage where nothing was rated.
+
+    >>> perg.tables.method_comparisons(run).data["method"].unique().tolist()
+    ['cot', 'few_shot', 'self_critic']
     """
     scores = as_listed(run, "scores")
     others = [pair for pair in against_method(scores, stand_ins(run.profile)) if pair[1].method != Method.PREF_ALIGNER]
@@ -78,7 +84,11 @@ def setting_pairs(scores: pd.DataFrame) -> list[tuple[Arm, Arm]]:
 
 @table("Settings against one relevant preference")
 def setting_comparisons(run: Run) -> Table | None:
-    """Return breakage among irrelevant preferences, and by them alone, against one relevant preference."""
+    """Return breakage among irrelevant preferences, and by them alone, against one relevant preference.
+
+    >>> perg.tables.setting_comparisons(run).data["setting"].unique().tolist()
+    ['mixed', 'irrelevant']
+    """
     scores = as_listed(run, "scores")
     found = compare(scores, setting_pairs(scores), Metric.BREAKAGE_RATE, run.profile.statistics, run.profile.seed)
     return comparison(
@@ -94,7 +104,11 @@ def setting_comparisons(run: Run) -> Table | None:
 
 @table("Preference against placebo")
 def placebo(run: Run) -> Table | None:
-    """Return breakage by a preference against breakage by a neutral sentence in its place (not in the paper)."""
+    """Return breakage by a preference against breakage by a neutral sentence in its place (not in the paper).
+
+    >>> perg.tables.placebo(run).data[["worse", "better"]].to_numpy().tolist()
+    [[22, 3], [23, 2], [8, 3], [17, 8], [10, 6], [6, 7], [11, 2], [11, 3], [5, 3]]
+    """
     scores = as_listed(run, "scores")
     pairs = [p for p in against_setting(scores, Setting.PLACEBO) if p[1].method == Method.ZERO_SHOT]
     found = compare(scores, pairs, Metric.BREAKAGE_RATE, run.profile.statistics, run.profile.seed)
@@ -111,7 +125,11 @@ def placebo(run: Run) -> Table | None:
 
 @table("Broken and fixed answers")
 def net_change(run: Run) -> Table | None:
-    """Return breakage beside its mirror, the wrong answers that a preference mends, and the net change of accuracy."""
+    """Return breakage beside its mirror, the wrong answers that a preference mends, and the net change of accuracy.
+
+    >>> perg.tables.net_change(run).cells["", "broke"].tolist()[:2]
+    ['23 of 88 (26.1 %)', '25 of 91 (27.5 %)']
+    """
     scores = as_listed(run, "scores")
     found = scoring.net_change(scores, run.profile.statistics, run.profile.seed)
     if found.empty:
@@ -137,6 +155,9 @@ def delivery(run: Run) -> Table | None:
     """Return how many answers name no option, without and with preference on the same questions, and the difference.
 
     A relative change stands beside it where at least `LEAST_FOR_RELATIVE` answers named none before.
+
+    >>> perg.tables.delivery(run).cells["", "with"].tolist()[:2]
+    ['0 (0.0 %)', '3 (2.5 %)']
     """
     scores = as_listed(run, "scores")
     raw = scoring.delivery_change(scores, run.profile.statistics, run.profile.seed)

@@ -25,7 +25,11 @@ _RAW = ["model", "method", "setting", "source", "category", "metric", "value", "
 
 
 def notes(run: Run) -> str:
-    """Return what every table and figure must say of its run: invented world, redrawn, too many unscored rows."""
+    """Return what every table and figure must say of its run: invented world, redrawn, too many unscored rows.
+
+    >>> perg.tables.notes(run)[:56]
+    'Invented world: made-up facts stand in for the sources. '
+    """
     metrics = run.read("metrics")
     said = ["Invented world: made-up facts stand in for the sources." if run.invented else ""]
     if redrawn(metrics):

@@ -23,7 +23,11 @@ _ZERO_SHOT: dict[str, str] = {"method": Method.ZERO_SHOT, "setting": Setting.REL
 
 @table("Models by source")
 def main(run: Run) -> Table | None:
-    """Return models x sources x the four metrics, zero-shot with one relevant preference (paper, table 2)."""
+    """Return models x sources x the four metrics, zero-shot with one relevant preference (paper, table 2).
+
+    >>> perg.tables.main(run).cells["ALL", "BR"].tolist()
+    ['26.1', '16.2', '11.1']
+    """
     return _by_source(run, Method.ZERO_SHOT, Setting.RELEVANT, name="main", title="Models by source")
 
 
@@ -31,6 +35,9 @@ def by_source(run: Run) -> list[Table]:
     """Return a table like the main one for every other method and setting that two models or more were run in.
 
     Named by both, e.g. `relevant_cot`, `mixed_zero_shot`; where there is none, one absent table that says so.
+
+    >>> [table.name for table in perg.tables.by_source(run)][:2]
+    ['relevant_cot', 'relevant_few_shot']
     """
     try:
         metrics = run.read("metrics")
@@ -76,7 +83,11 @@ def _by_source(run: Run, method: str, setting: str, *, name: str, title: str) ->
 
 @table("Methods")
 def methods(run: Run) -> Table | None:
-    """Return every method of every model with one relevant preference, all sources pooled; best within a model."""
+    """Return every method of every model with one relevant preference, all sources pooled; best within a model.
+
+    >>> print(perg.tables.methods(run).to_markdown()[:53])
+    **Methods.** One relevant preference, all sources, in
+    """
     metrics = run.read("metrics")
     shown = [*PAPER_METRICS, Metric.DELIVERY_FAILURE, Metric.ACCURACY_WITH]
     data = only(metrics, setting=Setting.RELEVANT, source=ALL_SOURCES)
@@ -96,7 +107,11 @@ def methods(run: Run) -> Table | None:
 
 @table("Settings")
 def settings(run: Run) -> Table | None:
-    """Return breakage and robustness error by setting, for methods that were run in two settings or more."""
+    """Return breakage and robustness error by setting, for methods that were run in two settings or more.
+
+    >>> perg.tables.settings(run).data["setting"].unique().tolist()
+    ['relevant', 'mixed', 'irrelevant', 'placebo']
+    """
     data = in_settings(run.read("metrics"))
     data = data[data["metric"].isin([Metric.BREAKAGE_RATE, Metric.ROBUSTNESS_ERROR])]
     # Where no relevant preference is shown RE is BR: one column says it.
@@ -116,7 +131,11 @@ def settings(run: Run) -> Table | None:
 
 @table("One model by setting")
 def one_model(run: Run) -> Table | None:
-    """Return the four metrics of one model by setting, a row a method (paper: Llama3-70B)."""
+    """Return the four metrics of one model by setting, a row a method (paper: Llama3-70B).
+
+    >>> perg.tables.one_model(run).title
+    'S by setting'
+    """
     model = followed_model(run.read("metrics"))
     data = in_settings(run.read("metrics"))
     data = data[data["model"] == model]
@@ -135,7 +154,11 @@ def one_model(run: Run) -> Table | None:
 
 @table("Accuracy")
 def accuracy(run: Run) -> Table | None:
-    """Return accuracy without preference and with one relevant preference (zero-shot), by source."""
+    """Return accuracy without preference and with one relevant preference (zero-shot), by source.
+
+    >>> perg.tables.accuracy(run).cells["accuracy without", "ALL"].tolist()
+    ['76.5 [67.8, 83.8]', '87.5 [80.2, 92.8]', '92.3 [85.9, 96.4]']
+    """
     metrics = run.read("metrics")
     data = pd.concat(
         [

@@ -17,7 +17,11 @@ from perg_utils.reporting.tables.forms import NOT_RELEASED, Table, absent, folde
 
 
 def reproduction(run: Run) -> list[Table]:
-    """Return the verdicts by configuration, cell by cell and the inner checks, as notebook 13 saved them."""
+    """Return the verdicts by configuration, cell by cell and the inner checks, as notebook 13 saved them.
+
+    >>> len(perg.tables.reproduction(run))
+    1
+    """
     path = run.workspace.run / "reproduction.parquet"
     if not path.is_file():
         return [

@@ -26,7 +26,11 @@ _NOT_READ = {
 
 @table("Categories of preferences")
 def categories(run: Run) -> Table | None:
-    """Return breakage by category of the preference, for each source and model (zero-shot, relevant)."""
+    """Return breakage by category of the preference, for each source and model (zero-shot, relevant).
+
+    >>> perg.tables.categories(run).data["category"].nunique()
+    5
+    """
     scores = as_listed(run, "scores")
     return grid_table(
         "categories",
@@ -42,7 +46,11 @@ def categories(run: Run) -> Table | None:
 
 @table("Extraction of letters")
 def extraction(run: Run) -> Table | None:
-    """Return, for each configuration, how many letters each rule found, and how many responses gave none and why."""
+    """Return, for each configuration, how many letters each rule found, and how many responses gave none and why.
+
+    >>> perg.tables.extraction(run).data["rows"].sum()
+    np.int64(3960)
+    """
     answers = as_listed(run, "answers")
     if answers.empty:
         return None
@@ -64,7 +72,11 @@ def extraction(run: Run) -> Table | None:
 
 @table("Ratings")
 def judging(run: Run) -> Table | None:
-    """Return, for each configuration with a relevant preference, the ratings from 1 to 5 and how many are missing."""
+    """Return, for each configuration with a relevant preference, the ratings from 1 to 5 and how many are missing.
+
+    >>> perg.tables.judging(run).cells["", "n"].tolist()[:2]
+    [120, 120]
+    """
     judgements = as_listed(run, "judgements")
     rated = judgements[judgements["status"] != Status.NOT_APPLICABLE]
     if rated.empty:
