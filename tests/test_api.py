@@ -68,12 +68,12 @@ def page() -> str:
             parts.append(f"## {name.rsplit('.', 1)[0]}\n")
         doc = inspect.getdoc(what) or ""
         said, found, example = doc.partition(">>> ")
-        parts.append(f"### `{name}`\n\n```python\n{name}{signature(what)}\n```\n\n{said.strip()}\n")
+        parts.append(f"### `{name}`\n\n```text\n{name}{signature(what)}\n```\n\n{said.strip()}\n")
         parts += [
             f"- `.{m}{signature(getattr(what, m))}`: {first(getattr(what, m))}" for m in METHODS.get(name, [])
         ] + [""] * (name in METHODS)
         if found:
-            parts.append(f"```pycon\n>>> {example.strip()}\n```\n")
+            parts.append(f"```text\n>>> {example.strip()}\n```\n")
     return "\n".join(parts)
 
 
