@@ -176,7 +176,7 @@ def pairs(
             line: dict[str, object] = {"judge": first, "other": second, "by": column, "group": group, "n": len(rows)}
             line |= {"questions": rows["example_id"].nunique(), "mean": _mean(a), "other_mean": _mean(b)}
             out.append(line | _pair(sums, threshold, config.confidence))
-    return pd.DataFrame(out)
+    return pd.DataFrame(out, columns=None if out else ["judge", "other", "by", "group", "n", "questions"])
 
 
 def _pair(sums: _Sums, threshold: int, confidence: float) -> dict[str, float]:
@@ -204,8 +204,11 @@ def together(
 ) -> pd.DataFrame:
     """Return Krippendorff's alpha of all `judges` together, a row a group, that of all rows first.
 
-    Columns: by, group, n (rows with two ratings or more), questions, alpha_ordinal and alpha_interval with bounds.
+    Columns: by, group, n (rows with two ratings or more), questions, alpha_ordinal and alpha_interval with
+    bounds; no row for one judge alone.
     """
+    if len(judges) < 2:
+        return pd.DataFrame(columns=["by", "group", "n", "questions"])
     config = config or StatisticsConfig()
     shared = ratings[ratings[list(judges)].notna().sum(axis=1) > 1]
     out = []

@@ -87,6 +87,19 @@ def with_bounds(table: pd.DataFrame, name: str, digits: int = 1, bounds: tuple[s
     return pd.Series([text(*row) for row in table[[name, low, high]].itertuples(index=False)], table.index)
 
 
+def with_intervals(
+    table: pd.DataFrame, index: Sequence[str], columns: Sequence[str], values: Mapping[str, int], *, nothing: str
+) -> pd.DataFrame:
+    """Return a table to be shown: `index`, `columns` to two digits, and `values` (name and digits) with their bounds.
+
+    Where the table has no rows, the one cell that is shown says `nothing`.
+    """
+    if table.empty:
+        return pd.DataFrame({"result": [nothing]})
+    text = {name: with_bounds(table, name, digits) for name, digits in values.items()}
+    return table.assign(**text).round(2).set_index(list(index))[[*columns, *values]]
+
+
 def spread(found: pd.DataFrame) -> pd.DataFrame:
     """Return how far each value moves: `lowest` and `highest` over all judges and thresholds, and their `range`.
 
