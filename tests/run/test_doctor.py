@@ -75,7 +75,7 @@ def test_every_lack_is_one_line_that_names_what_is_missing(tmp_path):
         "x: key SOME_KEY is not set",
         f"x: folder {tmp_path / 'absent'} does not exist",
         "weights are not in the hub's cache and the hub is not reachable: Qwen/Qwen3-8B, google/gemma-2-9b-it",
-        "weights need about 34 GB of disk, 10 GB are free",
+        "weights need about 34 GB of disk; 10 GB are free",
     ]
 
 
