@@ -66,7 +66,7 @@ def test_the_rules_are_right_more_often_than_the_original_extractor_on_the_label
 
 
 def labelled_by_people():
-    """Responses with people's labels: options, response, label."""
+    """Labelled responses: options, response, label."""
     for path in sorted(LABELLED.rglob("*.json")):
         for line in path.read_text(encoding="utf-8").splitlines():
             for shuffle in json.loads(line).values():

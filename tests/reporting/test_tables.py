@@ -325,9 +325,9 @@ def test_the_extraction_summary_counts_every_answer_once():
     answers = run(3)["answers"]
     assert found.data["rows"].sum() == len(answers) == found.cells["", "n"].sum()
     shown = found.cells[""]
-    assert (shown[["rule", "names no option", "refused", "not to be had"]].sum(axis=1) == shown["n"]).all()
+    assert (shown[["rule", "names no option", "refused", "missing"]].sum(axis=1) == shown["n"]).all()
     assert shown["names no option"].sum() == (answers["status"] == "unparsable").sum() > 0
-    assert shown["not to be had"].sum() == (answers["status"] == "api_error").sum() > 0
+    assert shown["missing"].sum() == (answers["status"] == "api_error").sum() > 0
 
 
 def test_rules_beyond_the_most_used_are_summed_up_and_listed_in_the_csv():

@@ -20,7 +20,7 @@ MOST_WAYS = 5
 _NOT_READ = {
     "names no option": [Status.UNPARSABLE],
     "refused": [Status.REFUSED],
-    "not to be had": [Status.EMPTY, Status.REJECTED, Status.API_ERROR],
+    "missing": [Status.EMPTY, Status.REJECTED, Status.API_ERROR],
 }
 
 
@@ -64,8 +64,8 @@ def extraction(run: Run) -> Table | None:
     cells = _summed(raw, columns | {"n": pd.Series(True, raw.index)}, list(Arm._fields))
     caption = (
         "How the letter of each response was found (counts of responses; scored, replied: by a model); a response that "
-        "names no option, or declines to, counts as wrong; what was not to be had, a response or its reading, is not "
-        "scored. All reasons are in the CSV."
+        "names no option, or declines to, counts as wrong; missing: the response or its reading could not be obtained, so "
+        "it is not scored. All reasons are in the CSV."
     )
     return plain_table("extraction", "Extraction of letters", caption, run, data=raw, cells=cells)
 
