@@ -64,8 +64,8 @@ def extraction(run: Run) -> Table | None:
     cells = _summed(raw, columns | {"n": pd.Series(True, raw.index)}, list(Arm._fields))
     caption = (
         "How the letter of each response was found (counts of responses; scored, replied: by a model); a response that "
-        "names no option, or declines to, counts as wrong; missing: the response or its reading could not be obtained, so "
-        "it is not scored. All reasons are in the CSV."
+        "names no option, or declines to, counts as wrong; missing: the response or its reading could not be obtained, "
+        "so it is not scored. All reasons are in the CSV."
     )
     return plain_table("extraction", "Extraction of letters", caption, run, data=raw, cells=cells)
 
