@@ -12,7 +12,7 @@ from tiny_bases import GOODS
 from perg_utils.core.run import open_run
 from perg_utils.extraction.finetuned import training
 from perg_utils.extraction.finetuned.corpus import Corpus, Sample
-from perg_utils.extraction.finetuned.evaluation import by_kind, check, confusion, reliability, with_the_rules
+from perg_utils.extraction.finetuned.evaluation import by_kind, check, confusion, in_words, reliability, with_the_rules
 from perg_utils.extraction.finetuned.scoring import Scorer
 from perg_utils.extraction.finetuned.training import fit_temperature, score_samples
 from perg_utils.reporting import figures
@@ -123,6 +123,13 @@ def test_rules_and_layer_in_turn_are_counted_by_hand(checked):
     assert found.loc["rules, then fine-tuned"].tolist() == pytest.approx([60, 100, 60, 5]), "the rules come first"
     silent = with_the_rules(checked.assign(rules=pd.Series([None] * len(checked), dtype=object), sure=False))
     assert silent["right"].isna().all() and (silent[["speaks", "found"]] == 0).all(axis=None)
+
+
+def test_the_sentence_of_the_test_holds_its_counts(checked):
+    said = in_words(checked)
+    assert "speaks on 50.0 % and is right in 60.0 % [14.7, 94.7] of these; 2 of 10 got the letter" in said
+    assert "Of the 8 that the rules leave open it speaks on 37.5 %, right in 66.7 %" in said
+    assert "the rules find 40.0 %, rules and layer together 60.0 %, with 100.0 % of their letters right" in said
 
 
 def curve():
