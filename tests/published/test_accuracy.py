@@ -6,11 +6,17 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from perg_utils.core.schema import LETTERS
+from perg_utils.core.loading import load_profile
+from perg_utils.core.run import Run
+from perg_utils.core.schema import LETTERS, Status
+from perg_utils.core.workspace import Workspace
 from perg_utils.extraction.answers import extract_answer
+from perg_utils.extraction.reading import Reading
 from perg_utils.extraction.rules.decision import CONCLUDED_RIGHT, STATED_RIGHT
+from perg_utils.published.checks import accuracy
 from perg_utils.published.checks.accuracy import by_difficulty, estimates, is_right
-from perg_utils.published.checks.gold import load_gold, released, with_responses
+from perg_utils.published.checks.gold import at_hand, load_gold, released, with_responses
+from perg_utils.reporting import figures
 
 REAL = Path(__file__).parents[3] / "shared/real"
 SAMPLE, LABELLED = REAL / "published_sample", REAL / "human_labelled"
@@ -105,3 +111,61 @@ def test_the_confidence_of_a_rule_is_its_share_of_right_letters_among_the_labell
     assert shares.index.tolist() == [CONCLUDED_RIGHT, STATED_RIGHT]
     assert shares.loc[STATED_RIGHT] == pytest.approx(STATED_RIGHT, abs=0.0015)
     assert shares.loc[CONCLUDED_RIGHT] == pytest.approx(CONCLUDED_RIGHT, abs=0.01)
+
+
+def unlabelled():
+    """Five responses of one model: the rules agree, differ, agree, are silent; one has no valid original letter."""
+    rows = pd.DataFrame({"response": ["The answer is A.", "The answer is B.", "B", "Hm.", "C"], "row": range(5),
+                         "original": ["A", "A", "B", "C", None], "question": [f"q{n}" for n in range(5)]})  # fmt: skip
+    options = pd.Series([["iron", "salt", "wool"]] * 5)
+    return rows.assign(model="M", method="cot", source="TQA", options=options, file="f", profile="1")
+
+
+def test_agreement_with_the_original_extractor_is_counted_where_it_has_a_letter():
+    rows = accuracy.read_by_rules(unlabelled())
+    assert rows["rules"].fillna("-").tolist() == ["A", "B", "B", "-", "C"]
+    assert accuracy.agreement(rows).loc[("M", "cot", "TQA")].tolist() == [75, pytest.approx(66.67), 4]
+    found = accuracy.by_rule(rows)
+    assert found["n"].tolist() == [2, 1] and found["agrees"].tolist() == [50, 100]
+    assert accuracy.letters_that_differ(rows).to_dict() == {"original": {"A": 1, "B": 0}, "rules": {"A": 0, "B": 1}}
+
+
+class Says:
+    """A layer that reads A in everything."""
+
+    name = "sayer"
+
+    def read(self, cases):
+        return [Reading("A", "said", Status.OK, layer=self.name) for _ in cases]
+
+
+def test_labelled_responses_are_counted_and_told_in_words_without_a_text():
+    rows = accuracy.read_by_rules(unlabelled())
+    truth = rows.head(4).assign(truth=["A", "B", "B", None], label=["A", "B", "B", "Z"], stratum=list("xxyy"),
+                                weight=[1.0, 2.0, 1.0, 4.0], label_a=list("ABBZ"), label_b=list("ABCZ"))  # fmt: skip
+    assert accuracy.two_passes(truth).startswith("4 responses; the two passes agree on 75.0%, kappa 0.6")
+    strata = accuracy.strata(truth)
+    assert strata.loc["y"].tolist() == [2, 5, 1]
+    read = accuracy.read_by_layers(truth, [Says()])
+    assert read["layers"].tolist() == ["A", "B", "B", "A"]
+    assert accuracy.decided(read)["responses"].to_dict() == {"rules": 3, "sayer": 1}
+    said = accuracy.in_words(rows, read, accuracy.estimates(read, ["original", "rules"], resamples=20))
+    assert "speak on 75.0 %" in said and "agree on 66.7 %" in said
+    assert "an extractor without error would agree on 50.0%" in said, "weights 1 and 1 of 1, 2 and 1"
+    assert "original gives 25.0 % are right, of the rules' 100.0 %" in said
+    tables = [accuracy.agreement(rows), accuracy.by_rule(rows), strata, accuracy.decided(read)]
+    shown = "".join(table.to_string() for table in tables)
+    assert not any(response in shown for response in ("answer is", "Hm."))
+
+
+def test_without_released_files_every_table_says_so_in_words(tmp_path):
+    rows = accuracy.read_by_rules(at_hand([tmp_path / "not-there"]))
+    truth = accuracy.read_by_layers(with_responses(load_gold(), rows), [Says()])
+    shares, difficulty = estimates(truth, ["rules"]), by_difficulty(truth, ["rules"])
+    told = [accuracy.agreement(rows), accuracy.by_rule(rows), accuracy.letters_that_differ(rows),
+            accuracy.strata(truth), accuracy.decided(truth), shares, difficulty]  # fmt: skip
+    assert all(table.to_dict("list") == {"result": [accuracy.NOTHING]} for table in told)
+    assert accuracy.two_passes(truth) == accuracy.NOTHING
+    assert "nothing is said of genuine responses" in accuracy.in_words(rows, truth, shares)
+    made = figures.difficulty(Run(load_profile("demo"), Workspace.of(tmp_path, "demo")), difficulty)
+    assert made.absent == "Not in this run: Where each extractor fails."

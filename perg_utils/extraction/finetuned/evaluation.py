@@ -118,12 +118,12 @@ def in_words(checked: pd.DataFrame) -> str:
     total, opened = (by_kind(rows).set_index("kind").loc["all"] for rows in (checked, checked[checked["open"]]))
     wrong = int(confusion(checked)["a wrong option"].sum())
     both = with_the_rules(checked)
-    together = both.loc["rules, then fine-tuned"]
+    rules, together = both.loc["rules"], both.loc["rules, then fine-tuned"]
     return (
         f"On templates it has never seen the layer speaks on {total['speaks']:.1f} % and is right in "
         f"{total['right_where_sure']:.1f} % [{total['low']:.1f}, {total['high']:.1f}] of these; {wrong} of "
         f"{len(checked):,} got the letter of a wrong option. Of the {opened['n']:.0f} that the rules leave open it "
         f"speaks on {opened['speaks']:.1f} %, right in {opened['right_where_sure']:.1f} %. Of the responses that "
-        f"choose an option the rules find {both.loc['rules', 'found']:.1f} %, rules and layer together "
+        f"choose an option the rules find {rules['found']:.1f} %, rules and layer together "
         f"{together['found']:.1f} %, with {together['right']:.1f} % of their letters right."
     )

@@ -83,6 +83,17 @@ def compare(rows: pd.DataFrame, layer: Layer) -> pd.DataFrame:
     return pd.DataFrame(out)
 
 
+def in_words(compared: pd.DataFrame) -> list[str]:
+    """Return a sentence a form in which rules and layer were compared: right and wrong letters, without and with it."""
+    told = compared[compared["layers"].str.startswith("rules")]
+    return [
+        f"{form}: right letters {one.right:.1f} %, with the layer {two.right:.1f} %; wrong ones {one.wrong:.1f} and "
+        f"{two.wrong:.1f} %"
+        for form, both in told.groupby("form", sort=False)
+        for one, two in [both.itertuples()]
+    ]
+
+
 def _shares(letters: Sequence[str | None], truth: Sequence[str]) -> dict[str, float]:
     n, spoken = len(truth), sum(letter is not None for letter in letters)
     right = sum(letter == true for letter, true in zip(letters, truth, strict=True))

@@ -17,7 +17,7 @@ Left out: the responses themselves, which the user downloads (`published.files`)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,8 @@ from perg_utils.published.files import describe, find, load_manifest
 from perg_utils.published.layouts import Layout, parse_options, read_letter, read_rows
 
 GOLD = ROOT / "data" / "extraction_gold.csv"
+#: Where released files are looked for, the first of these that exists: in the repository, and beside it.
+FOLDERS = (ROOT / "data" / "published", ROOT.parent / "shared" / "real" / "published_sample")
 KEY = ["file", "row", "profile"]
 NOTES = {
     "-": "one plain statement",
@@ -57,7 +59,12 @@ def load_gold(path: Path = GOLD) -> pd.DataFrame:
 
 
 def with_responses(gold: pd.DataFrame, responses: pd.DataFrame) -> pd.DataFrame:
-    """Return the labels with the responses they are of. Raises `DataError` where one of these is missing."""
+    """Return the labels with the responses they are of. Raises `DataError` where one of these is missing.
+
+    Without any response (no released file is at hand) there is no row.
+    """
+    if responses.empty:
+        gold = gold.head(0)
     found = gold.merge(responses, on=KEY, how="left", validate="one_to_one")
     lacking = found["response"].isna()
     if lacking.any():
@@ -95,6 +102,13 @@ def released(folder: Path) -> pd.DataFrame:
     out = pd.concat(parts, ignore_index=True)
     known = out[out["source"] != ""].drop_duplicates("question").set_index("question")["source"]
     return out.assign(source=out["source"].where(out["source"] != "", out["question"].map(known).fillna("?")))
+
+
+def at_hand(folders: Iterable[Path] = FOLDERS) -> pd.DataFrame:
+    """Return the responses below the first of `folders` that exists, as `released` does; no row where none exists."""
+    folder = next((folder for folder in folders if folder.is_dir()), None)
+    columns = ["row", "question", "file", "profile", "model", "method", "source", "options", "response", "original"]
+    return pd.DataFrame(columns=columns) if folder is None else released(folder)
 
 
 def draw(responses: pd.DataFrame, read: Extractor, seed: int = 5) -> pd.DataFrame:

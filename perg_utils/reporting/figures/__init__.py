@@ -8,7 +8,7 @@
     [made.save() for made in perg.figures.all(run).values()]
 
 A run that lacks what a figure shows gives a `Figure` that says "Not in this run" and saves nothing, so no caller needs
-to ask first. `extractor`, `extraction`, `judges` and `practice` are
+to ask first. `extractor`, `extraction`, `difficulty`, `judges` and `practice` are
 drawn from what notebooks 02, 10, 11 and 12 work out, and take it as a DataFrame; `reproduction` may.
 
 In reading order: `figure` (what a figure is), `paper` (the functions), `selection` (models, sources, colours to show),
@@ -21,7 +21,7 @@ from perg_utils.core.schema import Source
 from perg_utils.reporting.figures.captions import CAPTIONS
 from perg_utils.reporting.figures.figure import Figure
 from perg_utils.reporting.figures.judged import judges
-from perg_utils.reporting.figures.layers import extraction, extractor
+from perg_utils.reporting.figures.layers import difficulty, extraction, extractor
 from perg_utils.reporting.figures.paper import (
     accuracy,
     aligner,
@@ -47,6 +47,7 @@ __all__ = [
     "all",
     "categories",
     "delivery",
+    "difficulty",
     "extraction",
     "extractor",
     "judges",

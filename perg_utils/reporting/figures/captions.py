@@ -10,7 +10,7 @@ from perg_utils.scoring.comparisons import LEAST_FOR_RELATIVE
 from perg_utils.scoring.rates import PAPER_MODEL
 
 #: Figures that have notebooks of their own, where a profile has what they show.
-ELSEWHERE = frozenset({"extractor", "extraction", "judges", "practice"})
+ELSEWHERE = frozenset({"extractor", "extraction", "difficulty", "judges", "practice"})
 #: File name of each figure -> (title, what it shows and what it does not).
 CAPTIONS = {
     "reproduction": (
@@ -95,6 +95,12 @@ CAPTIONS = {
         "What each layer of the extractor reads",
         "Responses of this run that state their letter, told in ways that are harder to read, by the rules, the "
         "fine-tuned layer, and one after the other. As they are, the rules' letter is the truth.",
+    ),
+    "difficulty": (
+        "Where each extractor fails",
+        "Genuine responses with a label, by what makes them hard (in brackets: how many): the original extractor and "
+        "the rules. Read rightly: the labelled letter, or rightly none. Hard responses were drawn on purpose, so the "
+        "shares are below those of all responses.",
     ),
     "extractor": (
         "How the extractor's fine-tuned layer learned",

@@ -1,4 +1,4 @@
-"""The figures of the extractor: how its fine-tuned layer learned, and what each layer reads of a run's responses."""
+"""The figures of the extractor: how its fine-tuned layer learned, what each layer reads, and where extractors fail."""
 
 from __future__ import annotations
 
@@ -85,3 +85,36 @@ def extraction(run: Run, compared: pd.DataFrame) -> Drawn:
         axes.tick_params(axis="y", length=0)
         axes.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.36, 0.995), columnspacing=1.2)
     return fig, compared
+
+
+@figure("difficulty", corner=False)
+def difficulty(run: Run, shares: pd.DataFrame) -> Drawn:
+    """Return the share read rightly, by kind of difficulty, with intervals (`checks.accuracy.by_difficulty`).
+
+    `shares` has difficulty, n, and for the extractors original and rules the share in percent and its bounds.
+
+    >>> import pandas as pd
+    >>> one = {"difficulty": ["broken off"], "n": [8]}
+    >>> one |= {"original": [50.0], "original_low": [20.0], "original_high": [80.0]}
+    >>> one |= {"rules": [75.0], "rules_low": [40.0], "rules_high": [95.0]}
+    >>> perg.figures.difficulty(run, pd.DataFrame(one)).data["rules"].tolist()
+    [75.0]
+    """
+    if "difficulty" not in shares:
+        return Figure(), pd.DataFrame()
+    with rc_context(STYLE):
+        fig, (axes,) = canvas(0.85 + 0.24 * len(shares), left=0.34)
+        for shift, name, colour in ((-0.15, "original", PALETTE[1]), (0.15, "rules", PALETTE[0])):
+            own = shares.rename(columns={name: "value", f"{name}_low": "low", f"{name}_high": "high"})
+            places = [place + shift for place in range(len(own))]
+            axes.errorbar(
+                own["value"], places, xerr=interval_arms(own), fmt="o", ms=3.5, elinewidth=0.8, color=colour,
+                label=name, clip_on=False,
+            )  # fmt: skip
+        axes.set_yticks(range(len(shares)), shares["difficulty"] + " (" + shares["n"].astype(str) + ")")
+        axes.set(xlim=(0, 100), xlabel="read rightly, percent of the labelled responses")
+        axes.invert_yaxis()
+        axes.grid(True, axis="x")
+        axes.tick_params(axis="y", length=0)
+        axes.legend(frameon=False, ncols=2, loc="lower center", bbox_to_anchor=(0.36, 1.0))
+    return fig, shares
