@@ -68,6 +68,10 @@ class Status(StrEnum):
     NOT_APPLICABLE = "not_applicable"  # nothing to rate: no relevant preference was shown
 
 
+#: Statuses of a row to which no reply came: there is nothing to read, and it is left out of the metrics.
+MISSING = (Status.API_ERROR, Status.EMPTY, Status.REJECTED)
+
+
 class Metric(StrEnum):
     """The paper's four metrics, delivery failure and the two accuracies; all in percent."""
 
@@ -112,6 +116,8 @@ PAPER_METRICS = (
     Metric.PERFORMANCE_VARIATION,
 )
 
+#: Metrics that rest on the judge's ratings.
+JUDGED_METRICS = (Metric.ALIGNMENT_FAILURE, Metric.ROBUSTNESS_ERROR)
 #: Settings in which a relevant preference is shown, so that alignment can be rated.
 RELEVANT_SHOWN = (Setting.RELEVANT, Setting.MIXED)
 #: A row from `responses` on. `preference_id` is null where no relevant preference was shown.

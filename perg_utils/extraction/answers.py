@@ -16,8 +16,8 @@ from dataclasses import replace
 import pandas as pd
 
 from perg_utils.core.errors import DataError
-from perg_utils.core.schema import LETTERS, ROW_ID, Status, conform
-from perg_utils.extraction.reading import FAILED, Case, Layer, Reading
+from perg_utils.core.schema import LETTERS, MISSING, ROW_ID, Status, conform
+from perg_utils.extraction.reading import Case, Layer, Reading
 from perg_utils.extraction.rules.decision import read_by_rules
 
 
@@ -52,12 +52,12 @@ def read_all(cases: Sequence[Case], layers: Iterable[Layer] = ()) -> list[Readin
     keys = [(response, tuple(options)) for response, options in cases]
     found = {key: read_by_rules(*key) for key in dict.fromkeys(keys)}
     for layer in layers:
-        waiting = [key for key, reading in found.items() if not reading.decided and reading.status not in FAILED]
+        waiting = [key for key, reading in found.items() if not reading.decided and reading.status not in MISSING]
         for key, reading in zip(waiting, layer.read(waiting) if waiting else [], strict=True):
             held = _held(reading, key[1])
             if held.decided:
                 found[key] = replace(held, layer=layer.name)
-            elif held.status in FAILED:
+            elif held.status in MISSING:
                 found[key] = replace(held, layer=None)
     return [found[key] for key in keys]
 

@@ -12,12 +12,13 @@ from pathlib import Path
 import pandas as pd
 
 from perg_utils.core.profile import ROOT, ExtractorConfig, Profile
+from perg_utils.core.schema import MISSING
 from perg_utils.core.workspace import Workspace
 from perg_utils.engines.base import EngineError
 from perg_utils.engines.journal import Journal
 from perg_utils.extraction.finetuned.layer import FineTunedLayer
 from perg_utils.extraction.llm import extract_prompts, open_llm
-from perg_utils.extraction.reading import FAILED, Layer
+from perg_utils.extraction.reading import Layer
 from perg_utils.prompts.sets import EXTRACT
 
 
@@ -69,7 +70,7 @@ def by_layer(answers: pd.DataFrame, layers: Sequence[Layer]) -> pd.DataFrame:
         counts = {"asked": left, "letters": letters, "none": len(own) - letters, "left": left - len(own)}
         left -= len(own)
         # Whoever fails is the last that is asked.
-        counts["failed"] = int(exist["status"].isin(FAILED).sum()) if layers and layer is layers[-1] else 0
+        counts["failed"] = int(exist["status"].isin(MISSING).sum()) if layers and layer is layers[-1] else 0
         out.append({"layer": name, **counts, "usd": getattr(layer, "cost", None)})
     return pd.DataFrame(out).set_index("layer").astype({"usd": "float64"})
 

@@ -23,9 +23,6 @@ LABELS = LETTERS
 #: With more options their letters would meet these labels.
 MOST_OPTIONS = LETTERS.index(NONE)
 
-#: Statuses of a reading that a layer failed to make. The row is not scored, and asked again by the next run.
-FAILED = frozenset({Status.API_ERROR, Status.REJECTED, Status.EMPTY})
-
 #: Rules (see `Reading.how`) by which a response states its answer in so many words.
 STATED = frozenset({"bare_letter", "boxed", "boxed_text", "leading_option", "answer_statement", "letter_at_end"})
 #: Rules that read a response and find that it names no option, so that there is nothing left to ask.
@@ -77,5 +74,5 @@ class Layer(Protocol):
         ...
 
     def read(self, cases: Sequence[Case]) -> list[Reading]:
-        """Return one reading a case, in order: decided, undecided, or failed (a status of `FAILED`)."""
+        """Return one reading a case, in order: decided, undecided, or failed (a status of `core.schema.MISSING`)."""
         ...

@@ -186,7 +186,7 @@ def _outcome(scores: pd.DataFrame, setting: pd.Series) -> Codes:
 
 
 def _baselines(codes: Mapping[str, Codes], words: Mapping[str, list[Any]], baseline: str) -> Codes:
-    """For each row the place of its baseline, plus one; 0 where it is one itself or has none (compare room metrics)."""
+    """For each row the row of its baseline, plus one; 0 where it is one itself or has none (see `scoring.scores`)."""
     none = codes["setting"] == words["setting"].index(Setting.NONE)
     plain = codes["method"] == words["method"].index(Method.NO_PREFERENCE)
     method = codes["method"] if baseline == "own" else np.zeros_like(codes["method"])

@@ -1,8 +1,8 @@
 """One page about a run: findings, checks, figures, the responses themselves, tables, provenance.
 
 The page loads nothing from anywhere; a policy in its head forbids it to. Its scripts and styles are inside it, and the
-texts of a large run lie beside it (room `browser`). Rooms: sentences in `findings`, tables in `tables`, for a
-published release also `reproduction` and `audit`. Left out: anything computed that no table holds.
+texts of a large run lie beside it (`browser`). Its words come from `sentences` and `limits`, its tables from `tables`,
+its pictures from the files that notebook 08 saved. Left out: anything computed that no table holds.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ import pandas as pd
 from perg_utils.core.errors import DataError
 from perg_utils.core.profile import Profile
 from perg_utils.core.run import Run
-from perg_utils.core.schema import ROW_ID, Setting, Status
+from perg_utils.core.schema import MISSING, ROW_ID, Setting, Status
 from perg_utils.core.workspace import Workspace, write_text
+from perg_utils.published.checks.reproduction import VERDICTS, bottom_line
 from perg_utils.published.files import COMMIT, REPOSITORY
 from perg_utils.reporting import browser, figures, tables
-from perg_utils.reporting.findings import asked, caveats, findings
+from perg_utils.reporting.limits import caveats
+from perg_utils.reporting.sentences import asked, findings
 from perg_utils.reporting.tables.forms import Table, as_html
 from perg_utils.scoring.rates import redrawn
 
@@ -89,7 +91,7 @@ def write(workspace: Workspace, profile: Profile, manifest: dict[str, Any]) -> P
 def counts(responses: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
     """Return, for each model, method and setting: responses, missing ones, delivery failures, fallbacks, unscored."""
     keys = ["model", "method", "setting"]
-    lost = ~responses["status"].isin([Status.OK, Status.REFUSED, Status.UNPARSABLE])
+    lost = responses["status"].isin(MISSING)
     fallbacks = responses["fallback"].fillna(False).astype(int)
     by_response = responses[keys].assign(responses=1, missing=lost.astype(int), fallbacks=fallbacks)
     delivered = scores["delivered_with"].where(scores["setting"] != Setting.NONE, scores["delivered_without"])
@@ -116,8 +118,6 @@ def _checks(workspace: Workspace, profile: Profile, missing: str) -> list[dict[s
 
 
 def _verdicts(workspace: Workspace) -> str:
-    from perg_utils.published.checks.reproduction import VERDICTS  # noqa: PLC0415 - see `_checks`
-
     path = workspace.run / "reproduction.parquet"
     if not path.is_file():
         return ""
@@ -129,8 +129,6 @@ def _verdicts(workspace: Workspace) -> str:
 
 def _bottom_line(workspace: Workspace) -> list[str]:
     """What the check of a published release comes to; nothing for another run, or where notebook 13 was not run."""
-    from perg_utils.published.checks.reproduction import bottom_line  # noqa: PLC0415 - see `_checks`
-
     cells, faults = (workspace.run / f"{name}.parquet" for name in ("reproduction", "audit"))
     if not (cells.is_file() and faults.is_file()):
         return []

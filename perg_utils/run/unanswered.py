@@ -15,15 +15,15 @@ import pandas as pd
 
 from perg_utils.core.errors import DataError, PergError
 from perg_utils.core.profile import Profile
-from perg_utils.core.schema import ROW_ID, Status
+from perg_utils.core.schema import MISSING, ROW_ID, Status
 from perg_utils.core.workspace import Workspace
 from perg_utils.engines.base import is_final
 from perg_utils.engines.journal import Journal, in_lists
 from perg_utils.extraction.llm import open_llm
 from perg_utils.judging.panel import panel_parts
 
-_LOST = [str(status) for status in (Status.API_ERROR, Status.EMPTY, Status.REJECTED)]
-_AGAIN = [str(status) for status in (Status.API_ERROR, Status.EMPTY)]
+#: Those that the next run asks again.
+_AGAIN = [status for status in MISSING if not is_final(status, None)]
 _COLUMNS = ["asked", "status", "reason"]
 
 
@@ -43,7 +43,7 @@ def find(workspace: Workspace, models: Iterable[str], *, judge: bool, extractor:
     except DataError:  # a first step only
         return found[0]
     full = [s == Status.EMPTY and is_final(s, f) for s, f in responses[["status", "finish_reason"]].to_numpy()]
-    lost = responses[responses["model"].isin(list(models)) & responses["status"].isin(_LOST) & ~np.array(full, bool)]
+    lost = responses[responses["model"].isin(list(models)) & responses["status"].isin(MISSING) & ~np.array(full, bool)]
     with Journal(workspace.journal, read_only=True) as journal:
         reasons = lost["key"].map(_reasons(journal, lost["key"]))
     found.append(pd.DataFrame({"asked": lost["model"], "status": lost["status"], "reason": reasons}))
@@ -53,7 +53,7 @@ def find(workspace: Workspace, models: Iterable[str], *, judge: bool, extractor:
         answered = responses.loc[responses["status"] == Status.OK, ROW_ID]
         ratings = [workspace.read("judgements", part) for part in (None, *panel_parts(workspace))]
         rated = pd.concat(ratings, ignore_index=True).merge(answered, on=ROW_ID)
-        lost = rated[rated["status"].isin(_LOST)]
+        lost = rated[rated["status"].isin(MISSING)]
         asked = "judge " + lost["judge"]
         found.append(pd.DataFrame({"asked": asked, "status": lost["status"], "reason": lost["explanation"]}))
     return pd.concat(found, ignore_index=True)
@@ -82,7 +82,7 @@ def _unread(profile: Profile, workspace: Workspace, responses: pd.DataFrame) -> 
     """The responses that the extractor's language model could not be asked about."""
     answered = responses.loc[responses["status"] == Status.OK, [*ROW_ID, "response"]]
     answers = workspace.read("answers")
-    lost = answers[answers["status"].isin(_LOST)].merge(answered, on=ROW_ID)
+    lost = answers[answers["status"].isin(MISSING)].merge(answered, on=ROW_ID)
     with Journal(workspace.journal, read_only=True) as journal:
         layer = open_llm(profile, journal)
         if layer is None or lost.empty:

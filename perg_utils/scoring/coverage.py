@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from perg_utils.core.schema import Metric
 from perg_utils.scoring.intervals import Floats, bootstrap_interval, exact_interval, paired_bootstrap
 
 #: Share of questions right without preference, and of the others that are right with it.
@@ -63,12 +64,13 @@ def _runs(total: int, rate: float, rng: np.random.Generator, runs: int) -> dict[
     kept, broke, ignored, both, fixed, _ = rng.multinomial(total, cells, runs).astype(float).T
     star = kept + broke + ignored + both
     union = ACCURACY + cells[4]
-    return {
-        "BR": (broke + both, star, rate),
-        "AF": (ignored + both, star, rate),
-        "RE": (star - kept, star, 1 - (1 - rate) ** 2),
-        "PV": (broke + both + fixed, star + fixed, (ACCURACY * rate + cells[4]) / union),
+    found = {
+        Metric.BREAKAGE_RATE: (broke + both, star, rate),
+        Metric.ALIGNMENT_FAILURE: (ignored + both, star, rate),
+        Metric.ROBUSTNESS_ERROR: (star - kept, star, 1 - (1 - rate) ** 2),
+        Metric.PERFORMANCE_VARIATION: (broke + both + fixed, star + fixed, (ACCURACY * rate + cells[4]) / union),
     }
+    return {metric.short: counts for metric, counts in found.items()}
 
 
 def difference_coverage(

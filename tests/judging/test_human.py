@@ -13,7 +13,7 @@ from perg_utils.judging.human import COLUMNS, RatingsError, read_ratings
 from perg_utils.judging.panel import counts, judge_panel, read_panel, side_by_side
 from perg_utils.judging.rating import check_judges, judge
 from perg_utils.judging.rubric import Case
-from perg_utils.reporting.findings import caveats
+from perg_utils.reporting.limits import caveats
 from perg_utils.run import pipeline
 from perg_utils.scoring.rates import metrics
 from perg_utils.scoring.scores import score

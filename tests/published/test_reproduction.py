@@ -14,7 +14,7 @@ from perg_utils.published.checks import consistency, reproduction
 from perg_utils.published.importing import import_published
 from perg_utils.published.printed import printed_metrics
 from perg_utils.reporting import tables
-from perg_utils.reporting.tables import reproduced
+from perg_utils.reporting.tables import reproduction_tables
 from perg_utils.reporting.tables.forms import as_html, latex, markdown
 from perg_utils.scoring import rates as metrics
 
@@ -109,7 +109,7 @@ def test_configurations_without_a_file_share_a_line(tmp_path):
     cells = reproduction.reproduce(printed_metrics())
     known = (cells["model"] == "Mixtral-8x7B") & (cells["method"] == "few_shot")
     cells.loc[known, "verdict"] = "exact"
-    shown = reproduced.tables(cells)[0].cells.astype(str).to_numpy().tolist()
+    shown = reproduction_tables.tables(cells)[0].cells.astype(str).to_numpy().tolist()
     assert shown == [
         ["relevant", "few_shot", "Mixtral-8x7B", "16", "0", "0", "0", "0"],
         ["", "", "the 58 others", "0", "0", "0", "876", "52"],

@@ -20,7 +20,7 @@ from perg_utils.dataset.invented_world import GROUP_SHARE
 from perg_utils.published.printed import printed_metrics
 from perg_utils.reporting import figures, tables
 from perg_utils.reporting import page as report
-from perg_utils.reporting.findings import NEEDS_FILES
+from perg_utils.reporting.sentences import NEEDS_FILES
 from perg_utils.reporting.tables.forms import Table
 from perg_utils.scoring.rates import metrics
 from perg_utils.scoring.scores import score

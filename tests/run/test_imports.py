@@ -121,7 +121,7 @@ def test_the_rooms_keep_their_contracts():
 @pytest.mark.parametrize(
     ("module", "line", "contracts"),
     [
-        ("reporting/findings.py", "import torch", {NO_ENGINE}),
+        ("reporting/sentences.py", "import torch", {NO_ENGINE}),
         ("published/printed.py", "from perg_utils.reporting.tables import forms", {LAYERS}),
         ("core/schema.py", "def later():\n    from perg_utils.dataset import questions", {LAYERS}),
         # By way of another room: extraction may import an engine, what published imports of it must not.

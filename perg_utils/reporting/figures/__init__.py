@@ -8,37 +8,36 @@
     [made.save() for made in perg.figures.all(run).values()]
 
 A run that lacks what a figure shows gives a `Figure` that says "Not in this run" and saves nothing, so no caller needs
-to ask first. `extractor`, `extraction`, `difficulty`, `judges` and `practice` are
-drawn from what notebooks 02, 10, 11 and 12 work out, and take it as a DataFrame; `reproduction` may.
+to ask first. `extractor`, `extraction`, `difficulty`, `judges` and `practice` are what notebooks 02, 10, 11 and 12 work out, and take it as a DataFrame; `reproduction` may.
 
-In reading order: `figure` (what a figure is), `paper` (the functions), `selection` (models, sources, colours to show),
-`captions`, `shapes` and `drawing` (how), `radar`, `violins`, `diagram`, `layers`, `judged`, `practised`,
-`printed` (single pictures).
+In reading order: `figure` (what a figure is), `paper` (most of the functions), `selection` (models, sources and
+colours to show), `captions`, `shapes` and `drawing` (how), then those with pictures of their own: `radar`, `violins`,
+`diagram`, `extractor_figures`, `judges_figure`, `practice_figure`, `reproduction_figure`.
 """
 
 from perg_utils.core.run import Run
 from perg_utils.core.schema import Source
 from perg_utils.reporting.figures.captions import CAPTIONS
+from perg_utils.reporting.figures.diagram import pipeline
+from perg_utils.reporting.figures.extractor_figures import difficulty, extraction, extractor
 from perg_utils.reporting.figures.figure import Figure
-from perg_utils.reporting.figures.judged import judges
-from perg_utils.reporting.figures.layers import difficulty, extraction, extractor
+from perg_utils.reporting.figures.judges_figure import judges
 from perg_utils.reporting.figures.paper import (
     accuracy,
     aligner,
-    categories,
     delivery,
     methods,
     net_change,
     one_model,
-    pipeline,
     placebo,
-    preferences,
     scatter,
     settings,
     variation,
 )
-from perg_utils.reporting.figures.practised import practice
-from perg_utils.reporting.figures.printed import reproduction
+from perg_utils.reporting.figures.practice_figure import practice
+from perg_utils.reporting.figures.radar import categories
+from perg_utils.reporting.figures.reproduction_figure import reproduction
+from perg_utils.reporting.figures.violins import preferences
 
 __all__ = [
     "Figure",

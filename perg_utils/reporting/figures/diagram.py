@@ -14,7 +14,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
+from perg_utils.core.run import Run
+from perg_utils.core.schema import PAPER_METRICS
 from perg_utils.reporting.figures.drawing import PALETTE, STYLE, WIDTH
+from perg_utils.reporting.figures.figure import Drawn, figure
 
 HEIGHT = 3.3
 
@@ -41,6 +44,7 @@ class Arrow(NamedTuple):
     at: tuple[float, float] = (0.0, 0.0)
 
 
+BR, AF, RE, PV = PAPER_METRICS
 _BLUE, _ORANGE, _GREEN = (PALETTE[i] + "30" for i in range(3))
 BOXES = (
     Box("Responses", "", 0.03, 1.49, 3.44, 1.17, "#FFFFFF"),
@@ -53,8 +57,9 @@ BOXES = (
     Box("Judge", "is the preference followed?\n1 to 5, whether right or not", 1.75, 0.78, 1.65, 0.5),
     Box(
         "Metrics",
-        "of the questions right without preference:\nbreakage (BR), alignment failure (AF), one or the other (RE)\n"
-        "of those right in either arm: variation (PV)",
+        f"of the questions right without preference:\n{BR.label.lower()} ({BR.short}), "
+        f"{AF.label.lower()} ({AF.short}), one or the other ({RE.short})\n"
+        f"of those right in either arm: variation ({PV.short})",
         0.1,
         0.04,
         3.3,
@@ -80,8 +85,15 @@ ARROWS = (
 )
 
 
-def pipeline_diagram() -> tuple[Figure, pd.DataFrame]:
-    """Return the diagram and its parts: kind (box, arrow), name, text, source, target."""
+@figure("pipeline", corner=False)
+def pipeline(run: Run) -> Drawn:
+    """Return the diagram of the study: what happens to a question before it becomes part of a percentage.
+
+    Its data are its parts: kind (box, arrow), name, text, source, target.
+
+    >>> perg.figures.pipeline(run).title
+    'How a question becomes a number'
+    """
     with rc_context(STYLE):
         fig = Figure(figsize=(WIDTH, HEIGHT))
         axes = fig.add_axes((0, 0, 1, 1))

@@ -2,7 +2,7 @@
 
 Made for one column of a paper (3.5 inches) and 1 to 14 models: heights grow with what is shown, margins are fixed
 in inches, and labels stand where they cannot overlap. No global state: figures are plain `Figure` objects.
-The shapes made of it are in `figure_shapes`.
+The shapes made of it are in `shapes`.
 """
 
 from __future__ import annotations

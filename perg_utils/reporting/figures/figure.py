@@ -21,7 +21,7 @@ from matplotlib import rc_context
 
 from perg_utils.core.errors import DataError
 from perg_utils.core.run import Run
-from perg_utils.core.schema import Metric
+from perg_utils.core.schema import JUDGED_METRICS
 from perg_utils.core.workspace import write_atomically, write_text
 from perg_utils.reporting.figures.captions import CAPTIONS
 from perg_utils.reporting.figures.drawing import INVENTED, STYLE, footer
@@ -139,7 +139,7 @@ def figure(
 
 
 def _corner(run: Run, data: pd.DataFrame, sources: Any) -> str:
-    rated = "metric" in data and data["metric"].isin([Metric.ALIGNMENT_FAILURE, Metric.ROBUSTNESS_ERROR]).any()
+    rated = "metric" in data and data["metric"].isin(JUDGED_METRICS).any()
     printed = "n" in data and "value" in data and bool((data["value"].notna() & data["n"].isna()).any())
     said = {
         INVENTED: run.invented,

@@ -13,8 +13,7 @@ import pandas as pd
 from matplotlib import rc_context
 
 from perg_utils.core.run import Run
-from perg_utils.core.schema import Method, Metric, Setting, Source, ordered
-from perg_utils.reporting.figures.diagram import pipeline_diagram
+from perg_utils.core.schema import Method, Metric, Setting, ordered
 from perg_utils.reporting.figures.drawing import (
     FAILURES,
     STYLE,
@@ -25,15 +24,10 @@ from perg_utils.reporting.figures.drawing import (
     label_at_right,
 )
 from perg_utils.reporting.figures.figure import Drawn, figure
-from perg_utils.reporting.figures.radar import category_radar
-from perg_utils.reporting.figures.selection import Colours, Names, Selection, check, check_method
+from perg_utils.reporting.figures.selection import PLAIN, Colours, Names, Selection, check, check_method
 from perg_utils.reporting.figures.shapes import Panel, bar_each, bars, dots, dumbbell
-from perg_utils.reporting.figures.violins import by_preference, preference_violins
 from perg_utils.scoring import comparisons
-from perg_utils.scoring.rates import by_category, followed_model
-
-#: The method that is shown where a figure shows one.
-PLAIN = Method.ZERO_SHOT.value
+from perg_utils.scoring.rates import followed_model
 
 
 @figure("scatter")
@@ -54,7 +48,7 @@ def scatter(run: Run, *, method: str = PLAIN, models: Names = None, sources: Nam
     at = dict(zip(br.index, zip(af["value"], br["value"], re["value"], strict=True), strict=True))
     marks = shown.looks
     with rc_context(STYLE):
-        texts = {m: f"{m}: RE {error:.1f}" for m, (_, _, error) in at.items()}
+        texts = {m: f"{m}: {Metric.ROBUSTNESS_ERROR.short} {error:.1f}" for m, (_, _, error) in at.items()}
         room = 0.0138 * max(map(len, texts.values()), default=10)
         fig, (axes,) = canvas(max(2.4, 0.9 + 0.14 * len(at)), right=max(0.4, 0.94 - room))
         colour = colour_scale(re["value"])
@@ -153,7 +147,8 @@ def one_model(run: Run, *, models: Names = None, sources: Names = None, colours:
     model = followed_model(shown.metrics)
     data = ordered(data[data["model"] == model], ["setting"])
     fig = bars(data, "method", shown.looks, group="setting")
-    fig.axes[0].set_title(f"{model}: breakage (BR)", size=STYLE["axes.titlesize"], pad=3)
+    breakage = f"{Metric.BREAKAGE_RATE.label.lower()} ({Metric.BREAKAGE_RATE.short})"
+    fig.axes[0].set_title(f"{model}: {breakage}", size=STYLE["axes.titlesize"], pad=3)
     return fig, data.reset_index(drop=True)
 
 
@@ -223,42 +218,6 @@ def delivery(
     texts = {"counts": counts, "relative": relative}
     panels = [Panel("", "difference", "low", "high")]
     return dots(data, shown.looks, panels, "Change, points", texts), data
-
-
-@figure("preferences")
-def preferences(run: Run, *, models: Names = None, sources: Names = None, colours: Colours = None) -> Drawn:
-    """Return accuracy with every single preference beside that with the sampled ones, by model and source.
-
-    >>> print(perg.figures.preferences(run).absent)
-    Not in this run: Sampled against all preferences.
-    """
-    shown = Selection(run, models, sources, colours)
-    data = by_preference(shown.scores, run.profile.statistics.confidence)
-    return preference_violins(data, shown.looks), data
-
-
-@figure("categories_{source}")
-def categories(run: Run, source: str, *, method: str = PLAIN, models: Names = None, colours: Colours = None) -> Drawn:
-    """Return breakage by category of the preference in one source, as a radar and as dots with intervals.
-
-    >>> figure = perg.figures.categories(run, "TQA")
-    >>> figure.name, figure.data["category"].nunique()
-    ('categories_TQA', 5)
-    """
-    check("source", [source], list(Source))
-    shown = Selection(run, models, None, colours)
-    data = by_category(shown.scores, run.profile.statistics, check_method(method))
-    return category_radar(data, source, shown.looks)
-
-
-@figure("pipeline", corner=False)
-def pipeline(run: Run) -> Drawn:
-    """Return the diagram of the study: what happens to a question before it becomes part of a percentage.
-
-    >>> perg.figures.pipeline(run).title
-    'How a question becomes a number'
-    """
-    return pipeline_diagram()
 
 
 def _relevant(frame: pd.DataFrame, method: str) -> pd.DataFrame:

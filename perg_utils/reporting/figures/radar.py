@@ -11,19 +11,36 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from perg_utils.core.run import Run
+from perg_utils.core.schema import Source
 from perg_utils.reporting.figures.drawing import STYLE, WIDTH, axis_end, interval_arms, ticks
+from perg_utils.reporting.figures.figure import Drawn, figure
+from perg_utils.reporting.figures.selection import PLAIN, Colours, Names, Selection, check, check_method
 from perg_utils.reporting.figures.shapes import Looks
+from perg_utils.scoring.rates import by_category
 
 #: So many models can be told apart in one radar.
 TOGETHER = 4
 
 
-def category_radar(categories: pd.DataFrame, source: str, marks: Looks) -> tuple[Figure, pd.DataFrame]:
-    """Return breakage by preference category in one source, as a radar and, to read values, as dots beside it.
+@figure("categories_{source}")
+def categories(run: Run, source: str, *, method: str = PLAIN, models: Names = None, colours: Colours = None) -> Drawn:
+    """Return breakage by category of the preference in one source, as a radar and as dots with intervals.
 
     Up to `TOGETHER` models share one radar; more have a small one each, which names them.
+
+    >>> figure = perg.figures.categories(run, "TQA")
+    >>> figure.name, figure.data["category"].nunique()
+    ('categories_TQA', 5)
     """
-    data = categories[(categories["source"] == source) & categories["value"].notna()].reset_index(drop=True)
+    check("source", [source], list(Source))
+    chosen = Selection(run, models, None, colours)
+    data = by_category(chosen.scores, run.profile.statistics, check_method(method))
+    data = data[(data["source"] == source) & data["value"].notna()].reset_index(drop=True)
+    return _radar(data, source, chosen.looks), data
+
+
+def _radar(data: pd.DataFrame, source: str, marks: Looks) -> Figure:
     kinds = sorted(data["category"].unique())
     models = [m for m in marks if m in set(data["model"])]
     apart = len(models) > TOGETHER
@@ -57,7 +74,7 @@ def category_radar(categories: pd.DataFrame, source: str, marks: Looks) -> tuple
                 handlelength=1.2,
                 columnspacing=1,
             )
-    return fig, data
+    return fig
 
 
 def _legend_rows(models: list[str]) -> int:

@@ -14,6 +14,8 @@ from perg_utils.core.schema import ALL_SOURCES, Method, Setting, Source
 from perg_utils.reporting.figures.drawing import looks
 from perg_utils.scoring.rates import metrics
 
+#: The method that is shown where a figure shows one.
+PLAIN = Method.ZERO_SHOT.value
 #: Names to show; all where there is None.
 Names = Sequence[str] | None
 #: A colour for some models by name, or a palette in the order of the models.

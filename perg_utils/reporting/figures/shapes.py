@@ -1,7 +1,7 @@
 """The shapes that several figures share: bars in groups, a bar a model, dots with intervals, dumbbells.
 
 Each takes the rows to draw and the `looks` of the models, and returns a figure of one column's width. An interval
-is drawn where the row has one. Left out: what to draw, which is the business of `figures`.
+is drawn where the row has one. Left out: what to draw, which is the business of `paper`.
 """
 
 from __future__ import annotations

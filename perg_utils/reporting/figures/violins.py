@@ -13,8 +13,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
+from perg_utils.core.run import Run
 from perg_utils.core.schema import Method, Setting, Source
 from perg_utils.reporting.figures.drawing import STYLE, canvas, interval_arms, names_room, ticks
+from perg_utils.reporting.figures.figure import Drawn, figure
+from perg_utils.reporting.figures.selection import Colours, Names, Selection
 from perg_utils.reporting.figures.shapes import Looks
 from perg_utils.scoring.intervals import exact_interval
 
@@ -60,8 +63,20 @@ def by_preference(scores: pd.DataFrame, confidence: float = 0.95) -> pd.DataFram
     return out[["model", "source", "shown", "preference_id", "value", "low", "high", "n", "n_unscored"]]
 
 
-def preference_violins(data: pd.DataFrame, marks: Looks) -> Figure:
-    """Return `by_preference` drawn: a row a model, a panel a source; violin and points, a mark and a line."""
+@figure("preferences")
+def preferences(run: Run, *, models: Names = None, sources: Names = None, colours: Colours = None) -> Drawn:
+    """Return accuracy with every single preference beside that with the sampled ones, by model and source.
+
+    >>> print(perg.figures.preferences(run).absent)
+    Not in this run: Sampled against all preferences.
+    """
+    chosen = Selection(run, models, sources, colours)
+    data = by_preference(chosen.scores, run.profile.statistics.confidence)
+    return _violins(data, chosen.looks), data
+
+
+def _violins(data: pd.DataFrame, marks: Looks) -> Figure:
+    """Draw `by_preference`: a row a model, a panel a source; violin and points, a mark and a line."""
     models = [m for m in marks if m in set(data["model"])]
     sources = [s for s in Source if s in set(data["source"])]
     with rc_context(STYLE):

@@ -11,13 +11,13 @@ Best values are bold, ties included. A run that holds no rows for a table gives 
 and saves nothing, so no caller needs to ask first.
 
 In reading order: `forms` (what a table is, and its four forms), `layout` (from numbers to a table), `rates` (from
-`metrics`), `comparisons` (from `scores`), `summaries` (from `answers` and `judgements`),
-`reproduced` and `audited` (the paper's released files, from what notebook 13 saved). `by_source`, `reproduction` and
-`audit` return several tables in a list.
+`metrics`), `comparisons` (from `scores`), `summaries` (from `answers` and `judgements`), `reproduction_tables` and
+`audit_tables` (the paper's released files, from what notebook 13 saved). `by_source`, `reproduction` and `audit`
+return several tables in a list.
 """
 
 from perg_utils.core.run import Run
-from perg_utils.reporting.tables.audited import audit
+from perg_utils.reporting.tables.audit_tables import audit
 from perg_utils.reporting.tables.comparisons import (
     delivery,
     method_comparisons,
@@ -29,7 +29,7 @@ from perg_utils.reporting.tables.comparisons import (
 from perg_utils.reporting.tables.forms import Table
 from perg_utils.reporting.tables.layout import notes
 from perg_utils.reporting.tables.rates import accuracy, by_source, main, methods, one_model, settings
-from perg_utils.reporting.tables.reproduced import reproduction
+from perg_utils.reporting.tables.reproduction_tables import reproduction
 from perg_utils.reporting.tables.summaries import categories, extraction, judging
 
 __all__ = [

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from perg_utils.core.profile import Profile
 from perg_utils.core.run import Run
 from perg_utils.core.schema import Method, Metric, Setting
 from perg_utils.reporting.tables.forms import Table, table
@@ -26,6 +27,21 @@ from perg_utils.scoring.comparisons import (
 from perg_utils.scoring.rates import redrawn
 
 
+def aligner_pairs(scores: pd.DataFrame, profile: Profile) -> list[tuple[Arm, Arm]]:
+    """Return (zero_shot arm, Pref-Aligner arm), every model and setting."""
+    return [pair for pair in against_method(scores, stand_ins(profile)) if pair[1].method == Method.PREF_ALIGNER]
+
+
+def placebo_pairs(scores: pd.DataFrame) -> list[tuple[Arm, Arm]]:
+    """Return (placebo arm, arm) for the other settings of zero_shot, every model."""
+    return [pair for pair in against_setting(scores, Setting.PLACEBO) if pair[1].method == Method.ZERO_SHOT]
+
+
+def setting_pairs(scores: pd.DataFrame) -> list[tuple[Arm, Arm]]:
+    """Return (arm with one relevant preference, arm) for mixed and irrelevant, every model and method."""
+    return [pair for pair in against_setting(scores) if pair[1].setting != Setting.PLACEBO]
+
+
 @table("Zero-shot against Pref-Aligner")
 def pref_aligner(run: Run) -> Table | None:
     """Return robustness error of zero-shot against Pref-Aligner with the paired difference (paper, table 5).
@@ -38,8 +54,9 @@ def pref_aligner(run: Run) -> Table | None:
     if redrawn(run.read("metrics")):
         return printed_aligner(run)
     scores = as_listed(run, "scores")
-    pairs = [pair for pair in against_method(scores, stand_ins(run.profile)) if pair[1].method == Method.PREF_ALIGNER]
-    found = compare(scores, pairs, Metric.ROBUSTNESS_ERROR, run.profile.statistics, run.profile.seed)
+    found = compare(
+        scores, aligner_pairs(scores, run.profile), Metric.ROBUSTNESS_ERROR, run.profile.statistics, run.profile.seed
+    )
     caption = "Robustness error on the same questions, in percent; below zero: Pref-Aligner is better."
     return comparison(
         "pref_aligner",
@@ -77,11 +94,6 @@ def method_comparisons(run: Run) -> Table | None:
     )
 
 
-def setting_pairs(scores: pd.DataFrame) -> list[tuple[Arm, Arm]]:
-    """Return (arm with one relevant preference, arm) for mixed and irrelevant, every model and method."""
-    return [pair for pair in against_setting(scores) if pair[1].setting != Setting.PLACEBO]
-
-
 @table("Settings against one relevant preference")
 def setting_comparisons(run: Run) -> Table | None:
     """Return breakage among irrelevant preferences, and by them alone, against one relevant preference.
@@ -110,8 +122,7 @@ def placebo(run: Run) -> Table | None:
     [[22, 3], [23, 2], [8, 3], [17, 8], [10, 6], [6, 7], [11, 2], [11, 3], [5, 3]]
     """
     scores = as_listed(run, "scores")
-    pairs = [p for p in against_setting(scores, Setting.PLACEBO) if p[1].method == Method.ZERO_SHOT]
-    found = compare(scores, pairs, Metric.BREAKAGE_RATE, run.profile.statistics, run.profile.seed)
+    found = compare(scores, placebo_pairs(scores), Metric.BREAKAGE_RATE, run.profile.statistics, run.profile.seed)
     return comparison(
         "placebo",
         "Preference against placebo",

@@ -2,7 +2,7 @@
 
 Small on purpose: two header rows, labels on the left, best values bold, everything escaped. In LaTeX a wide table
 shrinks to the line and a long one is continued in further floats of the same number, which works in one column and
-in two (`longtable` works in one only). Room `tables` says what the tables hold.
+in two (`longtable` works in one only). What tables hold is not said here.
 """
 
 from __future__ import annotations

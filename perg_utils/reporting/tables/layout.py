@@ -1,7 +1,8 @@
 """How a table of numbers becomes a `Table`: rows, columns, bold values and what every caption must say.
 
 Captions say what `n` is, who judged (where alignment is shown), that a world is invented, when more than 1 % of a
-configuration's rows are unscored, and when the figures are the paper's printed ones. Room `tables` lists the builders.
+configuration's rows are unscored, and when the figures are the paper's printed ones. Used by
+`rates`, `comparisons` and `summaries`.
 """
 
 from __future__ import annotations
@@ -12,12 +13,10 @@ import numpy as np
 import pandas as pd
 
 from perg_utils.core.run import Run
-from perg_utils.core.schema import ALL_SOURCES, Metric, ordered
+from perg_utils.core.schema import ALL_SOURCES, JUDGED_METRICS, Metric, ordered
 from perg_utils.reporting.tables.forms import Table
 from perg_utils.scoring.rates import redrawn
 
-#: Metrics that rest on the judge's ratings.
-JUDGED = {Metric.ALIGNMENT_FAILURE, Metric.ROBUSTNESS_ERROR}
 #: Above this share of unscored rows every table carries a warning.
 WARN_ABOVE = 0.01
 
@@ -39,7 +38,7 @@ def notes(run: Run) -> str:
     following = metrics["metric"] == Metric.ALIGNMENT_FAILURE
     if not redrawn(metrics) and following.any() and metrics.loc[following, "n"].sum() == 0:
         said.append("No rating is at hand: alignment failure and robustness error are empty.")
-        share = share.mask(metrics["metric"].isin(JUDGED) & (metrics["n"] == 0).fillna(False))
+        share = share.mask(metrics["metric"].isin(JUDGED_METRICS) & (metrics["n"] == 0).fillna(False))
     if share.max() > WARN_ABOVE:
         worst = metrics.iloc[int(np.nanargmax(share.to_numpy()))]
         where = f"{worst['model']}, {worst['method']}, {worst['setting']}: {worst['metric']}"
@@ -101,7 +100,7 @@ def grid_table(
 def comparison(
     name: str, title: str, caption: str, run: Run, *, found: pd.DataFrame, labels: list[str], by: str
 ) -> Table | None:
-    """Return a table of `statistics.compare`: both values, difference, effect size, p; `by` is what differs.
+    """Return a table of `scoring.comparisons.compare`: both values, difference, effect size, p; `by` is what differs.
 
     None where no pair could be compared, as in a run without ratings.
     """
@@ -185,6 +184,6 @@ def _size(data: pd.DataFrame) -> str:
 
 
 def _caption(caption: str, size: str, run: Run, data: pd.DataFrame, judged: bool = False) -> str:
-    judged = judged or ("metric" in data and bool(data["metric"].isin(JUDGED).any()))
+    judged = judged or ("metric" in data and bool(data["metric"].isin(JUDGED_METRICS).any()))
     judge = f"Judge: {run.profile.judge.label}." if judged else ""
     return " ".join(filter(None, [caption, size, judge, notes(run)]))

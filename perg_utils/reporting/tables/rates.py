@@ -1,7 +1,7 @@
 """Tables of rates, made from the table `metrics` alone: by model and source, method, setting (paper, tables 2 to 4).
 
 They also show the paper's printed figures, which have no counts and no intervals. What sets arms against each other
-on the same questions is in `table_comparisons`.
+on the same questions is in `comparisons`.
 """
 
 from __future__ import annotations

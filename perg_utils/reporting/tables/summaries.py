@@ -9,7 +9,7 @@ from __future__ import annotations
 import pandas as pd
 
 from perg_utils.core.run import Run
-from perg_utils.core.schema import Status, ordered
+from perg_utils.core.schema import MISSING, Status, ordered
 from perg_utils.reporting.tables.forms import Table, table
 from perg_utils.reporting.tables.layout import as_listed, grid_table, number, plain_table
 from perg_utils.scoring.comparisons import Arm
@@ -18,9 +18,9 @@ from perg_utils.scoring.rates import by_category
 #: How many ways of finding a letter have a column of their own; the rest is summed up.
 MOST_WAYS = 5
 _NOT_READ = {
-    "names no option": [Status.UNPARSABLE],
-    "refused": [Status.REFUSED],
-    "missing": [Status.EMPTY, Status.REJECTED, Status.API_ERROR],
+    "names no option": (Status.UNPARSABLE,),
+    "refused": (Status.REFUSED,),
+    "missing": MISSING,
 }
 
 

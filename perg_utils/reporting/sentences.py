@@ -1,4 +1,4 @@
-"""What the report says in sentences: what was asked, what was found, what it does not show (paper, section 4).
+"""What the report says in sentences: what was asked, what was found (paper, section 4).
 
 Every number comes from the tables `metrics` and `scores`; a sentence stands only where the run holds the rows it is
 about. Left out: an explanation of anything found.
@@ -13,8 +13,8 @@ import pandas as pd
 
 from perg_utils.core.profile import Profile
 from perg_utils.core.schema import ALL_SOURCES, Method, Metric, Setting
-from perg_utils.dataset.invented_world import GROUP_SHARE
-from perg_utils.scoring.comparisons import Arm, against_method, against_setting, compare, net_change, stand_ins
+from perg_utils.reporting.tables.comparisons import aligner_pairs, placebo_pairs
+from perg_utils.scoring.comparisons import Arm, compare, net_change, stand_ins
 from perg_utils.scoring.rates import redrawn
 
 #: Below this count a value is told with it.
@@ -90,56 +90,6 @@ def findings(metrics: pd.DataFrame, scores: pd.DataFrame, profile: Profile) -> l
     return [sentence for sentence in said if sentence]
 
 
-def caveats(metrics: pd.DataFrame, profile: Profile) -> list[str]:
-    """Return what a reader must keep in mind about this run."""
-    kind = {
-        "heuristic": "rules that know the styles of the embedded models and nothing else",
-        "cues": "rules that count cues of ordinary English and understand nothing",
-        "llm": "a language model",
-        "people": "people, who rated part of the responses; where they were drawn to balance ratings, rates hold for "
-        "that part only",
-        "published": "a language model, whose ratings are those of the release",
-    }[profile.judge.kind]
-    published, printed_only = profile.data.origin == "published", redrawn(metrics)
-    shown = {method for methods in profile.grid.values() for method in methods}
-    placebo = " The placebo setting shows how much." if Setting.PLACEBO in profile.grid else ""
-    said = [
-        "The world is invented: nothing here says how a model does on real questions."
-        if profile.world == "invented"
-        else "",
-        f"Whether a preference was followed is the reading of one judge, {profile.judge.label}: {kind}; "
-        f"a rating of {profile.judge.threshold} or more of 5 counts as followed.",
-        "The figures stand as they are printed: without their counts no interval can be given, and a difference of "
-        "one or two points may be chance."
-        if printed_only
-        else "Intervals cover chance among questions, not the wording of prompts and preferences, nor the judge's "
-        "errors.",
-        "Rows are paired as in the release: with the answer without preference in their own file. Two methods of one "
-        "model can so differ in their baseline, and in Q*."
-        if published
-        else "",
-        "Letters are those of the original extractor. An answer in which it found none counts as wrong, as in the "
-        "paper; a missing rating leaves a row out, where the paper counts it as not followed."
-        if published and not printed_only
-        else "",
-        "The same questions were put to every model, but not every released file need be here: n tells."
-        if published and not printed_only
-        else "",
-        "Pref-Aligner edits the very answer it is compared with; the other methods answer anew, so that plain "
-        f"sensitivity to the prompt counts against them and not against it.{placebo}"
-        if Method.PREF_ALIGNER in shown
-        else "",
-    ]
-    if profile.data.origin == "embedded":
-        said += [
-            "The embedded aligner was trained to copy drafts, right and wrong alike, mostly on names that no fact is "
-            f"about, while the other methods saw preferences on {100 * GROUP_SHARE:g} % of the facts only: that "
-            "Pref-Aligner breaks little here is partly taught.",
-            "Each embedded model is a single training run: a difference between two of them is not one of size.",
-        ]
-    return [sentence for sentence in said if sentence]
-
-
 def _models(frame: pd.DataFrame) -> str:
     count = frame["model"].nunique()
     return f"{count} model{'s' if count > 1 else ''}"
@@ -168,7 +118,7 @@ def _mirror(scores: pd.DataFrame, profile: Profile) -> str:
 
 
 def _placebo(scores: pd.DataFrame, profile: Profile) -> str:
-    pairs = [(ref, arm) for ref, arm in against_setting(scores, Setting.PLACEBO) if arm.method == Method.ZERO_SHOT]
+    pairs = placebo_pairs(scores)
     # Compared and corrected as in the table, then the relevant setting is told.
     found = compare(_only(scores, pairs), pairs, Metric.BREAKAGE_RATE, profile.statistics, profile.seed)
     found = found[found["setting"] == Setting.RELEVANT]
@@ -182,7 +132,7 @@ def _placebo(scores: pd.DataFrame, profile: Profile) -> str:
 
 
 def _aligner(scores: pd.DataFrame, profile: Profile) -> str:
-    pairs = [(ref, arm) for ref, arm in against_method(scores, stand_ins(profile)) if arm.method == Method.PREF_ALIGNER]
+    pairs = aligner_pairs(scores, profile)
     found = compare(_only(scores, pairs), pairs, Metric.ROBUSTNESS_ERROR, profile.statistics, profile.seed)
     # Where no rating is there, nothing was compared.
     found = found[(found["setting"] == Setting.RELEVANT) & (found["n"] > 0)]

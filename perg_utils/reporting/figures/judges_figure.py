@@ -62,7 +62,7 @@ def judges(run: Run, found: pd.DataFrame, *, method: str = "zero_shot") -> Drawn
             axis.set_yticks(range(len(models)), models)
             axis.grid(axis="x")
             axis.xaxis.set_major_locator(ticks(4, prune="upper"))
-        axes[0].set_xlabel("alignment failure (AF), %", loc="left")
+        axes[0].set_xlabel(f"{Metric.ALIGNMENT_FAILURE.heading}, %", loc="left")
         handles, labels = axes[0].get_legend_handles_labels()
         labels = [f"followed: {labels[0]}", *labels[1:]] if labels else []
         corner: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 0.08 / height)}
