@@ -8,7 +8,8 @@
     [made.save() for made in perg.figures.all(run).values()]
 
 A run that lacks what a figure shows gives a `Figure` that says "Not in this run" and saves nothing, so no caller needs
-to ask first. `extractor`, `extraction`, `difficulty`, `judges` and `practice` are what notebooks 02, 10, 11 and 12 work out, and take it as a DataFrame; `reproduction` may.
+to ask first. `extractor`, `extraction`, `difficulty`, `judges` and `practice` are drawn from what notebooks 02, 10, 11
+and 12 work out, and take it as a DataFrame; `reproduction` may.
 
 In reading order: `figure` (what a figure is), `paper` (most of the functions), `selection` (models, sources and
 colours to show), `captions`, `shapes` and `drawing` (how), then those with pictures of their own: `radar`, `violins`,
