@@ -222,6 +222,17 @@ def together(
     return pd.DataFrame(out)
 
 
+def in_words(found: pd.DataFrame) -> str:
+    """Return the agreement of each pair of judges over all responses (of `pairs`), as one sentence."""
+    said = [
+        f"{r.judge} and {r.other}: kappa {r.kappa:.2f} ({r.kappa_low:.2f} to {r.kappa_high:.2f}), the same verdict on "
+        f"{r.followed:.2f} % ({r.followed_low:.2f} to {r.followed_high:.2f}) of {r.n:,} responses"
+        for r in found.itertuples()
+        if r.by == "all"
+    ]
+    return f"{'; '.join(said) or 'one judge, so no agreement'}."
+
+
 def confusion(ratings: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
     """Return how often `first` rates 1 to 5 (down) where `second` rates 1 to 5 (across), counts of rows."""
     rows = confusions(ratings[first].to_numpy(dtype=float), ratings[second].to_numpy(dtype=float))

@@ -82,6 +82,10 @@ def rubric_probes(judge: Judge, cases: Sequence[Case], **how: object) -> pd.Data
     return pd.DataFrame(parts)
 
 
+#: The experiments that one judge alone can be put through.
+PROBES = (length_probe, rubric_probes)
+
+
 def compare(
     before: Sequence[Rating],
     after: Sequence[Rating],

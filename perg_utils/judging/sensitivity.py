@@ -34,6 +34,12 @@ def partial(panel: Mapping[str, pd.DataFrame]) -> list[str]:
     return [judge for judge, count in rated.items() if count < 0.95 * max(rated.values())]
 
 
+def comparable(panel: Mapping[str, pd.DataFrame], main: str) -> dict[str, pd.DataFrame]:
+    """Return the panel without the judges that rated a part only, for `by_judge`; the `main` judge always stays."""
+    part = partial(panel)
+    return {judge: table for judge, table in panel.items() if judge == main or judge not in part}
+
+
 def on_shared(ratings: pd.DataFrame, judges: Sequence[str], threshold: int, confidence: float = 0.95) -> pd.DataFrame:
     """Return how often each judge says "not followed" of the rows that all of `judges` rated, and of each model's.
 
@@ -87,6 +93,21 @@ def with_bounds(table: pd.DataFrame, name: str, digits: int = 1, bounds: tuple[s
     return pd.Series([text(*row) for row in table[[name, low, high]].itertuples(index=False)], table.index)
 
 
+def wide(
+    table: pd.DataFrame, index: Sequence[str], columns: Sequence[str], value: str = "value", *, nothing: str
+) -> pd.DataFrame:
+    """Return a table to be shown: a row each `index`, a column each `columns`, and in it `value`, which occurs once.
+
+    Numbers stand with their bounds `low` and `high`. Without rows the one cell that is shown says `nothing`.
+    """
+    if table.empty:
+        return _says(nothing)
+    numbers = pd.api.types.is_numeric_dtype(table[value])
+    text = with_bounds(table, value, 1, ("low", "high")) if numbers else table[value]
+    how: dict[str, Any] = {"values": value, "aggfunc": "first", "sort": False}
+    return table.assign(**{value: text}).pivot_table(index=list(index), columns=list(columns), **how)
+
+
 def with_intervals(
     table: pd.DataFrame, index: Sequence[str], columns: Sequence[str], values: Mapping[str, int], *, nothing: str
 ) -> pd.DataFrame:
@@ -95,9 +116,13 @@ def with_intervals(
     Where the table has no rows, the one cell that is shown says `nothing`.
     """
     if table.empty:
-        return pd.DataFrame({"result": [nothing]})
+        return _says(nothing)
     text = {name: with_bounds(table, name, digits) for name, digits in values.items()}
     return table.assign(**text).round(2).set_index(list(index))[[*columns, *values]]
+
+
+def _says(nothing: str) -> pd.DataFrame:
+    return pd.DataFrame({"result": [nothing]})
 
 
 def spread(found: pd.DataFrame) -> pd.DataFrame:
@@ -129,6 +154,31 @@ def rankings(found: pd.DataFrame, judge: str, threshold: int, source: str = ALL_
         same = {"same_best": _best(values) == _best(before), "same_order": _order(values) == _order(before)}
         out.append(line | {"tau": _tau(values, before)} | same)
     return pd.DataFrame(out, columns=["judge", "threshold", *keys, "ranking", "tau", "same_best", "same_order"])
+
+
+def same_as_main(orders: pd.DataFrame) -> pd.DataFrame:
+    """Return for each metric, judge and threshold of `rankings` how the order compares with the main one.
+
+    Columns: same_best, same_order (percent of the configurations), tau (mean).
+    """
+    found = orders.groupby(["metric", "judge", "threshold"], sort=False)[["same_best", "same_order", "tau"]].mean()
+    found[["same_best", "same_order"]] *= 100
+    return found.sort_index(level="metric", sort_remaining=False)
+
+
+def in_words(found: pd.DataFrame, orders: pd.DataFrame, judge: str, threshold: int) -> str:
+    """Return what thresholds move (of `by_judge`) and how often the best model stays (of `rankings`), as sentences.
+
+    `judge` and `threshold` are the main ones.
+    """
+    ranges = spread(found[(found["judge"] == judge) & (found["source"] == ALL_SOURCES)])
+    most = ranges.loc[ranges["metric"] == Metric.ALIGNMENT_FAILURE, "range"].max()
+    moved = f"From threshold 2 to 4, alignment failure by {judge} moves by up to {most:.1f} points."
+    others = orders[(orders["judge"] != judge) | (orders["threshold"] != threshold)]
+    if others.empty:
+        return f"{moved} With one model there is no ranking."
+    same = f"{100 * others['same_best'].mean():.0f} % of the configurations"
+    return f"{moved} With another judge or threshold the best model stays the same in {same}."
 
 
 def _order(values: pd.Series) -> str:

@@ -129,3 +129,47 @@ def test_the_figure_shows_a_point_for_each_model_judge_and_threshold_and_says_th
         drawn = sorted(x for line in axis.lines for x in line.get_xdata())
         assert drawn == sorted(data.loc[data["judge"] == judge, "value"])
     assert "invented world" in " ".join(text.get_text() for text in fig.texts)
+
+
+def test_a_table_with_intervals_is_shown_with_its_index_counts_and_bounds_or_says_nothing():
+    table = pd.DataFrame({"judge": ["a", "b"], "n": [3, 4], "seen": [0.123, 2], "kappa": [0.5, np.nan],
+                          "kappa_low": [0.25, np.nan], "kappa_high": [1, np.nan], "inner": ["x", "y"]})  # fmt: skip
+    shown = sensitivity.with_intervals(table, ["judge"], ["n", "seen"], {"kappa": 2}, nothing="one judge only")
+    assert shown.to_dict("index") == {
+        "a": {"n": 3, "seen": 0.12, "kappa": "0.50 [0.25, 1.00]"},
+        "b": {"n": 4, "seen": 2, "kappa": ""},
+    }
+    none = sensitivity.with_intervals(table[:0], ["judge"], ["n"], {"kappa": 2}, nothing="one judge only")
+    assert none.to_dict("list") == {"result": ["one judge only"]}
+
+
+def test_a_wide_table_has_values_with_bounds_words_as_they_are_or_says_nothing():
+    table = pd.DataFrame({"model": ["S", "S"], "judge": ["b", "a"], "value": [5.0, 7], "low": [4, 6], "high": [6, 8]})
+    shown = sensitivity.wide(table, ["model"], ["judge"], nothing="none")
+    assert shown.loc["S"].to_dict() == {"b": "5.0 [4.0, 6.0]", "a": "7.0 [6.0, 8.0]"}
+    assert list(shown) == ["b", "a"], "in the order of the rows"
+    told = sensitivity.wide(table.assign(ranking=["S < L", "L < S"]), ["model"], ["judge"], "ranking", nothing="none")
+    assert told.loc["S"].tolist() == ["S < L", "L < S"]
+    assert sensitivity.wide(table[:0], ["model"], ["judge"], nothing="none").to_dict("list") == {"result": ["none"]}
+
+
+def test_how_often_the_order_stays_is_counted_and_told(found):
+    orders = sensitivity.rankings(found, "strict", 3)
+    orders = orders[orders["metric"] == "alignment_failure"]
+    same = sensitivity.same_as_main(orders)
+    assert same["same_best"].to_dict() == {
+        ("alignment_failure", judge, t): best
+        for judge, bests in {"strict": [100, 100, 0], "mild": [0, 0, 0]}.items()
+        for t, best in zip((2, 3, 4), bests, strict=True)
+    }  # fmt: skip
+    said = sensitivity.in_words(found, orders, "strict", 3)
+    assert "alignment failure by strict moves by up to 75.0 points" in said
+    assert "stays the same in 20 % of the configurations" in said, "of five others one"
+    assert "no ranking" in sensitivity.in_words(found, orders[:0], "strict", 3)
+
+
+def test_a_judge_of_a_part_is_compared_only_where_it_is_the_main_one(tables):
+    whole, part = rated(tables, "rules", S=[3] * 4, L=[3] * 4), rated(tables, "people", S=[3] * 4)
+    panel = {"rules": whole, "people": part}
+    assert list(sensitivity.comparable(panel, "rules")) == ["rules"]
+    assert list(sensitivity.comparable(panel, "people")) == ["rules", "people"]

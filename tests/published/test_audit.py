@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from released import MIXED, NO_FILES, RELEVANT, TWICE, concluded, first, put_all, questions, reorder, repeating, sound
 
@@ -312,6 +313,17 @@ def test_letters_carried_over_beside_edited_responses_are_found_by_the_letters(d
     files[MIXED].loc[:816, "pref_ans"] = rows.loc[:816, "pref_answer"]
     rows["nopref_res"] += " (a run of its own)"
     assert audited(files, tmp_path / "own")[0].empty
+
+
+def test_findings_are_told_by_kind_and_models_and_without_any_that_is_said():
+    one = dict.fromkeys(audit.COLUMNS, 1.0) | {"finding": "missing_rows", "what": "absent", "source": "ALL"}
+    one |= {"model": "M", "method": "cot", "setting": "relevant", "note": "no file has them"}
+    found = pd.DataFrame([one, one | {"model": "L"}])
+    assert audit.shown(found)["configuration"].tolist() == ["M, cot, relevant", "L, cot, relevant"]
+    assert audit.notes(found) == "- **Missing rows**: no file has them."
+    assert audit.in_words(found) == "Findings of the audit: Missing rows (2 models)."
+    assert audit.shown(found[:0]).to_dict("list") == {"result": [audit.NONE_FOUND]}
+    assert "nothing to audit" in audit.notes(found[:0]) and "nothing to audit" in audit.in_words(found[:0])
 
 
 def test_without_released_files_there_is_nothing_to_audit(tmp_path):

@@ -48,6 +48,9 @@ SPELLED = (
     "so many that the model must have been shown other options, e.g. the printed list character by character; "
     "reading the responses again mends little"
 )
+#: Columns of numbers in the table that is shown.
+SHOWN = ["rows", "share", "metric", "published", "as_filed", "corrected"]
+NONE_FOUND = "none; without released files there is nothing to audit"
 NO_FINDINGS = pd.DataFrame(columns=COLUMNS)
 
 
@@ -88,6 +91,35 @@ def summary(findings: pd.DataFrame) -> pd.DataFrame:
     top = pooled.assign(change=change).sort_values("change", ascending=False, kind="stable")
     top = top.groupby(["finding", "what", *KEYS[:3]], sort=False).head(1).sort_index()
     return top.drop(columns=["change", "source", "corrected_all", "note"]).reset_index(drop=True)
+
+
+def shown(findings: pd.DataFrame) -> pd.DataFrame:
+    """Return the `summary` as a reader sees it: model, method and setting in one column.
+
+    Without a finding the one cell says so.
+    """
+    if findings.empty:
+        return pd.DataFrame({"result": [NONE_FOUND]})
+    short = summary(findings)
+    short["configuration"] = short[["model", "method", "setting"]].astype(str).agg(", ".join, axis=1)
+    return short[["finding", "what", "configuration", *SHOWN]]
+
+
+def notes(findings: pd.DataFrame) -> str:
+    """Return a Markdown list of the kinds of finding, each with what is to be known of it."""
+    if findings.empty:
+        return f"Findings: {NONE_FOUND}."
+    said = findings[["finding", "note"]].drop_duplicates().groupby("finding", sort=False)["note"].agg("; ".join)
+    return "\n".join(f"- **{TITLES[str(name)]}**: {note}." for name, note in said.items())
+
+
+def in_words(findings: pd.DataFrame) -> str:
+    """Return the kinds of finding and how many models each touches, e.g. `Missing rows (1 model)`, in a sentence."""
+    if findings.empty:
+        return f"Findings of the audit: {NONE_FOUND}."
+    kinds = findings.groupby("finding", sort=False)["model"].nunique()
+    said = "; ".join(f"{TITLES[str(name)]} ({n} model{'s' if n > 1 else ''})" for name, n in kinds.items())
+    return f"Findings of the audit: {said}."
 
 
 def _mended(rows: pd.DataFrame, faults: list[Fault]) -> pd.DataFrame:

@@ -103,7 +103,7 @@ def difficulty(run: Run, shares: pd.DataFrame) -> Drawn:
     if "difficulty" not in shares:
         return Figure(), pd.DataFrame()
     with rc_context(STYLE):
-        fig, (axes,) = canvas(0.85 + 0.24 * len(shares), left=0.34)
+        fig, (axes,) = canvas(0.85 + 0.24 * len(shares), left=0.46)
         for shift, name, colour in ((-0.15, "original", PALETTE[1]), (0.15, "rules", PALETTE[0])):
             own = shares.rename(columns={name: "value", f"{name}_low": "low", f"{name}_high": "high"})
             places = [place + shift for place in range(len(own))]
