@@ -57,6 +57,18 @@ def metric_coverage(
     return pd.DataFrame(rows)[columns]
 
 
+def in_words(held: pd.DataFrame) -> str:
+    """Return what `metric_coverage` comes to: the range of the exact interval, and where the bootstrap does worst."""
+    worst = held.loc[held["bootstrap"].idxmin()]
+    return (
+        f"The exact interval holds the truth in {held['exact'].min():.0f} to {held['exact'].max():.0f} % of the "
+        f"studies. The bootstrap holds it in as few as {worst['bootstrap']:.0f} % ({worst['metric']} of "
+        f"{worst['truth']:.1f} %, {worst['questions']} questions): where nothing broke it says 0 to 0. With 2,000 "
+        "questions and rates of 10 % or more the two agree. So the exact one is used for all four metrics, also for "
+        "those whose set is random."
+    )
+
+
 def _runs(total: int, rate: float, rng: np.random.Generator, runs: int) -> dict[str, tuple[Floats, Floats, float]]:
     """Events, set size and true value of each metric in `runs` simulated runs of `total` questions."""
     right = [ACCURACY * share for share in ((1 - rate) ** 2, rate * (1 - rate), rate * (1 - rate), rate**2)]

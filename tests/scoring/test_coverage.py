@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from perg_utils.core.schema import conform
-from perg_utils.scoring.coverage import difference_coverage, metric_coverage
+from perg_utils.scoring.coverage import difference_coverage, in_words, metric_coverage
 from perg_utils.scoring.rates import metrics
 
 RUNS = 1200
@@ -86,3 +86,10 @@ def test_the_intervals_in_the_table_metrics_cover_the_planted_rates():
         own = found[found["metric"] == metric]
         covered = ((own["low"] <= 100 * rate) & (100 * rate <= own["high"])).mean()
         assert covered >= 0.95 - 3 * (0.95 * 0.05 / models) ** 0.5, metric
+
+
+def test_the_sentence_names_the_range_of_the_exact_and_the_worst_of_the_bootstrap():
+    held = pd.DataFrame({"questions": [100, 400], "metric": ["BR", "AF"], "truth": [0.5, 2.0],
+                         "exact": [99.6, 96.2], "bootstrap": [31.4, 90.0]})  # fmt: skip
+    said = in_words(held)
+    assert "in 96 to 100 % of the studies" in said and "as few as 31 % (BR of 0.5 %, 100 questions)" in said
