@@ -59,7 +59,7 @@ def metric_coverage(
 
 def in_words(held: pd.DataFrame) -> str:
     """Return what `metric_coverage` comes to: the range of the exact interval, and where the bootstrap does worst."""
-    worst = held.loc[held["bootstrap"].idxmin()]
+    worst = held.sort_values("bootstrap", kind="stable").iloc[0]
     return (
         f"The exact interval holds the truth in {held['exact'].min():.0f} to {held['exact'].max():.0f} % of the "
         f"studies. The bootstrap holds it in as few as {worst['bootstrap']:.0f} % ({worst['metric']} of "
