@@ -32,7 +32,11 @@ class Progress:
 
     def advance(self, n: int = 1) -> None:
         """Count `n` more as done; shows a line when one is due."""
-        self.done += n
+        self.reach(self.done + n)
+
+    def reach(self, done: int) -> None:
+        """Say that `done` are done in all; shows a line when one is due."""
+        self.done = done
         now = time.monotonic()
         if now - self._last >= self.every:
             self._last = now

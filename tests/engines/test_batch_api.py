@@ -8,6 +8,7 @@ import textwrap
 import time
 from pathlib import Path
 
+import nbformat
 import openai
 import pytest
 from faulty_server import correct, fault, running, stats
@@ -15,12 +16,14 @@ from openai.types import Batch
 
 from perg_utils.core.loading import load_profile
 from perg_utils.core.profile import ModelConfig, ProfileError
+from perg_utils.core.progress import line
 from perg_utils.core.schema import Status
 from perg_utils.engines.api import batch as batch_api
 from perg_utils.engines.api import pricing
 from perg_utils.engines.api.engine import ApiEngine
 from perg_utils.engines.base import Decoding, EngineError, Request
 from perg_utils.engines.journal import Journal
+from perg_utils.run.notebook import execute
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -62,6 +65,32 @@ def test_requests_are_submitted_polled_and_collected(tmp_path, capsys):
     assert "at the server: 0/50 requests" in capsys.readouterr().out
 
 
+IN_A_NOTEBOOK = """
+from perg_utils.core.profile import ModelConfig
+from perg_utils.engines.api import batch
+from perg_utils.engines.api.engine import ApiEngine
+from perg_utils.engines.base import Decoding, Request
+batch.POLL_SECONDS = 0.05
+engine = ApiEngine(ModelConfig(name="T", engine="api", model="m", base_url=url, batch=True))
+print(len(dict(engine.generate([Request((("user", str(i)),), Decoding(50)) for i in range(20)]))), "replies")
+"""
+
+
+def test_whoever_runs_the_notebook_sees_how_far_the_server_is(tmp_path):
+    cells = [nbformat.v4.new_code_cell("url = ''", metadata={"tags": ["parameters"]})]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    cells.append(nbformat.v4.new_code_cell(IN_A_NOTEBOOK))
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), tmp_path / "a.ipynb")
+    states = []
+    with running(batch_seconds=0.5) as url:
+        execute(tmp_path / "a.ipynb", tmp_path / "ran.ipynb", {"url": url}, ROOT, states.append)
+    lines = [line(state) for state in states]
+    assert lines[0].startswith("at the server: 0/20 requests, ")
+    assert lines[-1].startswith("at the server: 20/20 requests in 0:")
+    [printed] = nbformat.read(tmp_path / "ran.ipynb", as_version=4).cells[-1].outputs
+    assert printed.text == "20 replies\n"
+
+
 def test_a_large_study_goes_in_several_batches(monkeypatch):
     monkeypatch.setattr(batch_api, "MOST_REQUESTS", 20)
     asked = requests(50)
@@ -93,7 +122,7 @@ def test_what_failed_in_part_is_asked_again_and_what_is_refused_is_not(tmp_path)
 
 CHILD = """
     import sys
-    from perg_utils.engines import batch_api
+    from perg_utils.engines.api import batch as batch_api
     from perg_utils.engines.api.engine import ApiEngine
     from perg_utils.engines.base import Decoding, Request
     from perg_utils.engines.journal import Journal
@@ -115,6 +144,7 @@ def test_a_killed_run_finds_its_batch_again_and_submits_nothing_twice(tmp_path, 
         deadline = time.monotonic() + 30
         while not stats(url)["batches"] and time.monotonic() < deadline:
             time.sleep(0.02)
+        assert stats(url)["batches"] == 1, "the run was ended after its batch was made"
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         time.sleep(2.0 if finished else 0.0)

@@ -20,7 +20,7 @@ from typing import Any
 from openai.types import Batch
 
 from perg_utils.core.profile import ModelConfig
-from perg_utils.core.progress import clock
+from perg_utils.core.progress import Progress
 from perg_utils.core.schema import Status
 from perg_utils.core.workspace import digest
 from perg_utils.engines.api.account import Account
@@ -76,12 +76,15 @@ class BatchRun:
                     self.meter.reserve(self.bounds[name], sent=True)
             else:
                 yield from self._collect(batch, earlier=True)
-        start = time.monotonic()
-        while self.open:
-            self._submit()
-            if not self.running:
-                raise self.meter.exhausted(len(self.open))
-            yield from self._poll(start)
+        if not self.open:
+            return
+        with Progress("at the server", len(self.requests), unit="requests", every=0) as progress:
+            while self.open:
+                self._submit()
+                if not self.running:
+                    raise self.meter.exhausted(len(self.open))
+                yield from self._poll(progress)
+                progress.done = self._done()
 
     def _found(self) -> list[Batch]:
         """Batches of this engine in the account, those under way first: what they hold is not asked again."""
@@ -114,7 +117,11 @@ class BatchRun:
             self.running[batch.id] = set(todo[: len(lines)])
             todo = todo[len(lines) :]
 
-    def _poll(self, start: float) -> Iterator[tuple[int, Reply]]:
+    def _done(self) -> int:
+        """How many requests have their reply here."""
+        return len(self.requests) - len(self.open)
+
+    def _poll(self, progress: Progress) -> Iterator[tuple[int, Reply]]:
         """Wait until a batch has finished, and collect it."""
         while True:
             done = 0
@@ -124,8 +131,7 @@ class BatchRun:
                     yield from self._collect(batch)
                     return
                 done += batch.request_counts.completed if batch.request_counts else 0
-            there = sum(map(len, self.running.values()))
-            print(f"at the server: {done:,}/{there:,} requests in {clock(time.monotonic() - start)}", flush=True)
+            progress.reach(self._done() + done)
             time.sleep(POLL_SECONDS)
 
     def _collect(self, batch: Batch, *, earlier: bool = False) -> Iterator[tuple[int, Reply]]:
