@@ -14,9 +14,11 @@ from matplotlib import rc_context
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_hex
 
-from perg_utils.core.profile import Profile
+from perg_utils.core.profile import ROOT, Profile
 from perg_utils.core.run import Run
 from perg_utils.core.schema import ALL_SOURCES, TABLES, Source, conform
+from perg_utils.published.checks.gold import NOTES
+from perg_utils.published.checks.reproduction import reproduce
 from perg_utils.published.printed import PRINTED, printed_metrics
 from perg_utils.reporting import figures
 from perg_utils.reporting import tables as printed_tables
@@ -121,6 +123,24 @@ def test_no_text_is_cut_off_at_the_sides_or_lies_on_another(models):
     named = usual.model_copy(update={"judge": judge})
     for name, (fig, _) in pairs(measured, scores, named):
         assert overlaps(fig) == [], name
+
+
+def test_no_text_is_cut_off_or_lies_on_another_in_figures_of_checks():
+    run = of(tables(4)[0])
+    held = {name: pd.read_csv(ROOT / f"figures/demo/{name}.csv") for name in ELSEWHERE - {"difficulty"}}
+    curve = pd.DataFrame({"samples": [1800, 36000], "loss": [1.8, 0.1], "check_loss": [2.1, 0.8]})
+    shares = pd.DataFrame({"difficulty": [*NOTES.values(), "all"], "n": 342})
+    shares = shares.assign(**{f"{who}{end}": 50.0 for who in ("original", "rules") for end in ("", "_low", "_high")})
+    cells = reproduce(printed_metrics()).assign(ours=lambda t: t["published"], verdict="exact")
+    for made in (
+        figures.extractor(run, curve, held["extractor"], 36000),
+        figures.extraction(run, held["extraction"]),
+        figures.difficulty(run, shares),
+        figures.judges(run, held["judges"]),
+        figures.practice(run, held["practice"]),
+        figures.reproduction(run, cells),
+    ):
+        assert overlaps(drawing_of(made)[0]) == [], made.name
 
 
 def test_no_text_is_cut_off_or_lies_on_another_in_figures_redrawn_from_print():

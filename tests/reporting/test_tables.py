@@ -168,6 +168,24 @@ def test_latex_groups_span_their_columns():
     assert text.count(r"\multicolumn{4}{c}") == 4 and r"\cmidrule(lr){2-5}" in text
 
 
+def test_latex_has_rules_between_groups_and_labels_bold_values_and_small_intervals():
+    table = room.main(of(tiny(a=10.0, b=12.0)))
+    assert latex(table).split("{!}{%\n")[1].splitlines() == [
+        r"\begin{tabular}{lr}",
+        r"\toprule",
+        r" & ALL \\",
+        r"\cmidrule(lr){2-2}",
+        r"model & BR \\",
+        r"\midrule",
+        r"a & \textbf{10.0} \\",
+        r"b & 12.0 \\",
+        r"\bottomrule",
+        r"\end{tabular}}",
+        r"\end{table}",
+    ]
+    assert r"& 10.0 {\scriptsize [9.0, 11.0]} \\" in latex(room.methods(of(tiny(a=10.0, b=12.0))))
+
+
 def test_names_that_mean_something_to_markup_are_escaped():
     table = room.main(of(tiny(**{"a|b<c>_%": 1.0, "d": 2.0})))
     assert r"a\|b<c>" in markdown(table)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import fill
+
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
@@ -25,11 +27,11 @@ def extractor(run: Run, curve: pd.DataFrame, kinds: pd.DataFrame, best: int) -> 
     >>> perg.figures.extractor(run, curve, kinds, best=128).name
     'extractor'
     """
-    height = 2.35 + 0.15 * len(kinds)
+    height = 2.42 + 0.15 * len(kinds)
     with rc_context(STYLE):
         fig = Figure(figsize=(WIDTH, height))
         axes = [fig.add_axes((0.14, 1 - 1.35 / height, 0.83, 1.15 / height))]
-        axes.append(fig.add_axes((0.3, 0.42 / height, 0.62, (height - 2.5) / height)))
+        axes.append(fig.add_axes((0.3, 0.49 / height, 0.62, (height - 2.57) / height)))
         for name, label, colour in (
             ("loss", "wordings learned from", PALETTE[0]),
             ("check_loss", "new wordings", PALETTE[1]),
@@ -79,7 +81,7 @@ def extraction(run: Run, compared: pd.DataFrame) -> Drawn:
         for form in forms:
             first = next(height for height, row in zip(heights, rows, strict=True) if row.form == form)
             axes.text(
-                0, first - 0.85, f"{form} (n = {rows[heights.index(first)].n:,})", weight="bold", size=6.5, va="center"
+                1, first - 0.85, f"{form} (n = {rows[heights.index(first)].n:,})", weight="bold", size=6.5, va="center"
             )
         axes.set(xlim=(0, 100), ylim=(heights[-1] + 0.6, -1.3), xlabel="percent of the responses")
         axes.tick_params(axis="y", length=0)
@@ -103,7 +105,8 @@ def difficulty(run: Run, shares: pd.DataFrame) -> Drawn:
     if "difficulty" not in shares:
         return Figure(), pd.DataFrame()
     with rc_context(STYLE):
-        fig, (axes,) = canvas(0.85 + 0.24 * len(shares), left=0.46)
+        labels = [fill(f"{kind} ({n})", 25) for kind, n in zip(shares["difficulty"], shares["n"], strict=True)]
+        fig, (axes,) = canvas(0.85 + 0.27 * len(shares), left=0.39)
         for shift, name, colour in ((-0.15, "original", PALETTE[1]), (0.15, "rules", PALETTE[0])):
             own = shares.rename(columns={name: "value", f"{name}_low": "low", f"{name}_high": "high"})
             places = [place + shift for place in range(len(own))]
@@ -111,8 +114,8 @@ def difficulty(run: Run, shares: pd.DataFrame) -> Drawn:
                 own["value"], places, xerr=interval_arms(own), fmt="o", ms=3.5, elinewidth=0.8, color=colour,
                 label=name, clip_on=False,
             )  # fmt: skip
-        axes.set_yticks(range(len(shares)), shares["difficulty"] + " (" + shares["n"].astype(str) + ")")
-        axes.set(xlim=(0, 100), xlabel="read rightly, percent of the labelled responses")
+        axes.set_yticks(range(len(shares)), labels)
+        axes.set(xlim=(0, 100), xlabel="read rightly, percent of those labelled")
         axes.invert_yaxis()
         axes.grid(True, axis="x")
         axes.tick_params(axis="y", length=0)

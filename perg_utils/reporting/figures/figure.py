@@ -21,10 +21,11 @@ from matplotlib import rc_context
 
 from perg_utils.core.errors import DataError
 from perg_utils.core.run import Run
-from perg_utils.core.schema import JUDGED_METRICS
+from perg_utils.core.schema import JUDGED_METRICS, Source
 from perg_utils.core.workspace import write_atomically, write_text
 from perg_utils.reporting.figures.captions import CAPTIONS
 from perg_utils.reporting.figures.drawing import INVENTED, STYLE, footer
+from perg_utils.reporting.figures.selection import check
 
 #: Corner note of figures that show printed numbers.
 REDRAWN = "redrawn from the paper's published figures"
@@ -117,6 +118,8 @@ def figure(
         def show(run: Run, *args: P.args, **options: P.kwargs) -> Figure:
             asked = signature.bind(run, *args, **options)
             asked.apply_defaults()
+            if "source" in asked.arguments:
+                check("source", [asked.arguments["source"]], Source)
             own = name.format(**asked.arguments)
             title, caption = CAPTIONS[own]
             caption = caption.replace("zero_shot", str(asked.arguments.get("method", "zero_shot")))

@@ -22,6 +22,7 @@ from perg_utils.reporting.figures.drawing import (
     ticks,
 )
 from perg_utils.reporting.figures.figure import Drawn, figure
+from perg_utils.reporting.figures.selection import check_method
 
 
 @figure("judges", corner=False)
@@ -35,7 +36,7 @@ def judges(run: Run, found: pd.DataFrame, *, method: str = "zero_shot") -> Drawn
     ['S', 'M', 'L']
     """
     keep = (found["metric"] == Metric.ALIGNMENT_FAILURE) & (found["setting"] == Setting.RELEVANT)
-    keep &= (found["source"] == ALL_SOURCES) & (found["method"] == method) & (found["n"] > 0)
+    keep &= (found["source"] == ALL_SOURCES) & (found["method"] == check_method(method)) & (found["n"] > 0)
     data = found[keep].reset_index(drop=True)
     names, models = list(dict.fromkeys(data["judge"])), list(dict.fromkeys(data["model"]))
     # Several narrow panels have no room for long names in one line.
@@ -61,6 +62,7 @@ def judges(run: Run, found: pd.DataFrame, *, method: str = "zero_shot") -> Drawn
             axis.set(xlim=(0, axis_end(data)), ylim=(len(models) - 0.5, -0.5), title=titles[judge])
             axis.set_yticks(range(len(models)), models)
             axis.grid(axis="x")
+            axis.tick_params(axis="y", length=0)
             axis.xaxis.set_major_locator(ticks(4, prune="upper"))
         axes[0].set_xlabel(f"{Metric.ALIGNMENT_FAILURE.heading}, %", loc="left")
         handles, labels = axes[0].get_legend_handles_labels()

@@ -50,6 +50,7 @@ def practice(run: Run, groups: pd.DataFrame) -> Drawn:
         axes.set_xlim(0, axis_end(groups))
         axes.set_xlabel(f"{Metric.BREAKAGE_RATE.heading}, %")
         axes.grid(True, axis="x")
-        axes.tick_params(axis="y", length=0)
+        # Marks at zero reach into the labels' side.
+        axes.tick_params(axis="y", length=0, pad=6)
         axes.legend(frameon=False, ncols=len(models), loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return fig, groups

@@ -12,10 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from perg_utils.core.run import Run
-from perg_utils.core.schema import Source
 from perg_utils.reporting.figures.drawing import STYLE, WIDTH, axis_end, interval_arms, ticks
 from perg_utils.reporting.figures.figure import Drawn, figure
-from perg_utils.reporting.figures.selection import PLAIN, Colours, Names, Selection, check, check_method
+from perg_utils.reporting.figures.selection import PLAIN, Colours, Names, Selection, check_method
 from perg_utils.reporting.figures.shapes import Looks
 from perg_utils.scoring.rates import by_category
 
@@ -33,7 +32,6 @@ def categories(run: Run, source: str, *, method: str = PLAIN, models: Names = No
     >>> figure.name, figure.data["category"].nunique()
     ('categories_TQA', 5)
     """
-    check("source", [source], list(Source))
     chosen = Selection(run, models, None, colours)
     data = by_category(chosen.scores, run.profile.statistics, check_method(method))
     data = data[(data["source"] == source) & data["value"].notna()].reset_index(drop=True)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import cycle
 
 import pandas as pd
+from matplotlib.colors import is_color_like
 
 from perg_utils.core.errors import PergError
 from perg_utils.core.run import Run
@@ -24,7 +26,7 @@ Colours = Mapping[str, str] | Sequence[str] | None
 
 @dataclass(frozen=True)
 class Selection:
-    """The rows of a run that are shown. Raises `PergError` for a name that the run does not hold."""
+    """The rows of a run that are shown. Raises `PergError` for a name that the run does not hold, or no colour."""
 
     run: Run
     models: Names = None
@@ -56,11 +58,14 @@ class Selection:
         own = looks(list(self.run.read("metrics")["model"]))
         if self.colours is None:
             return own
-        if isinstance(self.colours, Mapping):
-            check("model", self.colours, own)
-            return {m: (self.colours.get(m, colour), mark) for m, (colour, mark) in own.items()}
-        palette = list(self.colours)
-        return {m: (palette[i % len(palette)], mark) for i, (m, (_, mark)) in enumerate(own.items())}
+        if isinstance(self.colours, str):
+            raise PergError(f"colours are a list or by model, e.g. ['{self.colours}'], not the word '{self.colours}'")
+        named = self.colours if isinstance(self.colours, Mapping) else dict(zip(own, cycle(self.colours), strict=False))
+        check("model", named, own)
+        for colour in named.values():
+            if not is_color_like(colour):
+                raise PergError(f"'{colour}' is no colour; write e.g. '#882255' or 'teal'")
+        return {m: (named.get(m, colour), mark) for m, (colour, mark) in own.items()}
 
     def values(self, wanted: Sequence[str], **only: str) -> pd.DataFrame:
         """Return the measured values of these metrics, of rows that were shown something unless asked for."""

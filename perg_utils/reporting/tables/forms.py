@@ -1,8 +1,9 @@
 """One table in its four forms: CSV (raw numbers), Markdown, LaTeX (booktabs) and HTML for the report.
 
-Small on purpose: two header rows, labels on the left, best values bold, everything escaped. In LaTeX a wide table
-shrinks to the line and a long one is continued in further floats of the same number, which works in one column and
-in two (`longtable` works in one only). What tables hold is not said here.
+Small on purpose: two header rows, labels on the left, best values bold, everything escaped. LaTeX rows are written by
+pandas' Styler; HTML and Markdown are not, since the Styler makes no row headings of label columns. In LaTeX a wide
+table shrinks to the line and a long one is continued in further floats of the same number, which works in one column
+and in two (`longtable` works in one only). What tables hold is not said here.
 """
 
 from __future__ import annotations
@@ -148,32 +149,20 @@ def _pages(rows: list[tuple[list[str], list[bool]]]) -> list[list[tuple[list[str
 
 
 def _tabular(table: Table, rows: list[tuple[list[str], list[bool]]]) -> str:
-    numeric = _first_value(table)
-    groups, labels = _heads(table)
-    heads = [" & ".join(_tex(label) for label in labels) + r" \\"]
-    spans = _spans(groups)
-    if any(group for group, *_ in spans):
-        top = [rf"\multicolumn{{{b - a}}}{{c}}{{{_tex(g)}}}" if g else " & ".join([""] * (b - a)) for g, a, b in spans]
-        rules = " ".join(rf"\cmidrule(lr){{{a + 1}-{b}}}" for g, a, b in spans if g)
-        heads = [" & ".join(top) + r" \\", rules, *heads]
-    body = [
-        " & ".join(_tex_cell(t, b, i >= numeric) for i, (t, b) in enumerate(zip(texts, bold, strict=True))) + r" \\"
-        for texts, bold in rows
-    ]
-    return "\n".join(
-        [
-            *([r"\setlength{\tabcolsep}{3pt}"] if len(labels) >= MANY_COLUMNS else []),
-            # A wide table shrinks to the line; a narrow one keeps its size.
-            r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
-            rf"\begin{{tabular}}{{{'l' * numeric}{'r' * (len(labels) - numeric)}}}",
-            r"\toprule",
-            *heads,
-            r"\midrule",
-            *body,
-            r"\bottomrule",
-            r"\end{tabular}}",
-        ]
-    )
+    numeric, (groups, labels) = _first_value(table), _heads(table)
+    heads = [[_tex(group) for group in groups], [_tex(label) for label in labels]]
+    cells = [[_tex_cell(*cell, i >= numeric) for i, cell in enumerate(zip(*row, strict=True))] for row in rows]
+    shown = pd.DataFrame(cells, columns=pd.MultiIndex.from_arrays(heads) if any(groups) else heads[1])
+    alignment = "l" * numeric + "r" * (len(labels) - numeric)
+    text = shown.style.hide().to_latex(column_format=alignment, hrules=True, multicol_align="c")
+    rules = [rf"\cmidrule(lr){{{first + 1}-{past}}}" for group, first, past in _spans(groups) if group]
+    if rules:
+        # The Styler has no rule under a group of columns.
+        top, rest = text.split("\\\\\n", 1)
+        text = "\\\\\n".join([top, " ".join(rules) + "\n" + rest])
+    closer = "\\setlength{\\tabcolsep}{3pt}\n" if len(labels) >= MANY_COLUMNS else ""
+    # A wide table shrinks to the line; a narrow one keeps its size.
+    return closer + "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%\n" + text.rstrip() + "}"
 
 
 def as_html(table: Table) -> str:
