@@ -82,6 +82,25 @@ def report(questions: pd.DataFrame, data: DataConfig) -> pd.DataFrame:
     return frame.assign(found=frame["found"].astype("Int64"), expected=frame["expected"].astype("Int64"), result=result)
 
 
+def right_letters(questions: pd.DataFrame) -> pd.DataFrame:
+    """Return how often each letter is right, and how often it would be by chance among the options that there are.
+
+    Columns: source, letter, right and chance (questions); a row a letter that some question of the source has.
+    """
+    counts = questions["options"].map(len)
+    each = questions.assign(chance=1 / counts, letter=[list(LETTERS[:n]) for n in counts]).explode("letter")
+    each["right"] = each["gold"] == each["letter"]
+    found = each.groupby(["source", "letter"], sort=False)[["right", "chance"]].sum().reset_index()
+    order = list(questions["source"].unique())
+    return found.sort_values(["source", "letter"], key=lambda c: c.map(order.index) if c.name == "source" else c)
+
+
+def repeated(questions: pd.DataFrame) -> pd.DataFrame:
+    """Return the questions whose text occurs more than once in their source, side by side; `options` as one text."""
+    rows = questions[questions.duplicated(["source", "question"], keep=False)]
+    return rows.assign(options=rows["options"].map(" | ".join)).sort_values("question", kind="stable")
+
+
 def _check_counts(frame: pd.DataFrame, data: DataConfig) -> None:
     counts = {source: int((frame["source"] == source).sum()) for source in data.sources}
     short = [f"{s} has {n:,} of {EXPECTED[s]:,}" for s, n in counts.items() if n < EXPECTED[s]]

@@ -34,6 +34,18 @@ def open_layers(profile: Profile, workspace: Workspace, journal: Journal) -> lis
     return layers if llm is None else [*layers, llm]
 
 
+def described(profile: Profile) -> pd.DataFrame:
+    """Return the layers of a profile in their order: layer, model, how it decides."""
+    rows = [("rules", "none", "the words of the response")]
+    if profile.extractor.base is not None:
+        sure = f"scores the options; at least {profile.extractor.min_confidence:.0%} sure"
+        rows.append(("finetuned", profile.extractor.base.model, sure))
+    if profile.extractor.llm is not None:
+        asked = f"prompt {extract_prompts(profile).hashes[EXTRACT]}, one letter"
+        rows.append(("llm", profile.extractor.llm.model, asked))
+    return pd.DataFrame(rows, columns=["layer", "model", "how it decides"])
+
+
 def check_extractor(config: ExtractorConfig, profile: Profile, workspace: Workspace) -> None:
     """Raise `PergError` for a prompt or an adapter's folder that cannot be used; models are checked like any others."""
     if config.llm is not None:

@@ -251,3 +251,20 @@ def test_the_embedded_world_is_loaded_checked_and_limited():
     examples = curation.load_examples(data, 42)
     assert examples["source"].tolist() == ["TQA"] * 10 + ["CQA"] * 10 + ["MMLU"] * 10
     assert (curation.report(examples, data)["result"] == "note").all()
+
+
+def test_right_letters_are_counted_beside_what_chance_would_give():
+    asked = pd.DataFrame({"source": ["TQA", "TQA", "CQA"], "gold": ["A", "A", "B"],
+                          "options": [["x", "y"], ["x", "y", "z", "w"], ["x", "y"]]})  # fmt: skip
+    found = curation.right_letters(asked).set_index(["source", "letter"])
+    assert found["right"].to_dict() == {("TQA", "A"): 2, ("TQA", "B"): 0, ("TQA", "C"): 0, ("TQA", "D"): 0,
+                                        ("CQA", "A"): 0, ("CQA", "B"): 1}  # fmt: skip
+    assert found["chance"].tolist() == [0.75, 0.75, 0.25, 0.25, 0.5, 0.5]
+    assert list(found.index.get_level_values(0).unique()) == ["TQA", "CQA"], "in the order of the questions"
+
+
+def test_questions_with_one_text_stand_side_by_side_where_the_source_is_the_same():
+    asked = pd.DataFrame({"source": ["TQA", "TQA", "TQA", "CQA"], "question": ["b?", "a?", "b?", "a?"],
+                          "options": [["x", "y"]] * 4, "example_id": ["1", "2", "3", "4"]})  # fmt: skip
+    found = curation.repeated(asked)
+    assert found["example_id"].tolist() == ["1", "3"] and found["options"].tolist() == ["x | y"] * 2

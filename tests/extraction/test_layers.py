@@ -14,7 +14,7 @@ from perg_utils.core.workspace import Workspace
 from perg_utils.engines.base import EngineError
 from perg_utils.engines.journal import Journal
 from perg_utils.extraction.answers import extract
-from perg_utils.extraction.layers import by_layer, check_extractor, local_adapter, open_layers
+from perg_utils.extraction.layers import by_layer, check_extractor, described, local_adapter, open_layers
 from perg_utils.extraction.reading import Reading
 
 
@@ -66,6 +66,14 @@ def test_a_profile_opens_its_layers_in_order_and_asks_nothing(tmp_path, opened):
     assert layers(load_profile("demo", ["extractor.adapter=null"]), tmp_path) == ["finetuned"]
     folders = (ROOT / "data" / "embedded" / "extractor", tmp_path / "extractor")
     assert opened == [("extractor", folder) for folder in folders]
+
+
+def test_the_layers_of_a_profile_are_described_in_their_order():
+    assert described(load_profile("demo", ["extractor={}"]))["layer"].tolist() == ["rules"]
+    told = described(load_profile("demo", [LLM]))
+    assert told["layer"].tolist() == ["rules", "finetuned", "llm"]
+    assert told["how it decides"][1].startswith("scores the options; at least 90% sure")
+    assert told["how it decides"][2].startswith("prompt ")
 
 
 def test_an_adapter_of_ones_own_is_taken_from_its_folder_or_the_hub(tmp_path, opened, monkeypatch):
