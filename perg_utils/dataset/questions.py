@@ -88,7 +88,8 @@ def right_letters(questions: pd.DataFrame) -> pd.DataFrame:
     Columns: source, letter, right and chance (questions); a row a letter that some question of the source has.
     """
     counts = questions["options"].map(len)
-    each = questions.assign(chance=1 / counts, letter=[list(LETTERS[:n]) for n in counts]).explode("letter")
+    letters = pd.Series([list(LETTERS[:n]) for n in counts], questions.index, dtype=object)
+    each = questions.assign(chance=1 / counts, letter=letters).explode("letter")
     each["right"] = each["gold"] == each["letter"]
     found = each.groupby(["source", "letter"], sort=False)[["right", "chance"]].sum().reset_index()
     order = list(questions["source"].unique())
