@@ -26,7 +26,7 @@ TOGETHER = 4
 def categories(run: Run, source: str, *, method: str = PLAIN, models: Names = None, colours: Colours = None) -> Drawn:
     """Return breakage by category of the preference in one source, as a radar and as dots with intervals.
 
-    Up to `TOGETHER` models share one radar; more have a small one each, which names them.
+    Up to four models share one radar; more have a small one each, which names them.
 
     >>> figure = perg.figures.categories(run, "TQA")
     >>> figure.name, figure.data["category"].nunique()
