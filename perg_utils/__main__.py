@@ -37,7 +37,6 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--only", action="append", default=[], metavar="STEP[,STEP]", help="e.g. 06,07 or 03:S")
     run.add_argument("--dry-run", action="store_true", help="print the plan, requests and tokens; do nothing")
     run.add_argument("--force", action="store_true", help="run all steps again (replies still come from the journal)")
-
     run.add_argument("--verify", action="store_true", help="then compare its tables with the committed ones")
 
     journal = commands.add_parser("journal", help="count, export or drop the replies of a run")
@@ -117,20 +116,24 @@ def main(argv: list[str] | None = None) -> int:
 def _run(arguments: argparse.Namespace) -> int | None:
     from perg_utils.core.profile import ROOT
     from perg_utils.run import pipeline
-    from perg_utils.run.verify import verify
+    from perg_utils.run.verify import committed_tables, verify
 
     _load_keys()
     only = tuple(step.strip() for item in arguments.only for step in item.split(",") if step.strip())
     command = replace(_command(arguments), only=only, force=arguments.force)
     os.chdir(ROOT)  # paths inside a profile are relative to the repository, here as in the notebooks
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: the kernel goes, work is kept
+    figures = _opened(command)[1].figures
+    committed = committed_tables(figures) if arguments.verify else None  # before the run, which may write over them
     if arguments.dry_run:
         print(pipeline.dry_run(command))
+        if committed is not None:
+            print(f"\nverify: then compared with {len(committed.tables)} tables in {committed.where}")
         return None
     pipeline.run(command)
-    if not arguments.verify:
+    if committed is None:
         return None
-    told, agrees = verify(_opened(command)[1].figures)
+    told, agrees = verify(figures, committed)
     print(told)
     return 0 if agrees else 1
 

@@ -50,26 +50,41 @@ class Compared:
         return f"{self.name}: {self.same:,} of {self.cells:,} cells the same{close}{differ}"
 
 
-def verify(figures: Path) -> tuple[str, bool]:
-    """Compare the tables in a run's folder of figures with the committed ones; returns what to print and the verdict.
+@dataclass(frozen=True)
+class Committed:
+    """The committed tables of a profile, name -> text of a CSV file; `where` says where they were found."""
 
-    A run in the repository itself has replaced the files: the version of git's HEAD is taken. Any other run is compared
-    with the repository's folder. Raises `NothingToCompare`.
+    where: str
+    tables: Mapping[str, str]
+
+
+def committed_tables(figures: Path) -> Committed:
+    """Return the committed tables that a run whose figures go to the folder `figures` is to be compared with.
+
+    A run in the repository itself writes over the files: the version of git's HEAD is taken. Any other run is compared
+    with the repository's folder. Raises `NothingToCompare`, so that it is known before a run and not after it.
     """
     own = ROOT / "figures" / figures.name
     in_place = figures.resolve() == own.resolve()
-    committed = _at_head(own) if in_place else read_tables(own)
+    tables = _at_head(own) if in_place else read_tables(own)
     where = f"{own.relative_to(ROOT)} at git's HEAD" if in_place else str(own)
-    if not committed:
+    if not tables:
         raise NothingToCompare(f"there are no committed tables of profile '{figures.name}': no CSV file in {where}")
-    tables = compare(read_tables(figures), committed)
+    return Committed(where, tables)
+
+
+def verify(figures: Path, committed: Committed) -> tuple[str, bool]:
+    """Compare the tables in a run's folder of figures with the committed ones: what to print, and the verdict."""
+    tables = compare(read_tables(figures), committed.tables)
     wrong = [table for table in tables if table.differ]
     cells, same = sum(table.cells for table in tables), sum(table.same for table in tables)
     close = sum(table.close for table in tables)
     also = f", {close:,} more within {TOLERANCE:g}" if close else ""
     verdict = f"{len(wrong)} of {len(tables)} tables differ" if wrong else f"all {len(tables)} tables agree"
     total = f"verify: {verdict}; {same:,} of {cells:,} cells the same{also}"
-    return "\n".join([f"verify: {figures} against {where}", *(f"  {table}" for table in tables), total]), not wrong
+    return "\n".join(
+        [f"verify: {figures} against {committed.where}", *(f"  {table}" for table in tables), total]
+    ), not wrong
 
 
 def read_tables(folder: Path) -> dict[str, str]:
@@ -128,8 +143,8 @@ def _at_head(folder: Path) -> dict[str, str]:
     except (OSError, subprocess.CalledProcessError) as error:
         reason = getattr(error, "stderr", None) or str(error)
         raise NothingToCompare(
-            f"the run wrote over the committed tables in {folder}, and git cannot tell what they were "
-            f"({reason.strip()}); run with --out DIR in a fresh copy, which is compared with that copy's tables"
+            f"the run writes over the committed tables in {folder}, and git cannot tell what they were "
+            f"({reason.strip()}); run with --out DIR, which is compared with the tables in {folder}"
         ) from error
 
 

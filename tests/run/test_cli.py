@@ -108,6 +108,30 @@ def test_verify_follows_the_run_and_its_status_says_whether_the_tables_are_the_c
     assert ("tables agree" in told) != altered and ("1 DIFFER" in told) == altered
 
 
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_verify_without_committed_tables_is_an_error_before_the_run(tmp_path, monkeypatch, capsys, more):
+    monkeypatch.setattr(pipeline, "run", lambda command: pytest.fail("the study was run"))
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", "--profile", "laptop", "--verify", "--out", str(tmp_path), *more]) == 2
+    told = capsys.readouterr()
+    assert "there are no committed tables of profile 'laptop'" in told.err and told.out == ""
+
+
+def test_verify_in_a_copy_without_git_is_an_error_before_the_run_writes_over_the_tables(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(pipeline, "run", lambda command: pytest.fail("the study was run"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert main(["run", "--verify"]) == 2
+    assert "git cannot tell what they were" in capsys.readouterr().err
+
+
+def test_a_dry_run_with_verify_says_what_will_be_compared(tmp_path):
+    done = perg("run", "--dry-run", "--verify", "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    tables = len(list((ROOT / "figures" / "demo").rglob("*.csv")))
+    assert done.stdout.splitlines()[-1] == f"verify: then compared with {tables} tables in {ROOT}/figures/demo"
+
+
 def test_help_names_the_commands():
     done = perg("--help")
     assert done.returncode == 0

@@ -18,6 +18,10 @@ def replaced(old: str, new: str) -> str:
     return TABLE.replace(old, new)
 
 
+def verified(figures: Path) -> tuple[str, bool]:
+    return verify.verify(figures, verify.committed_tables(figures))
+
+
 def test_equal_tables_are_the_same_in_every_cell():
     found = compare_table("main.csv", TABLE, TABLE)
     assert (found.cells, found.same, found.close, found.differ) == (9, 9, 0, 0)
@@ -78,11 +82,11 @@ def repository(tmp_path, monkeypatch):
 
 
 def test_a_run_in_the_repository_is_compared_with_what_git_has_and_not_with_itself(repository):
-    told, agrees = verify.verify(repository / "figures" / "demo")
+    told, agrees = verified(repository / "figures" / "demo")
     assert agrees and told.splitlines()[-1] == "verify: all 2 tables agree; 18 of 18 cells the same"
     (repository / "figures" / "demo" / "tables" / "main.csv").write_text(replaced("360,2.5", "360,9.5"))
     (repository / "figures" / "demo" / "scatter.csv").unlink()
-    told, agrees = verify.verify(repository / "figures" / "demo")
+    told, agrees = verified(repository / "figures" / "demo")
     assert not agrees
     assert told.splitlines()[1:] == [
         "  scatter.csv: 0 of 9 cells the same, 9 DIFFER (not made by this run)",
@@ -94,26 +98,26 @@ def test_a_run_in_the_repository_is_compared_with_what_git_has_and_not_with_itse
 def test_a_run_elsewhere_is_compared_with_the_repositorys_folder(repository, tmp_path):
     out = tmp_path / "out"
     shutil.copytree(repository / "figures", out / "figures")
-    assert verify.verify(out / "figures" / "demo")[1]
+    assert verified(out / "figures" / "demo")[1]
     (out / "figures" / "demo" / "scatter.csv").write_text(replaced("2.5", "2.5000000000000004"))
-    told, agrees = verify.verify(out / "figures" / "demo")
+    told, agrees = verified(out / "figures" / "demo")
     assert agrees and "17 of 18 cells the same, 1 more within 1e-06" in told.splitlines()[-1]
     (out / "figures" / "demo" / "scatter.csv").write_text(replaced("2.5", "2.4"))
-    assert not verify.verify(out / "figures" / "demo")[1]
+    assert not verified(out / "figures" / "demo")[1]
 
 
 def test_without_git_or_committed_tables_the_reason_and_the_cure_are_told(repository, tmp_path, monkeypatch):
     for out in (repository, tmp_path / "out"):
         with pytest.raises(NothingToCompare, match="no committed tables of profile 'mine'"):
-            verify.verify(out / "figures" / "mine")
+            verify.committed_tables(out / "figures" / "mine")
     with monkeypatch.context() as patch:
         patch.setenv("PATH", str(tmp_path))
-        with pytest.raises(NothingToCompare, match=r"wrote over the committed tables.*git.*run with --out DIR"):
-            verify.verify(repository / "figures" / "demo")
+        with pytest.raises(NothingToCompare, match=r"writes over the committed tables.*git.*run with --out DIR"):
+            verify.committed_tables(repository / "figures" / "demo")
     shutil.rmtree(repository / ".git")
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
     with pytest.raises(NothingToCompare, match=r"not a git repository.*--out DIR"):
-        verify.verify(repository / "figures" / "demo")
+        verify.committed_tables(repository / "figures" / "demo")
 
 
 def test_every_committed_table_of_the_demo_is_found():
