@@ -9,6 +9,7 @@ from __future__ import annotations
 import string
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
+from typing import NamedTuple
 
 import pandas as pd
 import pyarrow as pa
@@ -120,8 +121,21 @@ PAPER_METRICS = (
 JUDGED_METRICS = (Metric.ALIGNMENT_FAILURE, Metric.ROBUSTNESS_ERROR)
 #: Settings in which a relevant preference is shown, so that alignment can be rated.
 RELEVANT_SHOWN = (Setting.RELEVANT, Setting.MIXED)
+
+
 #: A row from `responses` on. `preference_id` is null where no relevant preference was shown.
-ROW_ID = ["example_id", "preference_id", "model", "method", "setting"]
+class Arm(NamedTuple):
+    """One configuration of the study: who answered, how it was asked, and which preferences it was shown."""
+
+    model: str
+    method: str
+    setting: str
+
+
+#: The columns that tell arms apart.
+ARM_ID = list(Arm._fields)
+#: The columns that identify a row of responses, answers, judgements and scores.
+ROW_ID = ["example_id", "preference_id", *ARM_ID]
 LETTERS = string.ascii_uppercase
 ALL_SOURCES = "ALL"
 #: The order in which every table and figure lists the values of a column.

@@ -1,7 +1,7 @@
 """Where a released row belongs: its position in the released dataset, verified by question, options and right answer.
 
-The dataset's order is TruthfulQA, CommonsenseQA, MMLU, 7,208 positions. A file that claims a run of positions (a chunk
-number, or simply the first row) is believed where its rows agree with what is known of these positions from the dataset
+The dataset's order is TruthfulQA, CommonsenseQA, MMLU, 7,208 positions. A file that claims a stretch of positions (a
+chunk number, or simply the first row) is believed where its rows agree with what is known of these positions from the dataset
 file, from chunks of one source, or from other files. A file that meets only unknown positions is believed where its
 preferences go round as the paper assigns them, or its sources change where the dataset's do. Its rows then make these
 positions known.
@@ -25,7 +25,7 @@ from perg_utils.published.assignment import FIRST, SOURCE_AT, TOTAL, assigned, r
 from perg_utils.published.files import PublishedFile
 from perg_utils.published.layouts import Layout, Rows, parse_options
 
-#: Share of known positions that must agree before a run of positions is believed.
+#: Share of known positions that must agree before a stretch of positions is believed.
 AGREEMENT = 0.9
 
 
@@ -76,10 +76,10 @@ class Catalogue:
         offsets = rows.frame["row"].tolist()
         placed: list[int | None] = [None] * len(items)
         for start in starts:
-            run = [start + offset for offset in offsets]
-            if self._believable(items, run, sources, texts, trusted):
-                self._fill(items, run, sources, placed)
-                self._learn(run, texts, placed)
+            stretch = [start + offset for offset in offsets]
+            if self._believable(items, stretch, sources, texts, trusted):
+                self._fill(items, stretch, sources, placed)
+                self._learn(stretch, texts, placed)
                 break
         reasons = {i: item for i, item in enumerate(items) if isinstance(item, str)}
         self._match(items, sources, texts, placed, reasons)
@@ -120,20 +120,20 @@ class Catalogue:
         return known
 
     def _believable(
-        self, items: list[Item | str], run: list[int], sources: list[str], texts: list[str], trusted: bool
+        self, items: list[Item | str], stretch: list[int], sources: list[str], texts: list[str], trusted: bool
     ) -> bool:
-        if run and run[-1] >= TOTAL:
+        if stretch and stretch[-1] >= TOTAL:
             return False
-        if any(source and source != SOURCE_AT[position] for source, position in zip(sources, run, strict=True)):
+        if any(source and source != SOURCE_AT[position] for source, position in zip(sources, stretch, strict=True)):
             return False
-        known = [(item, self.items[p]) for item, p in zip(items, run, strict=True) if p in self.items]
+        known = [(item, self.items[p]) for item, p in zip(items, stretch, strict=True) if p in self.items]
         agreeing = sum(not isinstance(item, str) and item.content == other.content for item, other in known)
         if agreeing < AGREEMENT * len(known):
             return False
-        return trusted or agreeing >= len(items) / 2 or _goes_round(run, texts) or len(set(sources) - {""}) > 1
+        return trusted or agreeing >= len(items) / 2 or _goes_round(stretch, texts) or len(set(sources) - {""}) > 1
 
-    def _fill(self, items: list[Item | str], run: list[int], sources: list[str], placed: list[int | None]) -> None:
-        for i, (item, position) in enumerate(zip(items, run, strict=True)):
+    def _fill(self, items: list[Item | str], stretch: list[int], sources: list[str], placed: list[int | None]) -> None:
+        for i, (item, position) in enumerate(zip(items, stretch, strict=True)):
             if isinstance(item, str):
                 continue
             if position not in self.items:
@@ -143,12 +143,12 @@ class Catalogue:
             if self.items[position].content == item.content:
                 placed[i] = position
 
-    def _learn(self, run: list[int], texts: list[str], placed: list[int | None]) -> None:
+    def _learn(self, stretch: list[int], texts: list[str], placed: list[int | None]) -> None:
         """Take the usual text of each preference number from a file whose preferences go round."""
-        if not _goes_round(run, texts):
+        if not _goes_round(stretch, texts):
             return
         usual: dict[tuple[str, int], Counter[str]] = defaultdict(Counter)
-        for position, text, found in zip(run, texts, placed, strict=True):
+        for position, text, found in zip(stretch, texts, placed, strict=True):
             if found is not None and text:
                 usual[SOURCE_AT[position], assigned(position)][text] += 1
         for (source, number), counts in usual.items():
@@ -164,7 +164,7 @@ class Catalogue:
         placed: list[int | None],
         reasons: dict[int, str],
     ) -> None:
-        """Place what no run of positions placed, by content; `reasons` gets those that cannot be."""
+        """Place what no stretch of positions placed, by content; `reasons` gets those that cannot be."""
         used = {position for position in placed if position is not None}
         alike: dict[Content, list[int]] = defaultdict(list)
         for i, item in enumerate(items):
@@ -197,20 +197,20 @@ class Catalogue:
     def _why(self, content: Content, positions: int, rows: int) -> str:
         if content in self.positions:
             if positions < rows:
-                return "another row of the file has the place of this question, options and right answer"
-            return f"{positions} places have this question, options and right answer, and nothing tells which"
+                return "another row of the file has the position of this question, options and right answer"
+            return f"{positions} positions have this question, options and right answer, and nothing tells which"
         others = self._asked.get(content[0], set())
         if any(other[1] == content[1] for other in others):
-            return "the gold option is another one than at this question's place"
+            return "the gold option is another one than at this question's position"
         if others:
-            return "the options differ from those at this question's place"
+            return "the options differ from those at this question's position"
         return "no file that is in the dataset's order has this question"
 
 
-def _goes_round(run: list[int], texts: list[str]) -> bool:
+def _goes_round(stretch: list[int], texts: list[str]) -> bool:
     """Whether every preference number of a source has its own text, as the paper assigns them."""
     seen: dict[tuple[str, int], Counter[str]] = defaultdict(Counter)
-    for position, text in zip(run, texts, strict=True):
+    for position, text in zip(stretch, texts, strict=True):
         if text:
             seen[SOURCE_AT[position], assigned(position)][text] += 1
     usual = [(source, counts.most_common(1)[0]) for (source, _), counts in seen.items()]

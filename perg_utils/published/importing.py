@@ -7,7 +7,7 @@ them
     files.csv         every file: read, altered, missing or unreadable; its rows, and how many were used
     unread.csv        every row that has no position or is cut off: file, row (from 0), reason
     origins.parquet   of each response its file and row, the order of its options there, and the letters as released
-    twins.parquet     rows that a second file of the same run has too, with another order, letter or response
+    twins.parquet     rows that a second file of the same arm has too, with another order, letter or response
     surplus.parquet   what files say of rows that have no position, e.g. multiplied by a join on repeated texts
 
 `scores` pairs each response with the answer without preference that its own file has, as the paper does; where the file
@@ -31,12 +31,12 @@ from perg_utils.core.errors import DataError
 from perg_utils.core.profile import ROOT
 from perg_utils.core.schema import LETTERS, TABLES, Method, conform
 from perg_utils.core.workspace import Workspace, write_atomically, write_text
+from perg_utils.published.arms import ORIGINS, ReleasedArm
 from perg_utils.published.assignment import SOURCE_AT, assigned, position_id, preference_id
 from perg_utils.published.catalogue import Catalogue
 from perg_utils.published.files import ADDRESS, Problem, download, load_manifest
 from perg_utils.published.release import FILE_COLUMNS, UNREAD_COLUMNS, Release
 from perg_utils.published.responses import Letters
-from perg_utils.published.runs import ORIGINS, ReleasedRun
 
 #: What an import writes beside the tables, for the audit.
 EVIDENCE = ("origins", "twins", "surplus")
@@ -88,16 +88,16 @@ def import_published(
     baselines: dict[tuple[str, Method], pd.DataFrame] = {}
     parts: dict[str, list[pd.DataFrame]] = defaultdict(list)
     responses: dict[Path, int] = {}
-    for name, files in release.runs():
-        run = ReleasedRun(name, baselines, categories, threshold)
+    for arm, files in release.arms():
+        collected = ReleasedArm(arm, baselines, categories, threshold)
         for file in files:
             found = release.read(file, letters)
             if found is not None:
-                release.note_used(run.add(file, found))
-        tables = run.tables()
-        if tables:  # the responses are written run by run: all of them together may not fit
+                release.note_used(collected.add(file, found))
+        tables = collected.tables()
+        if tables:  # the responses are written arm by arm: all of them together may not fit
             frame = tables.pop("responses")
-            responses[workspace.write("responses", frame, part="-".join(name))] = len(frame)
+            responses[workspace.write("responses", frame, part="-".join(arm))] = len(frame)
         for table, frame in tables.items():
             parts[table].append(frame)
     if not parts:
@@ -131,7 +131,7 @@ def obtain(folder: Path | None, cache: Path, manifest: pd.DataFrame | None = Non
 def import_nothing(workspace: Workspace) -> Imported:
     """Write the tables without rows, and `files.csv` with every file as missing: there is no released file at hand.
 
-    Later steps then redraw what the paper's printed figures allow (`published_printed`).
+    Later steps then redraw what the paper's printed figures allow (`published.printed`).
     """
     listed = load_manifest()["path"]
     lines = {"file": listed, "status": "missing", "verified": False, "problem": "not at hand"}

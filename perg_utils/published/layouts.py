@@ -8,7 +8,7 @@ Everything is read as text, so that a response or answer that is the word None o
 printed form of a Python list or of a NumPy array. A Pref-Aligner file also carries the zero-shot response; its own is
 aligner_res.
 
-Left out: where a row belongs in the study (`published_places`).
+Left out: where a row belongs in the study (`catalogue`).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Layout(StrEnum):
     DATASET = "dataset"
 
 
-class Arm(NamedTuple):
+class ResponseColumns(NamedTuple):
     """The columns of one response a row: `number` 0 is without preference, k a source's k-th, None the row's own."""
 
     number: int | None
@@ -49,7 +49,7 @@ class Arm(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """A published answer: the place of its option (0 is A) or None, how it was published, and its status.
+    """A published answer: its option's position in the list (0 is A) or None, how it was published, and its status.
 
     The rest is as in the table 'answers'.
     """
@@ -66,13 +66,13 @@ class Letter:
 class Rows:
     """The rows of one file.
 
-    `frame` has the columns row, question, options, gold, source, subject, preference, stage, those of the arms and,
+    `frame` has the columns row, question, options, gold, source, subject, preference, stage, those of `responses` and,
     when scored, rating, explanation and the `FLAGS` as published.
     """
 
     layout: Layout
     frame: pd.DataFrame
-    arms: tuple[Arm, ...]
+    responses: tuple[ResponseColumns, ...]
     unread: list[tuple[int, str]]  # rows that are cut off, and why
 
 
@@ -99,10 +99,10 @@ def read_rows(path: Path, only_questions: bool = False) -> Rows:
     in `unread`.
     """
     header = _columns(path)
-    layout, arms, stages = _layout(path, header)
-    wanted = {*_KEPT, *FLAGS, *stages, *(name for arm in arms for name in arm[1:])}
+    layout, responses, stages = _layout(path, header)
+    wanted = {*_KEPT, *FLAGS, *stages, *(name for columns in responses for name in columns[1:])}
     if only_questions:
-        wanted, arms = set(_KEPT), ()
+        wanted, responses = set(_KEPT), ()
     raw, unread = _read(path, [name for name in header if _RENAMED.get(name, name) in wanted])
     frame = raw.rename(columns=_RENAMED)
     for name in ("source", "subject", "preference"):
@@ -114,7 +114,7 @@ def read_rows(path: Path, only_questions: bool = False) -> Rows:
     frame["row"] = range(len(frame))
     short = frame["gold"].isna() | frame["options"].isna()  # fields missing at the end of a line
     unread += [(int(row), "the row is cut off") for row in frame["row"][short]]
-    return Rows(layout, frame[~short].fillna(""), arms, unread)
+    return Rows(layout, frame[~short].fillna(""), responses, unread)
 
 
 @lru_cache(maxsize=65536)
@@ -174,8 +174,8 @@ def _columns(path: Path) -> list[str]:
         raise DataError(f"cannot be read as CSV: {error}; fetch it again") from error
 
 
-def _layout(path: Path, header: Sequence[str]) -> tuple[Layout, tuple[Arm, ...], list[str]]:
-    """The layout by its columns, the arms, and the columns that may hold a two-stage method's first stage."""
+def _layout(path: Path, header: Sequence[str]) -> tuple[Layout, tuple[ResponseColumns, ...], list[str]]:
+    """The layout by its columns, the columns of responses, and those that may hold a two-stage method's first stage."""
     names = {_RENAMED.get(name, name) for name in header}
     lacking = {"question", "options", "gold"} - names
     if lacking:
@@ -184,18 +184,18 @@ def _layout(path: Path, header: Sequence[str]) -> tuple[Layout, tuple[Arm, ...],
         numbers = [i for i in range(len(names)) if names.issuperset({f"profile_{i}_res", f"profile_{i}_answer"})]
         if len(numbers) < 2:
             raise DataError(f"unknown layout: columns {', '.join(header)[:200]}; it has responses without answers")
-        return Layout.WIDE, tuple(Arm(i, f"profile_{i}_res", f"profile_{i}_answer") for i in numbers), []
+        return Layout.WIDE, tuple(ResponseColumns(i, f"profile_{i}_res", f"profile_{i}_answer") for i in numbers), []
     shown = ("aligner_res", "aligner_answer") if "aligner_answer" in names else ("pref_res", "pref_answer")
-    arms = [Arm(None, *shown)] if names.issuperset(shown) else []
-    if arms and names.issuperset({"nopref_res", "nopref_answer"}):
-        arms.append(Arm(0, "nopref_res", "nopref_answer"))
-    if not arms:
+    responses = [ResponseColumns(None, *shown)] if names.issuperset(shown) else []
+    if responses and names.issuperset({"nopref_res", "nopref_answer"}):
+        responses.append(ResponseColumns(0, "nopref_res", "nopref_answer"))
+    if not responses:
         if "pref_res" in names or "nopref_res" in names or path.name.endswith("_eval.csv"):
             raise DataError(f"unknown layout: columns {', '.join(header)[:200]}; it has responses without answers")
         return Layout.DATASET, (), []
     # A file with aligner_answer may carry the ratings of the zero_shot responses that it was made from.
     layout = Layout.SCORED if "rating" in names and "aligner_answer" not in names else Layout.LONG
-    return layout, tuple(arms), ["critics", "aligner_thoughts", "thoughts"]
+    return layout, tuple(responses), ["critics", "aligner_thoughts", "thoughts"]
 
 
 def _read(path: Path, columns: list[str]) -> tuple[pd.DataFrame, list[tuple[int, str]]]:

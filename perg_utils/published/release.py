@@ -12,13 +12,12 @@ from statistics import multimode
 import pandas as pd
 
 from perg_utils.core.errors import DataError
-from perg_utils.core.schema import ORDER
+from perg_utils.core.schema import ORDER, Arm
 from perg_utils.published.assignment import TOTAL, preference_id, preference_table
 from perg_utils.published.catalogue import Catalogue, possible_starts
 from perg_utils.published.files import DATASET, MODELS, PublishedFile, describe, find
 from perg_utils.published.layouts import Layout, Rows, read_rows
 from perg_utils.published.responses import SURPLUS, FileResponses, Letters, file_responses
-from perg_utils.published.runs import RunName
 
 FILE_COLUMNS = [
     *("file", "status", "verified", "layout", "model", "method", "setting", "rows", "responses", "used", "problem")
@@ -51,17 +50,17 @@ class Release:
         self._sizes = self._chunk_sizes()
         self._seed()
 
-    def runs(self) -> list[tuple[RunName, list[PublishedFile]]]:
-        """Return the files of each run, the one to be preferred first; zero_shot relevant goes before other runs.
+    def arms(self) -> list[tuple[Arm, list[PublishedFile]]]:
+        """Return the files of each arm, the one to be preferred first; zero_shot relevant goes before other arms.
 
-        Later runs may need its answers without preference.
+        Later arms may need its answers without preference.
         """
-        runs: dict[RunName, list[PublishedFile]] = defaultdict(list)
+        arms: dict[Arm, list[PublishedFile]] = defaultdict(list)
         for file in sorted(self._files, key=lambda f: (f.rank, f.path)):
-            runs[RunName(file.model, file.method, file.setting)].append(file)
+            arms[Arm(file.model, str(file.method), str(file.setting))].append(file)
         order = ORDER | {"model": list(MODELS.values())}
         keys = ("setting", "method", "model")
-        return sorted(runs.items(), key=lambda r: [order[key].index(getattr(r[0], key)) for key in keys])
+        return sorted(arms.items(), key=lambda a: [order[key].index(getattr(a[0], key)) for key in keys])
 
     def read(self, file: PublishedFile, letters: Letters) -> FileResponses | None:
         """Return the responses of a file, or None when it cannot be read; either is noted for `files` and `unread`."""

@@ -4,7 +4,7 @@ Files letter the options in different orders. A response's letter is the canonic
 table 'examples'; `order` says in which order its file lists the options (canonical letters, e.g. `BADC`), so that
 letters of two files can be compared, or found to have been compared wrongly.
 
-Left out: which of several files' responses is used, and what is scored (`runs`).
+Left out: which of several files' responses is used, and what is scored (`arms`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from perg_utils.extraction.answers import extract_answer
 from perg_utils.published.assignment import SOURCE_AT, assigned, other_id, preference_id
 from perg_utils.published.catalogue import Catalogue, Item
 from perg_utils.published.files import PublishedFile
-from perg_utils.published.layouts import FLAGS, Arm, Layout, Letter, Rows, read_letter
+from perg_utils.published.layouts import FLAGS, Layout, Letter, ResponseColumns, Rows, read_letter
 
 #: Whose letters: the released ones, or those that this project's rules read from the released responses.
 Letters = Literal["published", "rules"]
@@ -55,13 +55,13 @@ def file_responses(
     found = [catalogue.order(*key) for key in keys]
     frame["order"] = [order for _, order in found]
     items = [item for item, _ in found]
-    arms = {arm: _arm(frame, items, arm, letters) for arm in rows.arms}
-    own = next((read for arm, read in arms.items() if arm.number == 0), None)
+    read_by = {columns: _read(frame, items, columns, letters) for columns in rows.responses}
+    own = next((read for columns, read in read_by.items() if columns.number == 0), None)
     shown = []
-    for arm, read in arms.items():
-        if arm.number == 0:
+    for columns, read in read_by.items():
+        if columns.number == 0:
             continue
-        read["preference_id"] = _preferences(file, frame, arm, catalogue)
+        read["preference_id"] = _preferences(file, frame, columns, catalogue)
         if own is not None:
             for name in ("correct", "delivered", "status", "raw", "text"):
                 read[f"{name}_without"] = own[name]
@@ -75,14 +75,14 @@ def file_responses(
 def _surplus(lost: pd.DataFrame, rows: Rows, catalogue: Catalogue) -> pd.DataFrame:
     if rows.layout is Layout.WIDE:
         return pd.DataFrame(columns=SURPLUS)
-    names = {arm.answer: "letter" if arm.number is None else "letter_without" for arm in rows.arms}
+    names = {c.answer: "letter" if c.number is None else "letter_without" for c in rows.responses}
     out = lost.rename(columns=names).reindex(columns=SURPLUS).astype(object).fillna("")
     known = [catalogue.source(question) for question in lost["question"]]
     return out.assign(source=[name or found for name, found in zip(lost["source"], known, strict=True)])
 
 
-def _arm(frame: pd.DataFrame, items: list[Item], arm: Arm, letters: Letters) -> pd.DataFrame:
-    responses, raw, orders = frame[arm.response].tolist(), frame[arm.answer].tolist(), frame["order"].tolist()
+def _read(frame: pd.DataFrame, items: list[Item], columns: ResponseColumns, letters: Letters) -> pd.DataFrame:
+    responses, raw, orders = frame[columns.response].tolist(), frame[columns.answer].tolist(), frame["order"].tolist()
     read = [_letter(response, text, item, letters) for response, text, item in zip(responses, raw, items, strict=True)]
     answers = [None if r.index is None else order[r.index] for r, order in zip(read, orders, strict=True)]
     golds = [order[item.gold] for order, item in zip(orders, items, strict=True)]
@@ -91,7 +91,7 @@ def _arm(frame: pd.DataFrame, items: list[Item], arm: Arm, letters: Letters) -> 
     correct = pd.Series([a == g for a, g in zip(answers, golds, strict=True)], index=frame.index, dtype="boolean")
     delivered = pd.Series([a is not None for a in answers], index=frame.index, dtype="boolean")
     out = frame[["position", "row", "order", "stage"]].copy()
-    out["response"], out["raw"] = frame[arm.response], frame[arm.answer]
+    out["response"], out["raw"] = frame[columns.response], frame[columns.answer]
     out["answer"] = pd.Series(answers, index=frame.index, dtype=object)
     for name in ("how", "layer", "evidence", "confidence"):
         out[name] = pd.Series([getattr(r, name) for r in read], index=frame.index, dtype=object)
@@ -114,13 +114,15 @@ def _letter(response: str, raw: str, item: Item, letters: Letters) -> Letter:
     return Letter(index, f"rules:{found.how}", found.status, found.layer, words, found.confidence)
 
 
-def _preferences(file: PublishedFile, frame: pd.DataFrame, arm: Arm, catalogue: Catalogue) -> list[str | None]:
-    """The preference of each row: none in *irrelevant*, the arm's number, or the one whose text the row has."""
+def _preferences(
+    file: PublishedFile, frame: pd.DataFrame, columns: ResponseColumns, catalogue: Catalogue
+) -> list[str | None]:
+    """The preference of each row: none in *irrelevant*, the number of `columns`, or the one whose text the row has."""
     positions = frame["position"].tolist()
     if file.setting is Setting.IRRELEVANT:
         return [None] * len(positions)
-    if arm.number is not None:
-        return [preference_id(SOURCE_AT[position], arm.number) for position in positions]
+    if columns.number is not None:
+        return [preference_id(SOURCE_AT[position], columns.number) for position in positions]
     return [
         _named(SOURCE_AT[position], assigned(position), text, catalogue)
         for position, text in zip(positions, frame["preference"].tolist(), strict=True)

@@ -12,9 +12,9 @@ from typing import Any
 import pandas as pd
 
 from perg_utils.core.profile import Profile
-from perg_utils.core.schema import ALL_SOURCES, Method, Metric, Setting
+from perg_utils.core.schema import ALL_SOURCES, ARM_ID, Arm, Method, Metric, Setting
 from perg_utils.reporting.tables.comparisons import aligner_pairs, placebo_pairs
-from perg_utils.scoring.comparisons import Arm, compare, net_change, stand_ins
+from perg_utils.scoring.comparisons import compare, net_change, stand_ins
 from perg_utils.scoring.rates import redrawn
 
 #: Below this count a value is told with it.
@@ -166,9 +166,9 @@ def _redrawn_aligner(metrics: pd.DataFrame) -> str:
 def _only(scores: pd.DataFrame, pairs: list[tuple[Arm, Arm]]) -> pd.DataFrame:
     """The rows of the arms that are compared, with models, methods and settings as codes: quick to choose among."""
     arms = set(chain.from_iterable(pairs))
-    wanted = {name: {getattr(arm, name) for arm in arms} for name in Arm._fields}
+    wanted = {name: {getattr(arm, name) for arm in arms} for name in ARM_ID}
     chosen = scores[scores["method"].isin(wanted["method"]) & scores["setting"].isin(wanted["setting"])]
-    return chosen.astype(dict.fromkeys(Arm._fields, "category"))
+    return chosen.astype(dict.fromkeys(ARM_ID, "category"))
 
 
 def _clear(found: pd.DataFrame) -> str:

@@ -8,14 +8,13 @@ has the formulas). Left out: two models are not compared with each other.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from perg_utils.core.errors import DataError
 from perg_utils.core.profile import Profile, StatisticsConfig
-from perg_utils.core.schema import Method, Metric, Setting, ordered
+from perg_utils.core.schema import ARM_ID, Arm, Method, Metric, Setting, ordered
 from perg_utils.scoring.intervals import (
     Floats,
     exact_interval,
@@ -32,14 +31,6 @@ OUTCOME = {
     Metric.ALIGNMENT_FAILURE: "followed",
     Metric.ROBUSTNESS_ERROR: "robust",
 }
-
-
-class Arm(NamedTuple):
-    """One configuration: who answered, how it was asked, and which preferences it was shown."""
-
-    model: str
-    method: str
-    setting: str
 
 
 def compared_by(scores: pd.DataFrame) -> Metric:
@@ -82,7 +73,7 @@ def compare(
     out = pd.DataFrame(rows, columns=["reference_value", "value", "difference", "low", "high", *_COUNTS], dtype=float)
     out = out.astype(dict.fromkeys(_COUNTS, "int64"))
     out.insert(0, "metric", str(metric))
-    for position, name in enumerate(Arm._fields):
+    for position, name in enumerate(ARM_ID):
         out.insert(1 + position, name, [arm[position] for _, arm in pairs])
         out.insert(2 + 2 * position, f"reference_{name}", [ref[position] for ref, _ in pairs])
     out["p"] = np.where(out["n"] > 0, mcnemar_exact(out["worse"], out["better"]), np.nan)
@@ -120,7 +111,7 @@ def _compare_pair(reference: pd.Series, arm: pd.Series, config: StatisticsConfig
 
 def arms(scores: pd.DataFrame) -> list[Arm]:
     """Return the configurations in `scores` that were shown something, in order of appearance."""
-    shown = scores.loc[scores["setting"] != Setting.NONE, list(Arm._fields)].drop_duplicates()
+    shown = scores.loc[scores["setting"] != Setting.NONE, ARM_ID].drop_duplicates()
     return [Arm(*row) for row in shown.itertuples(index=False)]
 
 
@@ -181,7 +172,7 @@ def delivery_change(scores: pd.DataFrame, config: StatisticsConfig | None = None
     out["relative_change"] = change.where(failed >= LEAST_FOR_RELATIVE)
     out = out.rename(columns={"broke": "worse", "fixed": "better"})
     shares = ["failed_without", "failed_with", "without", "with", "difference", "low", "high", "relative_change"]
-    return out[[*Arm._fields, *shares, *_COUNTS]]
+    return out[[*ARM_ID, *shares, *_COUNTS]]
 
 
 def net_change(scores: pd.DataFrame, config: StatisticsConfig | None = None, seed: int = 42) -> pd.DataFrame:
@@ -209,7 +200,7 @@ def net_change(scores: pd.DataFrame, config: StatisticsConfig | None = None, see
     out["odds_ratio"] = odds_ratio(out["broke"], out["fixed"])
     shares = ["breakage", "breakage_low", "breakage_high", "fixed_rate", "fixed_low", "fixed_high"]
     counts = ["broke", "fixed", "n_right", "n_wrong"]
-    return out[[*Arm._fields, *counts, *shares, "net", "low", "high", "p", "p_holm", "n", "n_unscored", "odds_ratio"]]
+    return out[[*ARM_ID, *counts, *shares, "net", "low", "high", "p", "p_holm", "n", "n_unscored", "odds_ratio"]]
 
 
 def _two_arms(scores: pd.DataFrame, without: str, with_: str) -> pd.DataFrame:
@@ -225,7 +216,7 @@ def _two_arms(scores: pd.DataFrame, without: str, with_: str) -> pd.DataFrame:
         "n": known,
         "n_unscored": ~known,
     }
-    keys = list(Arm._fields)
+    keys = ARM_ID
     counted = shown[keys].assign(**{name: cell.astype("int64") for name, cell in cells.items()})
     out = counted.groupby(keys, sort=False, observed=True)[list(cells)].sum().reset_index()
     return ordered(out, keys).reset_index(drop=True)

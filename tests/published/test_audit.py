@@ -10,7 +10,7 @@ from released import MIXED, NO_FILES, RELEVANT, TWICE, concluded, first, put_all
 from perg_utils.core.loading import load_profile
 from perg_utils.core.run import Run
 from perg_utils.core.workspace import Workspace
-from perg_utils.published.checks import audit, evidence
+from perg_utils.published.checks import audit, counted
 from perg_utils.published.importing import import_nothing, import_published
 from perg_utils.reporting import tables
 from perg_utils.reporting.tables.forms import as_html, latex, markdown
@@ -69,7 +69,7 @@ def take_first_text(files):
 
 
 def multiply(files):
-    """Both arms are joined on the question's text: every pair of rows with one text."""
+    """The answers without and with preference are joined on the question's text: every pair of rows with one text."""
     rows = files[f"{MIXED}_eval"]
     without = ["nopref_res", "nopref_answer"]
     joined = rows.drop(columns=without).merge(rows[["question", *without]], on="question", how="left")
@@ -184,7 +184,7 @@ def figures(findings, planted, setting, source, column):
 def test_a_sound_release_has_no_finding(data, tmp_path):
     findings, workspace = audited(sound(data), tmp_path)
     assert findings.empty and list(findings.columns) == audit.COLUMNS
-    filed = evidence.rates(evidence.evidence(workspace).rows)
+    filed = counted.rates(counted.counted_rows(workspace).rows)
     ours = metrics.metrics(workspace.read("scores"))
     both = filed.merge(ours, on=["model", "method", "setting", "source", "metric"], validate="1:1")
     assert len(both) == len(filed) == 2 * 4 * 4

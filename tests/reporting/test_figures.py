@@ -23,16 +23,16 @@ from perg_utils.published.printed import PRINTED, printed_metrics
 from perg_utils.reporting import figures
 from perg_utils.reporting import tables as printed_tables
 from perg_utils.reporting.figures import Figure, drawing, violins
-from perg_utils.reporting.figures.captions import CAPTIONS, ELSEWHERE
+from perg_utils.reporting.figures.captions import CAPTIONS
 from perg_utils.scoring import comparisons as statistics
 from perg_utils.scoring.rates import followed_model, metrics
 from perg_utils.scoring.scores import score
 
 SIZES = [1, 4, 14]
 
-#: `practice` needs the training record of the embedded models; notebook 12 draws it.
-#: Notebooks 12 and 13 draw the two others.
-EVERY_RUN = [name for name in CAPTIONS if name not in {*ELSEWHERE, "reproduction"}]
+#: Figures that have notebooks of their own, where a profile has what they show.
+ELSEWHERE = {"extractor", "extraction", "difficulty", "judges", "practice", "reproduction"}
+EVERY_RUN = [name for name in CAPTIONS if name not in ELSEWHERE]
 #: Figures that show the judge's ratings.
 JUDGED = {"scatter", "settings", "methods", "aligner"}
 #: What the paper's printed figures allow.

@@ -6,9 +6,8 @@ import synthetic
 import yaml
 
 from perg_utils.core.profile import Profile, StatisticsConfig
-from perg_utils.core.schema import Metric
+from perg_utils.core.schema import Arm, Metric
 from perg_utils.scoring.comparisons import (
-    Arm,
     against_method,
     against_setting,
     compare,

@@ -21,9 +21,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from perg_utils.core.schema import ALL_SOURCES, ordered
+from perg_utils.core.schema import ALL_SOURCES, ARM_ID, ordered
 from perg_utils.core.workspace import Workspace
-from perg_utils.published.checks.evidence import CONFIG, Evidence, Fault, evidence, rates
+from perg_utils.published.checks.counted import CountedRows, Fault, counted_rows, rates
 from perg_utils.published.checks.faults import FAULTS, absent
 from perg_utils.published.printed import printed_metrics, printed_models
 
@@ -40,7 +40,7 @@ TITLES = {
     "absent_ratings": "Absent ratings counted as not followed",
     "failed_replies": "Failed replies counted as wrong",
     "contradicting_flags": "Flags that contradict letters or ratings",
-    "unplaced_rows": "Rows without a place in the dataset",
+    "unplaced_rows": "Rows without a position in the dataset",
 }
 #: Above this share, in percent, letters beyond the options are no slips of the extractor.
 MANY = 10
@@ -60,7 +60,7 @@ def audit(workspace: Workspace, paper: pd.DataFrame | None = None, threshold: in
     `rows` of the `of` that the file counts there are touched, `share` in percent. `workspace` holds an import
     (`published.importing.import_published`); without released files there is nothing to audit and no row.
     """
-    found = evidence(workspace, threshold)
+    found = counted_rows(workspace, threshold)
     if found is None:
         return NO_FINDINGS.copy()
     faults = [fault for look in FAULTS for fault in look(found)]
@@ -123,8 +123,8 @@ def in_words(findings: pd.DataFrame) -> str:
 
 
 def _mended(rows: pd.DataFrame, faults: list[Fault]) -> pd.DataFrame:
-    """`rows` of the evidence (all or some, by their index) with the faults put right, the later one last."""
-    out = rows[[*CONFIG, "source", "without", "with_", "followed", "counted"]].copy()
+    """Counted rows (all or some, by their index) with the faults put right, the later one last."""
+    out = rows[[*ARM_ID, "source", "without", "with_", "followed", "counted"]].copy()
     for fault in faults:
         touched = fault.rows[rows.index]
         for column, right in fault.instead.items():
@@ -132,10 +132,10 @@ def _mended(rows: pd.DataFrame, faults: list[Fault]) -> pd.DataFrame:
     return out
 
 
-def _lines(found: Evidence, fault: Fault, filed: pd.DataFrame, mended: pd.DataFrame) -> pd.DataFrame:
-    keys = [*CONFIG, "source"]
+def _lines(found: CountedRows, fault: Fault, filed: pd.DataFrame, mended: pd.DataFrame) -> pd.DataFrame:
+    keys = [*ARM_ID, "source"]
     rows = found.rows.assign(rows=fault.rows.astype(int), of=(fault.rows | found.rows["counted"]).astype(int))
-    rows = rows[rows.groupby(CONFIG)["rows"].transform("any")]
+    rows = rows[rows.groupby(ARM_ID)["rows"].transform("any")]
     counts = pd.concat([rows, rows.assign(source=ALL_SOURCES)]).groupby(keys, sort=False)[["rows", "of"]].sum()
     alone = rates(_mended(rows, [fault]))
     out = counts[counts["rows"] > 0].reset_index().merge(_figures(filed, alone, mended), on=keys, how="left")
@@ -143,24 +143,24 @@ def _lines(found: Evidence, fault: Fault, filed: pd.DataFrame, mended: pd.DataFr
     return out.assign(finding=fault.finding, what=fault.what, note=fault.note)
 
 
-def _absent(found: Evidence, filed: pd.DataFrame, mended: pd.DataFrame) -> pd.DataFrame:
+def _absent(found: CountedRows, filed: pd.DataFrame, mended: pd.DataFrame) -> pd.DataFrame:
     """Rows in no file: nothing corrects them, but they are counted, and the figures of what is there stand beside."""
     lines = absent(found)
     if lines.empty:
         return lines
-    pooled = lines.groupby([*CONFIG, "what"], sort=False)["rows"].sum().reset_index()
+    pooled = lines.groupby([*ARM_ID, "what"], sort=False)["rows"].sum().reset_index()
     pooled["source"], pooled["of"] = ALL_SOURCES, 7208
     lines = pd.concat([lines, pooled], ignore_index=True)
     duplicates = lines["what"] == "rows dropped as duplicates"
     lines["finding"] = np.where(duplicates, "repeated_texts", "missing_rows")
     figures = _figures(filed, filed.assign(value=np.nan), mended)
-    out = lines.merge(figures, on=[*CONFIG, "source"], how="left")
+    out = lines.merge(figures, on=[*ARM_ID, "source"], how="left")
     out = out[out["as_filed"].notna() | out["metric"].isna()]
     return out.assign(note="no file has these rows: nothing corrects the figure")
 
 
 def _figures(filed: pd.DataFrame, alone: pd.DataFrame, mended: pd.DataFrame) -> pd.DataFrame:
-    keys = [*CONFIG, "source", "metric"]
+    keys = [*ARM_ID, "source", "metric"]
     out = filed.rename(columns={"value": "as_filed"}).drop(columns="n")
     for frame, name in ((alone, "corrected"), (mended, "corrected_all")):
         out = out.merge(frame.rename(columns={"value": name}).drop(columns="n"), on=keys, how="outer")

@@ -51,7 +51,7 @@ def option_order_prediction(
     """Return, beside each published BR and PV of a source, the PV predicted for letters of two random option orders.
 
     Columns: setting, method, model, breakage, variation (both published), predicted, fits (within 5 points), and
-    `shared`: PV of the same model's zero_shot relevant run. `options` says how many questions have k options. Exact:
+    `shared`: PV of the same model's zero_shot relevant arm. `options` says how many questions have k options. Exact:
     a letter under a foreign random order is right in 1 of k cases whatever the answer with preference, so with accuracy
     w = 1 - BR with preference PV = 1 - sum(w/k) / sum(w + 1/k - w/k).
     """
@@ -66,7 +66,7 @@ def option_order_prediction(
 
 
 def predicted_variation(accuracy: float, options: Mapping[int, int]) -> float:
-    """Return PV in percent when one arm is right by chance, e.g. 78.6 for accuracy 0.65 and TruthfulQA's options."""
+    """Return PV in percent when one of the two answers is by chance, e.g. 78.6 for accuracy 0.65 and TruthfulQA's options."""
     k, n = (np.array(list(part), dtype=float) for part in (options.keys(), options.values()))
     both = float((n * accuracy / k).sum())
     either = float((n * (accuracy + 1 / k - accuracy / k)).sum())
@@ -97,7 +97,7 @@ def inner_checks(paper: pd.DataFrame | None = None) -> pd.DataFrame:
         _check("ALL lies within the sources", (pooled < low - 2 * HALF) | (pooled > high + 2 * HALF)),
         _check("BR, AF and RE over ALL are one weighted mean of the sources (pooled)", ~shares["possible"]),
         _check(
-            "a model's runs share the baseline of its zero_shot relevant run (Pref-Aligner aside)",
+            "a model's configurations share the baseline of its zero_shot relevant one (Pref-Aligner aside)",
             _other_baseline(shares),
         ),
         _check(f"accuracy with preference is {1 / RISE:.2f} to {RISE} times that without", rise["unbelievable"]),
@@ -190,7 +190,7 @@ def _bounds(gaps: np.ndarray) -> tuple[object, ...]:
 
 
 def _other_baseline(shares: pd.DataFrame) -> pd.Series:
-    """Configurations whose shares of Q* cannot be those of the model's zero_shot relevant run (Pref-Aligner aside)."""
+    """Configurations whose shares of Q* cannot be those of the model's zero_shot relevant arm (Pref-Aligner aside)."""
     own = shares[shares["possible"]].reset_index()
     base = own[(own["setting"] == Setting.RELEVANT) & (own["method"] == Method.ZERO_SHOT)].set_index("model")
     own = own[(own["method"] != Method.PREF_ALIGNER) & own["model"].isin(base.index)]

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from perg_utils.core.schema import LETTERS, RELEVANT_SHOWN, ROW_ID, Metric, Setting, Status
+from perg_utils.core.schema import ARM_ID, LETTERS, RELEVANT_SHOWN, ROW_ID, Metric, Setting, Status
 from perg_utils.dataset.questions import EXPECTED
 from perg_utils.extraction.answers import extract_answer
-from perg_utils.published.checks.evidence import CONFIG, Evidence, Fault, flag
+from perg_utils.published.checks.counted import CountedRows, Fault, flag
 from perg_utils.published.checks.joins import REPEATED, option_orders, repeated_texts
 
 #: Replies that are a server's message; RE2 syntax.
@@ -26,19 +26,19 @@ ERRORS = (
 )
 
 
-def beyond_options(found: Evidence) -> list[Fault]:
+def beyond_options(found: CountedRows) -> list[Fault]:
     """Letters that name no option: read again from the response by this project's rules, where these find one."""
     rows, ids = found.rows, found.examples["example_id"].tolist()
     options = dict(zip(ids, found.examples["options"].tolist(), strict=True))
     counts = rows["example_id"].map({example: len(texts) for example, texts in options.items()})
     out = []
-    for arm, column, letter in (("with", "with_", "letter"), ("without", "without", "letter_without")):
+    for side, column, letter in (("with", "with_", "letter"), ("without", "without", "letter_without")):
         single = rows[letter].astype(object).map(lambda x: isinstance(x, str) and len(x) == 1 and x in LETTERS)
         letter_index = rows[letter].where(single.astype(bool)).map(LETTERS.index, na_action="ignore").astype(float)
         beyond = ((letter_index >= counts) & ~rows[letter].isin(["X", "Y", "Z"])).to_numpy()
         right = rows[column].copy()
         touched = rows[beyond]
-        texts = _responses(found, touched, plain=arm == "without")
+        texts = _responses(found, touched, plain=side == "without")
         columns = (touched[name].tolist() for name in ("example_id", "order", "gold"))
         for index, example, order, gold in zip(touched.index, *columns, strict=True):
             if index in texts:
@@ -48,7 +48,7 @@ def beyond_options(found: Evidence) -> list[Fault]:
         out.append(
             Fault(
                 "beyond_options",
-                f"answer {arm} preference",
+                f"answer {side} preference",
                 beyond,
                 {column: right},
                 "corrected by reading the response again; where it names no option it stays wrong",
@@ -57,7 +57,7 @@ def beyond_options(found: Evidence) -> list[Fault]:
     return out
 
 
-def missing_rows(found: Evidence) -> list[Fault]:
+def missing_rows(found: CountedRows) -> list[Fault]:
     """Rows that the scored file lacks and another file of the configuration has; `absent` counts those in no file."""
     rows = found.rows
     only = (~rows["counted"]).to_numpy(dtype=bool)
@@ -67,15 +67,15 @@ def missing_rows(found: Evidence) -> list[Fault]:
     ]
 
 
-def absent(found: Evidence) -> pd.DataFrame:
-    """Return the rows that no file of a configuration has, by source: CONFIG, source, what, rows, of.
+def absent(found: CountedRows) -> pd.DataFrame:
+    """Return the rows that no file of a configuration has, by source: ARM_ID, source, what, rows, of.
 
     Rows that repeat the text of a row that is there, and no others, were dropped as duplicates.
     """
     text = found.examples.set_index("example_id")["question"]
     ids = {str(s): {f"{s}-{i:05d}" for i in range(n)} for s, n in EXPECTED.items()}
     lines = []
-    for config, own in found.rows[found.rows["example_id"].notna()].groupby(CONFIG, sort=False):
+    for config, own in found.rows[found.rows["example_id"].notna()].groupby(ARM_ID, sort=False):
         there = own.groupby("source")["example_id"].agg(set)
         for source, every in ids.items():
             here = there.get(source, set())
@@ -86,10 +86,10 @@ def absent(found: Evidence) -> pd.DataFrame:
             repeats = all(e in text.index and text[e] in present for e in lost)
             what = "rows dropped as duplicates" if repeats else "rows in no file"
             lines.append((*config, source, what, len(lost), len(every)))
-    return pd.DataFrame(lines, columns=[*CONFIG, "source", "what", "rows", "of"])
+    return pd.DataFrame(lines, columns=[*ARM_ID, "source", "what", "rows", "of"])
 
 
-def absent_ratings(found: Evidence) -> list[Fault]:
+def absent_ratings(found: CountedRows) -> list[Fault]:
     """Ratings that are not there, counted as "not followed"."""
     rows = found.rows
     lacking = rows["scored"].astype(bool) & rows["rating"].isna() & rows["setting"].isin(RELEVANT_SHOWN)
@@ -102,7 +102,7 @@ def absent_ratings(found: Evidence) -> list[Fault]:
     return [Fault("absent_ratings", "rating counted as not followed", lacking.to_numpy(), nothing, note, shown)]
 
 
-def failed_replies(found: Evidence) -> list[Fault]:
+def failed_replies(found: CountedRows) -> list[Fault]:
     """Replies that are empty or a server's error message, counted as wrong answers."""
     rows, failed = found.rows, _failed(found)
     with_ = failed & (rows["with_"] == 0).to_numpy()
@@ -115,7 +115,7 @@ def failed_replies(found: Evidence) -> list[Fault]:
     return out
 
 
-def contradicting_flags(found: Evidence) -> list[Fault]:
+def contradicting_flags(found: CountedRows) -> list[Fault]:
     """Published yes and no that the letter or rating beside it contradicts."""
     rows = found.rows
     by_rating = (rows["rating"] >= 3).astype(float).where(rows["rating"].notna())
@@ -131,17 +131,17 @@ def contradicting_flags(found: Evidence) -> list[Fault]:
     return out
 
 
-def unplaced_rows(found: Evidence) -> list[Fault]:
+def unplaced_rows(found: CountedRows) -> list[Fault]:
     """Rows that their file counts and that have no position in the dataset, for another reason than a repeated text."""
     reason = found.rows["reason"]
     lost = ((reason != "") & ~reason.str.startswith(REPEATED)).to_numpy(dtype=bool)
     note = "corrected by leaving the rows out: " + "; ".join(reason[lost].unique()[:2])
     dropped = {"counted": pd.Series(False, index=found.rows.index)}
-    return [Fault("unplaced_rows", "rows without a place", lost, dropped, note)]
+    return [Fault("unplaced_rows", "rows without a position", lost, dropped, note)]
 
 
 #: In the order in which corrections are made: a later one has the last word.
-FAULTS: tuple[Callable[[Evidence], list[Fault]], ...] = (
+FAULTS: tuple[Callable[[CountedRows], list[Fault]], ...] = (
     contradicting_flags,
     option_orders,
     repeated_texts,
@@ -153,7 +153,7 @@ FAULTS: tuple[Callable[[Evidence], list[Fault]], ...] = (
 )
 
 
-def _failed(found: Evidence) -> np.ndarray:
+def _failed(found: CountedRows) -> np.ndarray:
     """Rows whose response with preference is empty or an error message."""
     rows = found.rows
     empty = (rows["answered"] == Status.EMPTY).fillna(False).to_numpy(dtype=bool)
@@ -164,7 +164,7 @@ def _failed(found: Evidence) -> np.ndarray:
     return empty | keys.isin(pd.MultiIndex.from_frame(told.astype(object).fillna("")))
 
 
-def _matching(found: Evidence, pattern: str) -> pd.DataFrame:
+def _matching(found: CountedRows, pattern: str) -> pd.DataFrame:
     parts = []
     for path in sorted((found.workspace.run / "tables" / "responses").glob("[!.]*.parquet")):
         table = pq.read_table(path, columns=[*ROW_ID, "response"])
@@ -173,7 +173,7 @@ def _matching(found: Evidence, pattern: str) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def _responses(found: Evidence, rows: pd.DataFrame, plain: bool) -> dict[int, str]:
+def _responses(found: CountedRows, rows: pd.DataFrame, plain: bool) -> dict[int, str]:
     """The text of each row's response, by index; `plain`: of the one without preference, where it is known."""
     if rows.empty:
         return {}

@@ -6,7 +6,7 @@ same that wrote the rules) labelled them in two passes, apart from each other, w
 a third pass settled what the two disagreed on. No person has checked the labels. `data/extraction_gold.csv` keeps keys
 and labels, never a text:
 
-    file, row (from 0), profile   which response: `profile` is the arm's number in a wide file, else "preference"
+    file, row (from 0), profile   which response: `profile` is a number in a wide file (0: without), else "preference"
     label_a, label_b, label       the two passes and the settled one: a letter of the options (in the file's order),
                                   X no option is right, Y refusal, Z undecided, several or broken off
     note                          the difficulty, see `NOTES`
@@ -76,7 +76,7 @@ def released(folder: Path) -> pd.DataFrame:
     """Return every response of the released files below `folder` that is not empty, one a row.
 
     Columns: KEY, model, method, source, question, options (list), response, original (the released letter, null where
-    it is no letter of an option). `profile` is the number of a wide file's arm (0 without preference), else
+    it is no letter of an option). `profile` is the number of a wide file's preference (0: without), else
     preference or none.
     """
     paths, _ = find(folder, load_manifest().iloc[:0])
@@ -85,17 +85,17 @@ def released(folder: Path) -> pd.DataFrame:
         about, rows = describe(name), read_rows(path)
         frame = rows.frame
         options = [list(parse_options(text)) for text in frame["options"]]
-        for arm in rows.arms:
-            wide = str(arm.number) if rows.layout is Layout.WIDE else "none"
-            letters = [read_letter(raw, len(o)).index for raw, o in zip(frame[arm.answer], options, strict=True)]
+        for columns in rows.responses:
+            wide = str(columns.number) if rows.layout is Layout.WIDE else "none"
+            letters = [read_letter(raw, len(o)).index for raw, o in zip(frame[columns.answer], options, strict=True)]
             part = frame[["row", "question"]].assign(
                 file=name,
-                profile="preference" if arm.number is None else wide,
+                profile="preference" if columns.number is None else wide,
                 model=about.model,
                 method=str(about.method),
                 source=frame["source"].where(frame["source"] != "", str(about.source or "")),
                 options=pd.Series(options, index=frame.index, dtype=object),
-                response=frame[arm.response],
+                response=frame[columns.response],
                 original=pd.Series([None if i is None else LETTERS[i] for i in letters], frame.index, dtype=object),
             )
             parts.append(part[part["response"].str.strip() != ""])

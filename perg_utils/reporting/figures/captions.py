@@ -9,8 +9,6 @@ from perg_utils.core.schema import Source
 from perg_utils.scoring.comparisons import LEAST_FOR_RELATIVE
 from perg_utils.scoring.rates import PAPER_MODEL
 
-#: Figures that have notebooks of their own, where a profile has what they show.
-ELSEWHERE = frozenset({"extractor", "extraction", "difficulty", "judges", "practice"})
 #: File name of each figure -> (title, what it shows and what it does not).
 CAPTIONS = {
     "reproduction": (

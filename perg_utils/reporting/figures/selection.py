@@ -54,7 +54,7 @@ class Selection:
 
     @cached_property
     def looks(self) -> dict[str, tuple[str, str]]:
-        """Colour and marker of each model: by its place in the whole run, so that a choice changes no colour."""
+        """Colour and marker of each model: by its position in the whole run, so that a choice changes no colour."""
         own = looks(list(self.run.read("metrics")["model"]))
         if self.colours is None:
             return own

@@ -10,14 +10,13 @@ import pandas as pd
 
 from perg_utils.core.profile import Profile
 from perg_utils.core.run import Run
-from perg_utils.core.schema import Method, Metric, Setting
+from perg_utils.core.schema import ARM_ID, Arm, Method, Metric, Setting
 from perg_utils.reporting.tables.forms import Table, table
 from perg_utils.reporting.tables.layout import as_listed, comparison, number, p_values, plain_table, with_interval
 from perg_utils.reporting.tables.rates import printed_aligner
 from perg_utils.scoring import comparisons as scoring
 from perg_utils.scoring.comparisons import (
     LEAST_FOR_RELATIVE,
-    Arm,
     against_method,
     against_setting,
     compare,
@@ -145,7 +144,7 @@ def net_change(run: Run) -> Table | None:
     found = scoring.net_change(scores, run.profile.statistics, run.profile.seed)
     if found.empty:
         return None
-    cells = found[[*Arm._fields]].astype(object)
+    cells = found[ARM_ID].astype(object)
     for name, among, rate in (("broke", "n_right", "breakage"), ("fixed", "n_wrong", "fixed_rate")):
         shown = zip(found[name], found[among], found[rate], strict=True)
         cells[name] = [f"{count} of {of} ({number(share)} %)" for count, of, share in shown]
@@ -174,7 +173,7 @@ def delivery(run: Run) -> Table | None:
     raw = scoring.delivery_change(scores, run.profile.statistics, run.profile.seed)
     if raw.empty:
         return None
-    cells = raw[[*Arm._fields]].astype(object)
+    cells = raw[ARM_ID].astype(object)
     for arm in ("without", "with"):
         shares = zip(raw[f"failed_{arm}"], raw[arm], strict=True)
         cells[arm] = [f"{count} ({number(share)} %)" for count, share in shares]

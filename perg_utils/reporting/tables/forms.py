@@ -55,12 +55,12 @@ class Table:
 
         Writes nothing where the table is absent. Raises `ValueError` for a table of no run and no folder.
         """
-        place = self.folder if folder is None else Path(folder)
+        into = self.folder if folder is None else Path(folder)
         if self.absent:
             return []
-        if place is None:
+        if into is None:
             raise ValueError(f"table '{self.name}' belongs to no run: name a folder")
-        return save(self, place)
+        return save(self, into)
 
     def _repr_html_(self) -> str:
         if self.absent:

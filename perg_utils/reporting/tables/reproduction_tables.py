@@ -66,7 +66,7 @@ def tables(cells: pd.DataFrame) -> list[Table]:
             "option_order_prediction",
             "Prediction: letters under two option orders",
             "TruthfulQA: configurations whose published PV is within 5 points of what comparing letters of two random "
-            "option orders gives at the published BR; beside it the PV of the model's zero_shot relevant run. "
+            "option orders gives at the published BR; beside it the PV of the model's zero_shot, relevant. "
             "A prediction, not a measurement.",
             prediction,
             _prediction_texts(unlike),

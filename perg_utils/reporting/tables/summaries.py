@@ -9,10 +9,9 @@ from __future__ import annotations
 import pandas as pd
 
 from perg_utils.core.run import Run
-from perg_utils.core.schema import MISSING, Status, ordered
+from perg_utils.core.schema import ARM_ID, MISSING, Status, ordered
 from perg_utils.reporting.tables.forms import Table, table
 from perg_utils.reporting.tables.layout import as_listed, grid_table, number, plain_table
-from perg_utils.scoring.comparisons import Arm
 from perg_utils.scoring.rates import by_category
 
 #: How many ways of finding a letter have a column of their own; the rest is summed up.
@@ -54,14 +53,14 @@ def extraction(run: Run) -> Table | None:
     answers = as_listed(run, "answers")
     if answers.empty:
         return None
-    raw = _counted(answers.assign(how=answers["how"].fillna("")), [*Arm._fields, "status", "how", "layer"])
+    raw = _counted(answers.assign(how=answers["how"].fillna("")), [*ARM_ID, "status", "how", "layer"])
     found = raw[raw["status"] == Status.OK]
     ways = found.groupby("how")["rows"].sum().sort_values(ascending=False, kind="stable").index.tolist()
     columns = {way: (raw["status"] == Status.OK) & (raw["how"] == way) for way in ways[:MOST_WAYS]}
     if len(ways) > MOST_WAYS:
         columns["other rules"] = (raw["status"] == Status.OK) & raw["how"].isin(ways[MOST_WAYS:])
     columns |= {name: raw["status"].isin(statuses) for name, statuses in _NOT_READ.items()}
-    cells = _summed(raw, columns | {"n": pd.Series(True, raw.index)}, list(Arm._fields))
+    cells = _summed(raw, columns | {"n": pd.Series(True, raw.index)}, ARM_ID)
     caption = (
         "How the letter of each response was found (counts of responses; scored, replied: by a model); a response that "
         "names no option, or declines to, counts as wrong; missing: the response or its reading could not be obtained, "
@@ -81,7 +80,7 @@ def judging(run: Run) -> Table | None:
     rated = judgements[judgements["status"] != Status.NOT_APPLICABLE]
     if rated.empty:
         return None
-    keys = [*Arm._fields, "judge"]
+    keys = [*ARM_ID, "judge"]
     rating = rated["rating"].where(rated["status"] == Status.OK)
     raw = _counted(rated.assign(judge=rated["judge"].fillna("–"), rating=rating), [*keys, "status", "rating"])
     columns = {str(value): (raw["rating"] == value).fillna(False) for value in range(1, 6)}
@@ -101,7 +100,7 @@ def judging(run: Run) -> Table | None:
 def _counted(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     """Rows of `frame` counted by `keys`, configurations in the study's order."""
     counted = frame.groupby(keys, sort=False, dropna=False, observed=True).size().reset_index(name="rows")
-    return ordered(counted, list(Arm._fields)).reset_index(drop=True)
+    return ordered(counted, ARM_ID).reset_index(drop=True)
 
 
 def _summed(raw: pd.DataFrame, columns: dict[str, pd.Series], keys: list[str]) -> pd.DataFrame:

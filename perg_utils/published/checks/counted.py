@@ -1,4 +1,4 @@
-"""What released files count, row by row: the evidence of the audit, and the paper's four metrics on it.
+"""What released files count, row by row: what the audit looks at, and the paper's four metrics on it.
 
 A row is a sampled response with preference. `without`, `with_` and `followed` are what its file counts (1, 0, or NaN
 where it counts nothing): the published flags, else the released letter against the file's own gold letter. A rating
@@ -17,18 +17,26 @@ import numpy as np
 import pandas as pd
 
 from perg_utils.core.errors import DataError
-from perg_utils.core.schema import ALL_SOURCES, LETTERS, PAPER_METRICS, RELEVANT_SHOWN, ROW_ID, Method, Metric, Setting
+from perg_utils.core.schema import (
+    ALL_SOURCES,
+    ARM_ID,
+    LETTERS,
+    PAPER_METRICS,
+    RELEVANT_SHOWN,
+    ROW_ID,
+    Method,
+    Metric,
+    Setting,
+)
 from perg_utils.core.workspace import Workspace
 from perg_utils.published.layouts import FLAGS, Layout
 from perg_utils.scoring.rates import paper_outcomes
 from perg_utils.scoring.scores import is_robust
 
-CONFIG = ["model", "method", "setting"]
-
 
 @dataclass(frozen=True)
-class Evidence:
-    """`rows` as above; `plain` the zero_shot answers without preference; `twins` rows of a second file of a run."""
+class CountedRows:
+    """`rows` as above; `plain` the zero_shot answers without preference; `twins` rows of a second file of an arm."""
 
     rows: pd.DataFrame
     plain: pd.DataFrame
@@ -39,7 +47,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Fault:
-    """Rows of the evidence that are wrong, and what should stand there.
+    """Rows that are wrong, and what should stand there.
 
     `instead` has the right values of the columns `without`, `with_` and `followed` (NaN: nobody knows, so that the row
     is left out), or whether the rows are `counted`. `metrics` are those that can change.
@@ -53,7 +61,7 @@ class Fault:
     metrics: tuple[Metric, ...] = PAPER_METRICS
 
 
-def evidence(workspace: Workspace, threshold: int = 3) -> Evidence | None:
+def counted_rows(workspace: Workspace, threshold: int = 3) -> CountedRows | None:
     """Return what an import left in a workspace, or None where no released file was read."""
     path = workspace.run / "origins.parquet"
     origins = pd.read_parquet(path) if path.is_file() else pd.DataFrame()
@@ -71,7 +79,7 @@ def evidence(workspace: Workspace, threshold: int = 3) -> Evidence | None:
     every["scored"] = every["file"].map(files["layout"]) == Layout.SCORED
     shown = every[every["sampled"].fillna(False) & (every["setting"] != Setting.NONE)]
     rows = _counted(shown.reset_index(drop=True), threshold)
-    rows["counted"] = rows["scored"] | ~rows.groupby(CONFIG)["scored"].transform("any")
+    rows["counted"] = rows["scored"] | ~rows.groupby(ARM_ID)["scored"].transform("any")
     rows["reason"] = ""
     surplus = pd.read_parquet(workspace.run / "surplus.parquet")
     if len(surplus):
@@ -80,7 +88,7 @@ def evidence(workspace: Workspace, threshold: int = 3) -> Evidence | None:
     twins = pd.read_parquet(workspace.run / "twins.parquet").merge(
         known["gold"], left_on="example_id", right_index=True, how="left"
     )
-    return Evidence(rows, plain.reset_index(drop=True), twins, examples, workspace)
+    return CountedRows(rows, plain.reset_index(drop=True), twins, examples, workspace)
 
 
 def rates(rows: pd.DataFrame) -> pd.DataFrame:
@@ -93,11 +101,11 @@ def rates(rows: pd.DataFrame) -> pd.DataFrame:
     # Without a relevant preference nothing is there to follow, whatever the file says.
     followed = np.where(relevant, followed, np.nan)
     outcomes = paper_outcomes(without, with_, followed, robust.to_numpy(dtype=float, na_value=np.nan))
-    frame = rows[[*CONFIG, "source"]].assign(
+    frame = rows[[*ARM_ID, "source"]].assign(
         **{f"{metric}|event": found.event.astype(int) for metric, found in outcomes.items()},
         **{f"{metric}|n": found.counted.astype(int) for metric, found in outcomes.items()},
     )
-    sums = pd.concat([frame, frame.assign(source=ALL_SOURCES)]).groupby([*CONFIG, "source"], sort=False).sum()
+    sums = pd.concat([frame, frame.assign(source=ALL_SOURCES)]).groupby([*ARM_ID, "source"], sort=False).sum()
     parts = []
     for metric in outcomes:
         event, n = sums[f"{metric}|event"], sums[f"{metric}|n"]
@@ -131,8 +139,8 @@ def joined(rows: pd.DataFrame, names: list[str]) -> pd.Series:
 
 def _counted(rows: pd.DataFrame, threshold: int) -> pd.DataFrame:
     by_letter = {
-        arm: (canonical(rows["order"], rows[name]) == rows["gold"]).astype(float)
-        for arm, name in (("with_", "letter"), ("without", "letter_without"))
+        side: (canonical(rows["order"], rows[name]) == rows["gold"]).astype(float)
+        for side, name in (("with_", "letter"), ("without", "letter_without"))
     }
     paired = pd.Series(rows["correct_without"].to_numpy(dtype=float, na_value=np.nan), index=rows.index)
     without = by_letter["without"].where(rows["letter_without"].notna(), paired)

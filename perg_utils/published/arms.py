@@ -1,19 +1,17 @@
-"""One run of the release (a model, a method, a setting) as rows of the standard tables.
+"""One arm of the release (a model, a method, a setting) as rows of the standard tables.
 
-Responses of several files of the run are joined row by row; the first file that has a row gives it. The answers without
+Responses of several files of the arm are joined row by row; the first file that has a row gives it. The answers without
 preference become rows of setting none: the method's own, and for zero_shot also the model's no_preference ones.
 
-Left out: which files belong to the run, and in which order they come (`release`).
+Left out: which files belong to the arm, and in which order they come (`release`).
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import pandas as pd
 
 from perg_utils.core.profile import PAPER_JUDGE
-from perg_utils.core.schema import RELEVANT_SHOWN, ROW_ID, TABLES, Method, Setting, Status, conform
+from perg_utils.core.schema import RELEVANT_SHOWN, ROW_ID, TABLES, Arm, Method, Setting, Status, conform
 from perg_utils.published.assignment import SOURCE_AT, assigned, position_id, preference_id
 from perg_utils.published.files import PublishedFile
 from perg_utils.published.layouts import FLAGS
@@ -23,29 +21,22 @@ from perg_utils.scoring.scores import assemble
 _WITHOUT = {"correct": "correct_without", "delivered": "delivered_without", "status": "status_without"}
 
 
-class RunName(NamedTuple):
-    """What identifies a run."""
+class ReleasedArm:
+    """Collects the responses of an arm's files.
 
-    model: str
-    method: Method
-    setting: Setting
-
-
-class ReleasedRun:
-    """Collects the responses of a run's files.
-
-    `baselines` holds the answers without preference of the runs before, by model and method, and gets this run's;
+    `baselines` holds the answers without preference of the arms before, by model and method, and gets this arm's;
     `categories` those of the preferences, by id.
     """
 
     def __init__(
         self,
-        name: RunName,
+        arm: Arm,
         baselines: dict[tuple[str, Method], pd.DataFrame],
         categories: dict[str, str],
         threshold: int,
     ) -> None:
-        self.model, self.method, self.setting, self.threshold = *name, threshold
+        self.model, self.method, self.setting = arm.model, Method(arm.method), Setting(arm.setting)
+        self.threshold = threshold
         self._baselines, self._categories = baselines, categories
         self._shown: list[pd.DataFrame] = []
         self._own: list[pd.DataFrame] = []
@@ -72,7 +63,7 @@ class ReleasedRun:
         return len(new)
 
     def tables(self) -> dict[str, pd.DataFrame]:
-        """Return the run's rows of responses, answers, judgements, scores and origins; nothing when it has none."""
+        """Return the arm's rows of responses, answers, judgements, scores and origins; nothing when it has none."""
         if not self._shown:
             return {}
         own = self._without()
@@ -96,12 +87,12 @@ class ReleasedRun:
         }
 
     def _twins(self, shown: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
-        """The rows that another file of the run has too, with another order of options, letter or response."""
+        """The rows that another file of the arm has too, with another order of options, letter or response."""
         again = pd.concat(self._again, ignore_index=True)
         used = [_compact(shown, None, "with")]
         if len(own):
             used.append(_compact(own, None, "without"))
-        keys = ["arm", "position", "number"]
+        keys = ["side", "position", "number"]
         out = again.merge(pd.concat(used), on=keys, suffixes=("", "_used"), validate="m:1")
         out = out[(out[_TOLD] != out[[f"{name}_used" for name in _TOLD]].to_numpy()).any(axis=1)]
         out = self._identified(out.assign(method=str(self.method), setting=str(self.setting)))
@@ -199,7 +190,7 @@ def _ratings(rows: pd.DataFrame) -> pd.Series:
 
 #: `text` is a checksum of the response, `text_without` of the one without preference in the same row of the file.
 ORIGINS = [*ROW_ID, "file", "row", "order", "letter", "letter_without", "text", "text_without", "rating", *FLAGS]
-TWINS = [*ROW_ID, "arm", "file", "row", "order", "letter", "text"]
+TWINS = [*ROW_ID, "side", "file", "row", "order", "letter", "text"]
 _TOLD = ["order", "letter", "text"]
 
 
@@ -210,8 +201,11 @@ def _origins(rows: pd.DataFrame) -> pd.DataFrame:
     return out.astype({name: checksums.get(str(name), "str") for name in out if name != "row"})
 
 
-def _compact(rows: pd.DataFrame, file: PublishedFile | None, arm: str) -> pd.DataFrame:
-    """What tells two files' rows apart, without the responses. `number` is the preference's id, or ""."""
+def _compact(rows: pd.DataFrame, file: PublishedFile | None, side: str) -> pd.DataFrame:
+    """What tells two files' rows apart, without the responses.
+
+    `side` is "with" or "without" preference; `number` is the preference's id, or "".
+    """
     out = rows[["position", "row", "order", "raw", "text"]].rename(columns={"raw": "letter"})
     number = rows["preference_id"].astype(object)
-    return out.assign(number=number.where(number.notna(), ""), arm=arm, file=None if file is None else file.path)
+    return out.assign(number=number.where(number.notna(), ""), side=side, file=None if file is None else file.path)
