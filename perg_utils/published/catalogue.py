@@ -1,10 +1,10 @@
 """Where a released row belongs: its position in the released dataset, verified by question, options and right answer.
 
 The dataset's order is TruthfulQA, CommonsenseQA, MMLU, 7,208 positions. A file that claims a stretch of positions (a
-chunk number, or simply the first row) is believed where its rows agree with what is known of these positions from the dataset
-file, from chunks of one source, or from other files. A file that meets only unknown positions is believed where its
-preferences go round as the paper assigns them, or its sources change where the dataset's do. Its rows then make these
-positions known.
+chunk number, or simply the first row) is believed where its rows agree with what is known of these positions from the
+dataset file, from chunks of one source, or from other files. A file that meets only unknown positions is believed
+where its preferences go round as the paper assigns them, or its sources change where the dataset's do. Its rows then
+make these positions known.
 
 A row elsewhere (files merged or sorted by text) is placed only if it has exactly one possible position: that with the
 same question, the same options in any order and the same right answer; of several such positions the one whose assigned
