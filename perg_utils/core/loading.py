@@ -46,6 +46,8 @@ def load_profile(name_or_path: str | Path, overrides: Iterable[str] = ()) -> Pro
     >>> profile.data.limit, profile.models[0].batch_size, profile.judge.threshold
     (50, 8, 3)
     """
+    if isinstance(overrides, str):
+        raise ProfileError(f"overrides are a list, e.g. ['{overrides}'], not the text '{overrides}'")
     path = profile_path(name_or_path)
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))

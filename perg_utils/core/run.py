@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from perg_utils.core.errors import DataError
 from perg_utils.core.loading import load_profile
 from perg_utils.core.profile import Profile
 from perg_utils.core.schema import conform
@@ -42,11 +43,17 @@ class Run:
         return self.workspace.read(table, part) if held is None else held
 
     def with_tables(self, **tables: pd.DataFrame) -> Run:
-        """Return this run with other tables in place of the saved ones, e.g. `run.with_tables(scores=some)`.
+        """Return this run with other tables in place of the saved ones, e.g. `run.with_tables(metrics=some)`.
 
-        Figures and tables made of it show these. Nothing is written. Raises `KeyError` for an unknown table and
-        `DataError` where columns or types do not fit its schema.
+        Figures and tables made of it show these. Nothing is written. `scores` come with the `metrics` made of them:
+        `run.with_tables(scores=some, metrics=perg.metrics(some))`. Raises `KeyError` for an unknown table, and
+        `DataError` for scores without metrics and where columns or types do not fit the schema.
         """
+        if "scores" in tables and "metrics" not in tables:
+            raise DataError(
+                "with other scores the metrics are others, too; give both: "
+                "run.with_tables(scores=some, metrics=perg.metrics(some))"
+            )
         return replace(self, tables={**self.tables, **{name: conform(name, own) for name, own in tables.items()}})
 
     def bottom_line(self, *said: str) -> None:

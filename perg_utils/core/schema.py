@@ -270,6 +270,13 @@ def conform(table: str, frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(out, index=frame.index).reset_index(drop=True)
 
 
+def require_columns(table: str, frame: pd.DataFrame, columns: Iterable[str]) -> None:
+    """Raise `DataError` naming the columns of `table` that `frame` lacks."""
+    missing = [name for name in columns if name not in frame]
+    if missing:
+        raise DataError(f"what was given as table '{table}' has no columns {missing}; it has {list(frame)}")
+
+
 def arrow_schema(table: str) -> pa.Schema:
     """Return the Arrow schema of `table`, e.g. for writing Parquet."""
     return pa.schema(list(TABLES[table].items()))

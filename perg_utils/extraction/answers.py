@@ -29,7 +29,8 @@ def extract_answer(response: str, options: Sequence[str], layers: Sequence[Layer
     options are named, `letter` is None and `status` says why: `unparsable`, or `refused` where the model declined.
     `how` names the rule that decided, `evidence` is the span of the stripped response that it read (offsets, the end
     exclusive), `confidence` how often such letters are right (a share, 0 to 1). What the rules leave undecided goes to
-    `layers`, one after the other; their errors, e.g. `EngineError`, are passed on. The rules raise none.
+    `layers`, one after the other; their errors, e.g. `EngineError`, are passed on.
+    Raises `TypeError` for a response that is no text.
 
     >>> from perg_utils import extract_answer
     >>> reading = extract_answer("They sell much, but the answer is B.", ["iron", "salt", "wool"])
@@ -41,6 +42,8 @@ def extract_answer(response: str, options: Sequence[str], layers: Sequence[Layer
     >>> print(unread.letter, unread.how, unread.status)
     None several_options unparsable
     """
+    if not isinstance(response, str):
+        raise TypeError(f"extract_answer takes a response as text, got {type(response).__name__}")
     return read_all([(response, options)], layers)[0]
 
 

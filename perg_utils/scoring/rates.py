@@ -32,6 +32,7 @@ from perg_utils.core.schema import (
     Setting,
     conform,
     ordered,
+    require_columns,
 )
 from perg_utils.scoring.intervals import exact_interval
 
@@ -42,7 +43,8 @@ def metrics(scores: pd.DataFrame, config: StatisticsConfig | None = None, models
     One row per model, method, setting, source (or ALL: the questions of all sources pooled) and metric that
     applies there: model, method, setting, source, metric, `value` with its bounds `low` and `high` (0 to 100), `n`, its
     denominator, and `n_unscored`, the rows left out. `value` is NaN where `n` is 0. Rows follow `models` (then order of
-    appearance), as tables and figures do. Without `config` the intervals are of 95 %.
+    appearance), as tables and figures do. Without `config` the intervals are of 95 %. Raises `DataError` where `scores`
+    lacks a column.
 
     >>> row = {"model": "S", "method": "zero_shot", "setting": "relevant", "source": "TQA", "category": "Clarity"}
     >>> row |= {"sampled": True, "correct_without": True, "delivered_without": True, "delivered_with": True}
@@ -111,6 +113,16 @@ def in_settings(metrics: pd.DataFrame) -> pd.DataFrame:
 
 def _outcomes(scores: pd.DataFrame) -> pd.DataFrame:
     """One row per score and metric that applies to it: `counted`, `event` (the bad thing) and `unscored` as 0 or 1."""
+    outcomes = [
+        "sampled",
+        "correct_without",
+        "correct_with",
+        "followed",
+        "robust",
+        "delivered_without",
+        "delivered_with",
+    ]
+    require_columns("scores", scores, ["model", "method", "setting", "source", "category", *outcomes])
     s = scores[scores["sampled"].fillna(False)]
     with_, without, followed, robust, delivered, delivered_without = (
         s[name].to_numpy(dtype=float, na_value=np.nan)

@@ -21,6 +21,7 @@ from perg_utils.core.schema import (
     Status,
     conform,
     ordered,
+    require_columns,
 )
 
 #: Statuses of a response that exists: it was read, and either names an option or does not.
@@ -46,7 +47,8 @@ def score(
     `_without` columns hold the row's own answer and the `_with` columns are null. `status` is ok, or why one of the
     needed values is missing. Rows follow `models` (then order of appearance), so that every later table and figure
     lists and colours them alike.
-    Raises `DataError` for a row given twice, or a response without its example, answer or baseline.
+    Raises `DataError` for a table without one of these columns, a row given twice, or a response without its
+    example, answer or baseline.
 
     >>> examples = pd.DataFrame({"example_id": ["q1", "q2"], "source": "TQA", "gold": "A", "preference_id": "p1"})
     >>> preferences = pd.DataFrame({"preference_id": ["p1"], "category": ["Clarity"]})
@@ -68,6 +70,15 @@ def score(
     2         q1             True          True     False   False
     3         q2             True         False      True   False
     """
+    needed = {
+        "examples": (examples, ["example_id", "source", "gold", "preference_id"]),
+        "responses": (responses, [*ROW_ID, "status"]),
+        "answers": (answers, [*ROW_ID, "answer", "status"]),
+        "judgements": (judgements, [*ROW_ID, "rating", "status"]),
+        "preferences": (preferences, ["preference_id", "category"]),
+    }
+    for name, (frame, columns) in needed.items():
+        require_columns(name, frame, columns)
     rows = _read_rows(examples, responses, answers)
     rows = _join(rows, _rated(judgements), ROW_ID, "judgements", need=False)
     rows = rows.merge(preferences[["preference_id", "category"]], how="left", on="preference_id", validate="m:1")

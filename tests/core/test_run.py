@@ -1,0 +1,38 @@
+"""A run opened for reading: what goes wrong is said at once."""
+
+import pandas as pd
+import pytest
+import synthetic
+from toy_tables import RELEVANT, toy
+
+import perg_utils as perg
+from perg_utils.core.errors import DataError
+from perg_utils.core.profile import ProfileError
+
+
+def test_other_scores_are_not_taken_without_their_metrics():
+    scores = perg.score(**synthetic.tables(1, 30))
+    run = perg.open_run("demo")
+    with pytest.raises(DataError, match=r"metrics=perg\.metrics"):
+        run.with_tables(scores=scores)
+    held = run.with_tables(scores=scores, metrics=perg.metrics(scores))
+    assert held.read("metrics").equals(perg.metrics(scores))
+
+
+def test_overrides_in_one_text_are_told_to_be_a_list():
+    with pytest.raises(ProfileError, match=r"overrides are a list, e.g. \['data.limit=5'\]"):
+        perg.open_run("demo", "data.limit=5")
+
+
+def test_swapped_tables_are_named_with_the_columns_that_they_lack():
+    tables = toy(RELEVANT)
+    with pytest.raises(DataError, match=r"table 'responses' has no columns \['model', 'method', 'setting', 'status'\]"):
+        perg.score(**tables | {"responses": tables["examples"]})
+    with pytest.raises(DataError, match=r"table 'scores' has no columns \['source'"):
+        perg.metrics(tables["answers"])
+
+
+@pytest.mark.parametrize("response", [None, pd.NA, 3])
+def test_a_response_that_is_no_text_is_a_type_error(response):
+    with pytest.raises(TypeError, match="extract_answer takes a response as text"):
+        perg.extract_answer(response, ["iron", "salt"])
