@@ -69,7 +69,7 @@ class Catalogue:
     ) -> tuple[list[int | None], dict[int, str]]:
         """Return the position of each row of `rows.frame` and, for those without, index in the frame -> reason.
 
-        `trusted` files (the dataset, chunks of one source) need no evidence beyond not contradicting what is known.
+        `trusted` files (the dataset, chunks of one source) need nothing beyond not contradicting what is known.
         """
         items = self._items(rows)
         sources, texts = rows.frame["source"].tolist(), rows.frame["preference"].tolist()

@@ -39,7 +39,7 @@ from perg_utils.published.release import FILE_COLUMNS, UNREAD_COLUMNS, Release
 from perg_utils.published.responses import Letters
 
 #: What an import writes beside the tables, for the audit.
-EVIDENCE = ("origins", "twins", "surplus")
+AUDITED = ("origins", "twins", "surplus")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ def import_published(
     tables = {table: pd.concat(frames, ignore_index=True) for table, frames in parts.items()}
     tables |= {"examples": _examples(release.catalogue), "preferences": release.preferences()}
     tables["surplus"] = release.surplus()
-    for kind in EVIDENCE:
+    for kind in AUDITED:
         write_atomically(workspace.run / f"{kind}.parquet", tables.pop(kind).to_parquet)
     for table, frame in tables.items():
         workspace.write(table, frame)
@@ -141,7 +141,7 @@ def import_nothing(workspace: Workspace) -> Imported:
         old.unlink()  # of an earlier import
     for name, frame in tables.items():
         workspace.write(name, frame, part="none" if name == "responses" else None)
-    for kind in EVIDENCE:
+    for kind in AUDITED:
         columns = ORIGINS if kind == "origins" else []
         write_atomically(workspace.run / f"{kind}.parquet", pd.DataFrame(columns=columns, dtype="str").to_parquet)
     return _listed(workspace, Imported(files, pd.DataFrame(columns=UNREAD_COLUMNS), dict.fromkeys(tables, 0)))

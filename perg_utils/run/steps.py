@@ -16,7 +16,7 @@ from perg_utils.core.profile import ROOT, Profile
 from perg_utils.core.workspace import Workspace
 from perg_utils.extraction.layers import local_adapter
 from perg_utils.judging.panel import panel_paths
-from perg_utils.published.importing import EVIDENCE
+from perg_utils.published.importing import AUDITED
 from perg_utils.run.state import Step
 
 NOTEBOOKS = ROOT / "notebooks"
@@ -85,7 +85,7 @@ ALL = f"{ANSWERED} judgements scores metrics"
 
 #: In the order of a run. Training waits for no model: it learns from made-up responses.
 STUDY = (
-    Row("01_import_published", _published, "release", f"{ANSWERED} judgements scores evidence"),
+    Row("01_import_published", _published, "release", f"{ANSWERED} judgements scores imported"),
     Row("01_curate_data", _asks, "", "examples preferences"),
     Row("02_train_extractor", _shows_training, "examples", "adapter learning", asks="base"),
     Row("03_run_inference", _asks, "examples preferences", "responses"),  # once a model
@@ -98,8 +98,8 @@ STUDY = (
     Row("10_check_extraction", _has_reader, f"{ANSWERED} adapter", "layers", asks="base"),
     Row("11_check_judges", _has_panel, f"{ANSWERED} judgements panel", "judges", asks="judges"),
     Row("12_explain_breakage", _knows_the_training, "examples responses answers scores", "practice"),
-    Row("13_check_published", _published, f"{ALL} evidence", "checks", may_make="tables figures"),
-    Row("09_write_report", _ends, f"{ALL} evidence checks tables figures", "report", may_make="browser"),
+    Row("13_check_published", _published, f"{ALL} imported", "checks", may_make="tables figures"),
+    Row("09_write_report", _ends, f"{ALL} imported checks tables figures", "report", may_make="browser"),
 )
 
 
@@ -116,7 +116,7 @@ def _files(profile: Profile, workspace: Workspace) -> dict[str, list[str]]:
     released, trained = _published(profile), _trains(profile)
     release = [(ROOT / profile.published_dir).resolve()] if profile.published_dir else []
     adapter = ("adapter_model.safetensors", "adapter_config.json", TRAINING)
-    imported = ("files.csv", "unread.csv", *(f"{kind}.parquet" for kind in EVIDENCE))
+    imported = ("files.csv", "unread.csv", *(f"{kind}.parquet" for kind in AUDITED))
     checks = ("reproduction.parquet", "audit.parquet")
     return {
         **{name: [f"{run}/tables/{name}.parquet"] for name in ALL.split()},
@@ -125,7 +125,7 @@ def _files(profile: Profile, workspace: Workspace) -> dict[str, list[str]]:
         "raters": exact(ROOT / judge.ratings for judge in profile.all_judges() if judge.ratings),
         "adapter": exact(workspace.extractor / name for name in adapter) if trained else [],
         "release": [f"{folder}/**/*.csv" for folder in exact(release)],
-        "evidence": [f"{run}/{name}" for name in imported] if released else [],
+        "imported": [f"{run}/{name}" for name in imported] if released else [],
         "checks": [f"{run}/{name}" for name in checks] if released else [],
         "learning": drawn("extractor"),
         "layers": drawn("extraction"),

@@ -66,7 +66,7 @@ def option_order_prediction(
 
 
 def predicted_variation(accuracy: float, options: Mapping[int, int]) -> float:
-    """Return PV in percent when one of the two answers is by chance, e.g. 78.6 for 0.65 and TruthfulQA's options."""
+    """Return PV in percent when one answer is right by chance, e.g. 78.6 for accuracy 0.65 and TruthfulQA's options."""
     k, n = (np.array(list(part), dtype=float) for part in (options.keys(), options.values()))
     both = float((n * accuracy / k).sum())
     either = float((n * (accuracy + 1 / k - accuracy / k)).sum())
