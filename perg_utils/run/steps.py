@@ -54,7 +54,7 @@ def _shows_training(profile: Profile) -> bool:
     return _asks_whole(profile) and (_trains(profile) or (adapter is not None and (adapter / TRAINING).is_file()))
 
 
-def _has_reader(profile: Profile) -> bool:
+def _has_finetuned_layer(profile: Profile) -> bool:
     return _asks_whole(profile) and profile.extractor.base is not None
 
 
@@ -95,7 +95,7 @@ STUDY = (
     Row("06_score_metrics", _asks_whole, f"{ANSWERED} judgements", "scores metrics"),
     Row("07_render_tables", _ends, "answers judgements scores metrics", "tables"),
     Row("08_render_figures", _ends, "scores metrics", "figures"),
-    Row("10_check_extraction", _has_reader, f"{ANSWERED} adapter", "layers", asks="base"),
+    Row("10_check_extraction", _has_finetuned_layer, f"{ANSWERED} adapter", "layers", asks="base"),
     Row("11_check_judges", _has_panel, f"{ANSWERED} judgements panel", "judges", asks="judges"),
     Row("12_explain_breakage", _knows_the_training, "examples responses answers scores", "practice"),
     Row("13_check_published", _published, f"{ALL} imported", "checks", may_make="tables figures"),

@@ -19,7 +19,7 @@ from perg_utils.core.run import Run
 from perg_utils.core.schema import TABLES, conform
 from perg_utils.published.printed import printed_metrics
 from perg_utils.reporting import tables as room
-from perg_utils.reporting.tables.forms import ROWS_A_PAGE, Table, as_html, latex, markdown, save
+from perg_utils.reporting.tables.forms import ROWS_A_PAGE, Table, Tables, as_html, latex, markdown, save
 from perg_utils.scoring.rates import followed_model, metrics
 from perg_utils.scoring.scores import score
 
@@ -413,3 +413,11 @@ def test_models_stand_in_the_order_of_the_metrics_in_every_table():
         if "model" in one.cells[""]:
             models = one.cells["", "model"].drop_duplicates().tolist()
             assert models == ["L", "S", "M"], one.name
+
+
+def test_several_tables_show_themselves_and_are_written_like_one(tmp_path):
+    several = Tables(every(2)[:2])
+    assert len(repr(several)) < 200
+    assert several._repr_html_().count("<table>") == 2
+    assert several.to_latex().count(r"\begin{table}") == several.to_markdown().count("| --- |") == 2
+    assert len(several.save(tmp_path)) == 6

@@ -1,8 +1,10 @@
 """What importing does (nothing), and what may import what: the contracts between the rooms hold, and can break."""
 
+import ast
 import json
 import os
 import pkgutil
+import re
 import shutil
 import subprocess
 import sys
@@ -142,3 +144,13 @@ def test_a_room_that_no_layer_names_breaks_the_contract(copy):
     (copy / "perg_utils" / "attic" / "__init__.py").write_text('"""An attic."""\n')
     done = lint(copy)
     assert done.returncode == 1 and "attic" in done.stdout, done.stdout
+
+
+ROOMS = sorted(path.parent for path in Path(perg_utils.__file__).parent.rglob("__init__.py"))[1:]
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.name)
+def test_the_docstring_of_a_room_names_every_module_in_it(room):
+    said = ast.get_docstring(ast.parse((room / "__init__.py").read_text(encoding="utf-8"))) or ""
+    modules = {path.stem for path in room.glob("*.py")} - {"__init__"}
+    assert [name for name in sorted(modules) if not re.search(rf"\b{name}(\.py)?\b", said)] == []

@@ -12,12 +12,12 @@ import pandas as pd
 from perg_utils.core.run import Run
 from perg_utils.core.schema import PAPER_METRICS
 from perg_utils.published.checks.audit import KEYS, TITLES, summary
-from perg_utils.reporting.tables.forms import NOT_RELEASED, Table, absent, folder_of
+from perg_utils.reporting.tables.forms import NOT_RELEASED, Table, Tables, absent, folder_of
 
 _SHORT = {str(m): m.short for m in PAPER_METRICS}
 
 
-def audit(run: Run) -> list[Table]:
+def audit(run: Run) -> Tables:
     """Return the audit as two tables, by configuration and cell by cell, as notebook 13 saved it; else an absent one.
 
     >>> print(perg.tables.audit(run)[0].absent)
@@ -25,17 +25,11 @@ def audit(run: Run) -> list[Table]:
     """
     path = run.workspace.run / "audit.parquet"
     if not path.is_file():
-        return [
-            absent(
-                "audit",
-                "Audit of the released results",
-                NOT_RELEASED,
-            )
-        ]
+        return Tables([absent("audit", "Audit of the released results", NOT_RELEASED)])
     findings = pd.read_parquet(path)
     if findings.empty:
-        return [absent("audit", "Audit of the released results", " Nothing was found.")]
-    return [replace(one, folder=folder_of(run)) for one in tables(findings)]
+        return Tables([absent("audit", "Audit of the released results", " Nothing was found.")])
+    return Tables(replace(one, folder=folder_of(run)) for one in tables(findings))
 
 
 def tables(findings: pd.DataFrame) -> list[Table]:

@@ -106,6 +106,28 @@ def absent(name: str, title: str, why: str = "") -> Table:
     return Table(name, title, "", pd.DataFrame(), nothing, nothing, absent=f"Not in this run: {title}.{why}")
 
 
+class Tables(list[Table]):
+    """Several tables of one kind: they show themselves one below the other and have the forms of a single one."""
+
+    def __repr__(self) -> str:
+        return f"<tables: {', '.join(table.name for table in self) or 'none'}>"
+
+    def to_markdown(self) -> str:
+        """Return all of them as Markdown, see `Table.to_markdown`."""
+        return "\n".join(table.to_markdown() for table in self)
+
+    def to_latex(self) -> str:
+        """Return all of them as LaTeX floats, see `Table.to_latex`."""
+        return "\n".join(table.to_latex() for table in self)
+
+    def save(self, folder: Path | str | None = None) -> list[Path]:
+        """Write all of them and return the paths, see `Table.save`."""
+        return [path for table in self for path in table.save(folder)]
+
+    def _repr_html_(self) -> str:
+        return "".join(table._repr_html_() for table in self) or "<p><em>Not in this run.</em></p>"
+
+
 def markdown(table: Table) -> str:
     """Return the table as Markdown: caption, then a pipe table with best values in bold."""
     heads = [" ".join(filter(None, head)) for head in zip(*_heads(table), strict=True)]

@@ -13,7 +13,7 @@ import pandas as pd
 from perg_utils.core.errors import DataError
 from perg_utils.core.run import Run
 from perg_utils.core.schema import ALL_SOURCES, PAPER_METRICS, RELEVANT_SHOWN, Method, Metric, Setting, ordered
-from perg_utils.reporting.tables.forms import Table, absent, folder_of, table
+from perg_utils.reporting.tables.forms import Table, Tables, absent, folder_of, table
 from perg_utils.reporting.tables.layout import grid_table, number, only, plain_table
 from perg_utils.scoring.rates import followed_model, in_settings
 
@@ -31,7 +31,7 @@ def main(run: Run) -> Table | None:
     return _by_source(run, Method.ZERO_SHOT, Setting.RELEVANT, name="main", title="Models by source")
 
 
-def by_source(run: Run) -> list[Table]:
+def by_source(run: Run) -> Tables:
     """Return a table like the main one for every other method and setting that two models or more were run in.
 
     Named by both, e.g. `relevant_cot`, `mixed_zero_shot`; where there is none, one absent table that says so.
@@ -42,7 +42,7 @@ def by_source(run: Run) -> list[Table]:
     try:
         metrics = run.read("metrics")
     except DataError as error:
-        return [absent("by_source", _OTHERS, f" {error}")]
+        return Tables([absent("by_source", _OTHERS, f" {error}")])
     known = only(metrics, source=ALL_SOURCES, metric=Metric.BREAKAGE_RATE)
     known = ordered(known[known["value"].notna()], ["setting", "method"])
     made = []
@@ -52,7 +52,7 @@ def by_source(run: Run) -> list[Table]:
             title = f"{method}, {setting}: models by source"
             made.append(_by_source(run, method, setting, name=f"{setting}_{method}", title=title))
     found = [replace(one, folder=folder_of(run)) for one in made if one is not None]
-    return found or [absent("by_source", _OTHERS, " It has one model, or one method and setting.")]
+    return Tables(found or [absent("by_source", _OTHERS, " It has one model, or one method and setting.")])
 
 
 def _by_source(run: Run, method: str, setting: str, *, name: str, title: str) -> Table | None:

@@ -13,10 +13,10 @@ from perg_utils.core.run import Run
 from perg_utils.core.schema import Metric
 from perg_utils.published.checks.consistency import KEYS, inner_checks, option_order_prediction
 from perg_utils.published.checks.reproduction import VERDICTS, summary
-from perg_utils.reporting.tables.forms import NOT_RELEASED, Table, absent, folder_of
+from perg_utils.reporting.tables.forms import NOT_RELEASED, Table, Tables, absent, folder_of
 
 
-def reproduction(run: Run) -> list[Table]:
+def reproduction(run: Run) -> Tables:
     """Return the verdicts by configuration, cell by cell and the inner checks, as notebook 13 saved them.
 
     >>> len(perg.tables.reproduction(run))
@@ -24,14 +24,8 @@ def reproduction(run: Run) -> list[Table]:
     """
     path = run.workspace.run / "reproduction.parquet"
     if not path.is_file():
-        return [
-            absent(
-                "reproduction",
-                "Reproduction by configuration",
-                NOT_RELEASED,
-            )
-        ]
-    return [replace(one, folder=folder_of(run)) for one in tables(pd.read_parquet(path))]
+        return Tables([absent("reproduction", "Reproduction by configuration", NOT_RELEASED)])
+    return Tables(replace(one, folder=folder_of(run)) for one in tables(pd.read_parquet(path)))
 
 
 def tables(cells: pd.DataFrame) -> list[Table]:
