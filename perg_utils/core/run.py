@@ -21,7 +21,7 @@ from perg_utils.core.workspace import Workspace
 BOTTOM_LINE = "bottom-line"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """A profile and where its tables and figures are. Opening one creates nothing.
 
@@ -32,7 +32,10 @@ class Run:
 
     profile: Profile
     workspace: Workspace
-    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict, repr=False)
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"<run of profile '{self.profile.name}', its files in {self.workspace.run}>"
 
     def read(self, table: str, part: str | None = None) -> pd.DataFrame:
         """Return one of the tables of `core.schema.TABLES`, or one part of it (a model's responses, a judge's ratings).

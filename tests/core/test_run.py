@@ -36,3 +36,7 @@ def test_swapped_tables_are_named_with_the_columns_that_they_lack():
 def test_a_response_that_is_no_text_is_a_type_error(response):
     with pytest.raises(TypeError, match="extract_answer takes a response as text"):
         perg.extract_answer(response, ["iron", "salt"])
+
+
+def test_a_run_is_shown_in_one_line():
+    assert repr(perg.open_run("demo")).startswith("<run of profile 'demo'") and len(repr(perg.open_run("demo"))) < 300

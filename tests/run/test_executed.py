@@ -117,7 +117,6 @@ def test_copies_are_written_for_the_steps_that_ran_and_others_are_removed(tmp_pa
     assert publish(steps, workspace) == made
 
 
-@pytest.mark.skipif(not COMMITTED, reason="no copies of the demo's notebooks are committed yet")
 class TestCommittedCopies:
     """The demo's copies in `figures/demo/notebooks`."""
 

@@ -29,7 +29,7 @@ MANY_COLUMNS = 8
 NOT_RELEASED = " Only the paper's released files have it; notebook 13 makes it."
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Table:
     """One table. `data` holds raw numbers; `cells` the texts shown, its columns (group, label); `best` what is bold."""
 
@@ -41,6 +41,9 @@ class Table:
     best: pd.DataFrame
     folder: Path | None = None
     absent: str = ""
+
+    def __repr__(self) -> str:
+        return f"<table {self.name}: {self.absent or self.title}>"
 
     def to_markdown(self) -> str:
         """Return caption and pipe table, best values in bold; where the table is absent, why."""
