@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The whole study in one command: makes its environment once, then runs the notebooks of a profile in order.
-#   ./run_all.sh                                  the demo: invented world, no network, about four minutes on two cores
+#   ./run_all.sh                                  the demo: invented world, no network, about five minutes on two cores
 #   ./run_all.sh --dry-run                        the plan: notebooks, requests, tokens; changes nothing
 #   ./run_all.sh --profile NAME|FILE [--only STEP[,STEP]] [--set KEY=VALUE]... [--out DIR] [--force]
 #   ./run_all.sh --verify                         and then: are the tables the same as the committed ones? (status 1: no)
