@@ -93,7 +93,8 @@ def _position(node: list[Any], part: str, item: str) -> int:
 def _explain(error: ValidationError) -> str:
     lines = []
     for problem in error.errors():
-        where = ".".join(str(part) for part in problem["loc"]) or "profile"
+        # Where several types are allowed, pydantic adds the one tried, e.g. `dict[str,int]` or `constrained-int`.
+        where = ".".join(part for part in map(str, problem["loc"]) if not {"[", "-"} & set(part)) or "profile"
         if problem["type"] == "extra_forbidden":
             allowed = _fields_at(problem["loc"][:-1])
             near = difflib.get_close_matches(str(problem["loc"][-1]), allowed, n=1)

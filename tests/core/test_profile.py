@@ -147,3 +147,10 @@ def test_a_profile_of_ones_own_is_read_from_its_path(tmp_path):
 def test_an_unknown_model_is_named_with_the_known_ones():
     with pytest.raises(ProfileError, match=r"no model 'XL' in profile 'demo'; it has \['S', 'M', 'L', 'S\+L'\]"):
         load_profile("demo").model("XL")
+
+
+def test_a_key_that_may_be_of_several_types_is_named_as_in_the_file():
+    with pytest.raises(ProfileError) as told:
+        load_profile("demo", ["data.limit=abc"])
+    lines = str(told.value).splitlines()[1:]
+    assert len(lines) == 2 and all(line.startswith("- data.limit: Input should be") for line in lines), lines
