@@ -95,3 +95,9 @@ def open_run(profile: str | Path = "demo", overrides: Iterable[str] = (), out: P
     """
     loaded = load_profile(profile, overrides)
     return Run(loaded, Workspace.of(out, loaded.name))
+
+
+def expect_run(run: object, asked_by: str) -> None:
+    """Raise `TypeError`, naming the cure, where a figure or table is asked of something that is no run."""
+    if not isinstance(run, Run):
+        raise TypeError(f"{asked_by}() takes a run, e.g. perg.open_run('demo'); got {run!r:.80}")

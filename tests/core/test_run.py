@@ -40,3 +40,14 @@ def test_a_response_that_is_no_text_is_a_type_error(response):
 
 def test_a_run_is_shown_in_one_line():
     assert repr(perg.open_run("demo")).startswith("<run of profile 'demo'") and len(repr(perg.open_run("demo"))) < 300
+
+
+@pytest.mark.parametrize("ask", [perg.figures.scatter, perg.tables.main])
+def test_what_is_no_run_is_refused_with_the_cure(ask):
+    with pytest.raises(TypeError, match=rf"{ask.__name__}\(\) takes a run, e.g. perg.open_run\('demo'\); got 'demo'"):
+        ask("demo")
+
+
+def test_an_unknown_option_of_a_figure_is_told_with_those_that_it_takes():
+    with pytest.raises(TypeError, match=r"scatter\(\): .*'color'; it takes run, "):
+        perg.figures.scatter(perg.open_run("demo"), color="red")

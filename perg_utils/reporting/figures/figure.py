@@ -20,7 +20,7 @@ from matplotlib import figure as mpl
 from matplotlib import rc_context
 
 from perg_utils.core.errors import DataError
-from perg_utils.core.run import Run
+from perg_utils.core.run import Run, expect_run
 from perg_utils.core.schema import JUDGED_METRICS, Source
 from perg_utils.core.workspace import write_atomically, write_text
 from perg_utils.reporting.figures.captions import CAPTIONS
@@ -116,7 +116,11 @@ def figure(
 
         @wraps(draw)
         def show(run: Run, *args: P.args, **options: P.kwargs) -> Figure:
-            asked = signature.bind(run, *args, **options)
+            expect_run(run, draw.__name__)
+            try:
+                asked = signature.bind(run, *args, **options)
+            except TypeError as error:
+                raise TypeError(f"{draw.__name__}(): {error}; it takes {', '.join(signature.parameters)}") from error
             asked.apply_defaults()
             if "source" in asked.arguments:
                 check("source", [asked.arguments["source"]], Source)

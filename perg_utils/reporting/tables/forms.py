@@ -18,7 +18,7 @@ from pathlib import Path
 import pandas as pd
 
 from perg_utils.core.errors import DataError
-from perg_utils.core.run import Run
+from perg_utils.core.run import Run, expect_run
 from perg_utils.core.workspace import write_text
 
 #: Rows that fit on a page beside a caption; a longer table is continued on the next.
@@ -83,6 +83,7 @@ def table(title: str) -> Callable[[Callable[[Run], Table | None]], Callable[[Run
 
         @wraps(build)
         def show(run: Run) -> Table:
+            expect_run(run, name)
             why = ""
             try:
                 made = build(run)
