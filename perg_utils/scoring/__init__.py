@@ -2,5 +2,6 @@
 
 In reading order: `scores` (a row a response, beside its baseline), `rates` (the paper's formulas), `intervals` (exact
 intervals, bootstrap, tests, from counts alone), `comparisons` (arms against each other), `coverage` (how often the
-intervals hold the truth). Knows of `core` only.
+intervals hold the truth), `worlds` (simulated studies: what is true in them), `simulated` (their
+tables). Knows of `core` only.
 """
