@@ -25,6 +25,7 @@ from perg_utils.reporting import tables as printed_tables
 from perg_utils.reporting.figures import Figure, drawing, violins
 from perg_utils.reporting.figures.captions import CAPTIONS
 from perg_utils.scoring import comparisons
+from perg_utils.scoring.churn import churn
 from perg_utils.scoring.rates import followed_model, metrics
 from perg_utils.scoring.scores import score
 
@@ -227,7 +228,7 @@ def test_what_a_run_does_not_hold_is_not_drawn():
     some = metrics_[metrics_["setting"].isin(["none", "irrelevant"])]
     assert list(drawn(some, scores.iloc[:0], run)) == ["pipeline", "settings"]
     sampled = drawn(metrics_, scores[scores["sampled"]], run)
-    assert set(EVERY_RUN) - set(sampled) == {"preferences"}
+    assert set(EVERY_RUN) - set(sampled) == {"churn", "preferences"}
 
 
 def test_values_that_could_not_be_measured_are_left_out_of_the_drawing():
@@ -382,6 +383,37 @@ def test_the_violins_show_every_preference_the_sampled_ones_and_the_answer_witho
         assert counts[source, "sampled assignment"] == counts[source, "without preference"] == 4
         without = own.loc[own["shown"] == "without preference", "value"].iloc[0]
         assert axes.lines[1].get_xdata().tolist() == pytest.approx([without] * 2)
+
+
+def test_churn_is_drawn_at_its_values_by_source_for_few_models_and_over_all_sources_for_many():
+    few = figures.churn(of(*tables(4)))
+    measured = churn(tables(4)[1]).query("method == 'zero_shot'").set_index(["model", "source"])
+    fig, data = drawing_of(few)
+    for axes, names in zip(
+        fig.axes,
+        (
+            ("breakage", "preference_to_preference", "reverse_breakage"),
+            ("unstable_share_of_questions", "unstable_share_of_breaks"),
+            ("net",),
+        ),
+        strict=True,
+    ):
+        points = [line.get_xdata()[0] for line in axes.lines if line.get_marker() not in ("", "None")]
+        assert points == pytest.approx([value for name in names for value in measured[name]])
+    rows = [t.get_text() for t in fig.axes[0].get_yticklabels()]
+    assert rows == ["TQA", "CQA", "MMLU", "ALL"] * 4
+    words = {t.get_text() for t in fig.axes[-1].texts}
+    assert {f"{v:.2f}" for v in measured["fixed_per_broken"]} <= words
+    assert len(data) == 4 * 4 * 7
+    many, data = drawing_of(figures.churn(of(*tables(14))))
+    assert len(many.axes[0].get_yticklabels()) == 14 and set(data["source"]) == {ALL_SOURCES}
+
+
+def test_churn_of_one_source_is_not_told_twice_and_nothing_lies_on_another():
+    chosen = figures.churn(of(*tables(4)), models=["S", "L"], sources=["TQA"])
+    fig, data = drawing_of(chosen)
+    assert set(data["source"]) == {"TQA"} and overlaps(fig) == []
+    assert figures.churn(of(*tables(4)), method="cot").absent
 
 
 def test_the_radar_shows_each_of_many_models_by_itself_and_few_together():

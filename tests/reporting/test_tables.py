@@ -236,6 +236,23 @@ def delivery(scores: pd.DataFrame):
     return room.delivery(of(table, scores))
 
 
+def test_churn_has_a_row_a_source_where_questions_have_several_preferences_and_is_absent_elsewhere(tmp_path):
+    metrics_, scores, profile = made(1)
+    zero_shot = scores[(scores["method"] == "zero_shot") & (scores["setting"] == "relevant")]
+    wrong = zero_shot.assign(preference_id="another", sampled=False, correct_with=False)
+    both = pd.concat([zero_shot.assign(preference_id="one"), wrong])
+    table = room.all(of(metrics_, conform("scores", both), profile))["churn"]
+    cells = table.cells.droplevel(0, axis=1)
+    assert cells[["method", "source"]].to_numpy().tolist() == [["zero_shot", s] for s in ("TQA", "CQA", "MMLU", "ALL")]
+    # With the other of two preferences every right answer breaks.
+    assert (table.data["breakage"] > 50).all() and "bootstrap" in table.caption.lower()
+    assert re.fullmatch(r"\d+\.\d \[\d+\.\d, \d+\.\d\]", cells["breakage"].iloc[0])
+    assert [path.name for path in table.save(tmp_path)] == ["churn.csv", "churn.md", "churn.tex"]
+    assert {"sampled_net", "excess_low", "n_unscored"} <= set(pd.read_csv(tmp_path / "churn.csv"))
+    assert latex(table).count("{") == latex(table).count("}")
+    assert room.churn(of(metrics_, scores, profile)).absent.startswith("Not in this run")
+
+
 def test_delivery_failure_is_counted_in_both_arms_of_the_same_questions():
     # 100 questions: 6 fail in both arms, 2 only without, 7 only with preference; one more has no response with it.
     without = [False] * 8 + [True] * 92 + [False]

@@ -13,12 +13,13 @@ and 12 work out, and take it as a DataFrame; `reproduction` may.
 
 In reading order: `figure` (what a figure is), `paper` (most of the functions), `selection` (models, sources and
 colours to show), `captions`, `shapes` and `drawing` (how), then those with pictures of their own: `radar`, `violins`,
-`diagram`, `extractor_figures`, `judges_figure`, `practice_figure`, `reproduction_figure`.
+`churn_figure`, `diagram`, `extractor_figures`, `judges_figure`, `practice_figure`, `reproduction_figure`.
 """
 
 from perg_utils.core.run import Run
 from perg_utils.core.schema import Source
 from perg_utils.reporting.figures.captions import CAPTIONS
+from perg_utils.reporting.figures.churn_figure import churn
 from perg_utils.reporting.figures.diagram import pipeline
 from perg_utils.reporting.figures.extractor_figures import difficulty, extraction, extractor
 from perg_utils.reporting.figures.figure import Figure
@@ -46,6 +47,7 @@ __all__ = [
     "aligner",
     "all",
     "categories",
+    "churn",
     "delivery",
     "difficulty",
     "extraction",
@@ -69,10 +71,10 @@ def all(run: Run) -> dict[str, Figure]:
     """Return every figure that `metrics` and `scores` give, by file name in the order of the report; see `absent`.
 
     >>> [name for name, one in perg.figures.all(run).items() if one.absent]
-    ['preferences']
+    ['churn', 'preferences']
     """
     plain = (
-        *(accuracy, scatter, net_change, placebo, variation, settings, methods),
+        *(accuracy, scatter, net_change, churn, placebo, variation, settings, methods),
         *(aligner, one_model, delivery, preferences, pipeline),
     )
     made = [*(draw(run) for draw in plain), *(categories(run, source) for source in Source)]

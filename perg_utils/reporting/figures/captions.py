@@ -9,6 +9,8 @@ from perg_utils.core.schema import Source
 from perg_utils.scoring.comparisons import LEAST_FOR_RELATIVE
 from perg_utils.scoring.rates import PAPER_MODEL
 
+#: Up to so many models have a row a source in the figure `churn`.
+MOST_BY_SOURCE = 4
 #: File name of each figure -> (title, what it shows and what it does not).
 CAPTIONS = {
     "reproduction": (
@@ -37,6 +39,15 @@ CAPTIONS = {
         "it. Fixed: of the questions wrong without, those right with it; both in percent of their own, "
         "differently large, sets. Net: accuracy with minus without, in points; left of zero the preference costs "
         "more than it brings.",
+    ),
+    "churn": (
+        "What adding a preference breaks, and what changing it breaks",
+        "zero_shot with one relevant preference, mean over all preferences that the questions were asked with. Where "
+        "another preference as baseline (black) breaks as many answers as no preference as baseline (filled), adding "
+        "a preference breaks no more than changing one. The reverse (hollow): right with a preference, wrong without. "
+        "Unstable questions are right under fewer than half of the preferences. Net: accuracy with minus without on "
+        "all questions; behind it, how many answers were mended for each that broke. Intervals resample questions, "
+        f"not preferences. More than {MOST_BY_SOURCE} models have one row each, over all sources.",
     ),
     "placebo": (
         "Preference against placebo",

@@ -11,13 +11,14 @@ Best values are bold, ties included. A run that holds no rows for a table gives 
 and saves nothing, so no caller needs to ask first.
 
 In reading order: `forms` (what a table is, and its four forms), `layout` (from numbers to a table), `rates` (from
-`metrics`), `comparisons` (from `scores`), `summaries` (from `answers` and `judgements`), `reproduction_tables` and
-`audit_tables` (the paper's released files, from what notebook 13 saved). `by_source`, `reproduction` and `audit`
-return several tables in a list.
+`metrics`), `comparisons` (from `scores`), `churn_table` (of questions with several preferences), `summaries` (from
+`answers` and `judgements`), `reproduction_tables` and `audit_tables` (the paper's released files, from what notebook
+13 saved). `by_source`, `reproduction` and `audit` return several tables in a list.
 """
 
 from perg_utils.core.run import Run
 from perg_utils.reporting.tables.audit_tables import audit
+from perg_utils.reporting.tables.churn_table import churn
 from perg_utils.reporting.tables.comparisons import (
     delivery,
     method_comparisons,
@@ -39,6 +40,7 @@ __all__ = [
     "audit",
     "by_source",
     "categories",
+    "churn",
     "delivery",
     "extraction",
     "judging",
@@ -63,7 +65,7 @@ def all(run: Run) -> dict[str, Table]:
     ['main', 'accuracy', 'net_change']
     """
     builders = (
-        *(main, accuracy, net_change, placebo, settings, one_model, setting_comparisons),
+        *(main, accuracy, net_change, churn, placebo, settings, one_model, setting_comparisons),
         *(methods, method_comparisons, pref_aligner, categories, delivery, extraction, judging),
     )
     return {one.name: one for one in [*(build(run) for build in builders), *by_source(run)]}
