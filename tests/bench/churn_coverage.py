@@ -1,4 +1,4 @@
-"""How often churn's 95 % intervals hold the truth, in simulated studies of 11 preferences. Not a test: it takes four minutes.
+"""How often churn's 95 % intervals hold the truth, in simulated studies of 11 preferences. Takes four minutes.
 
     python tests/bench/churn_coverage.py [--studies 500] [--questions 100 800]
 
