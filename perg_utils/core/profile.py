@@ -216,10 +216,13 @@ class ExtractorConfig(_Strict):
 
 
 class StatisticsConfig(_Strict):
-    """Intervals: percentile bootstrap over questions where no exact form exists."""
+    """Confidence of intervals, and what counts as no difference."""
 
     confidence: float = Field(0.95, gt=0.5, lt=1)
-    resamples: int = Field(2000, ge=100)
+    margin: float = Field(
+        3.0, gt=0, lt=100, description="points within which two arms count as equivalent; choose it before you look"
+    )
+    resamples: int = Field(2000, ge=100, description="of a bootstrap, where no exact form exists")
 
 
 class Profile(_Strict):

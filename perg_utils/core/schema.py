@@ -60,7 +60,8 @@ class Status(StrEnum):
     """What became of a row. Only `OK` rows carry a value; the others say why there is none."""
 
     OK = "ok"
-    EMPTY = "empty"  # the model replied with no content
+    SILENT = "silent"  # the model's own silence: it wrote nothing, or its thinking filled the limit; a wrong answer
+    EMPTY = "empty"  # the server sent a reply without content, which may be a hiccup
     REJECTED = "rejected"  # the provider refused the request for good (content filter, context too long)
     API_ERROR = "api_error"  # no reply could be had
     UNPARSABLE = "unparsable"  # a reply that cannot be read: names no option, or no rating
@@ -73,9 +74,18 @@ class Status(StrEnum):
 MISSING = (Status.API_ERROR, Status.EMPTY, Status.REJECTED)
 
 
-class Metric(StrEnum):
-    """The paper's four metrics, delivery failure and the two accuracies; all in percent."""
+class Cause(StrEnum):
+    """Why an answer that is there is not right."""
 
+    WRONG_OPTION = "wrong_option"
+    NAMED_NONE = "named_none"  # it was read, and names no option: declined, none of them, or silent
+    UNREAD = "unread"  # no layer of the extractor could tell
+
+
+class Metric(StrEnum):
+    """What is measured, all in percent: the primary outcome, the paper's four metrics, and what stands beside them."""
+
+    ROBUST_ACCURACY = "robust_accuracy"
     BREAKAGE_RATE = "breakage_rate"
     ALIGNMENT_FAILURE = "alignment_failure"
     ROBUSTNESS_ERROR = "robustness_error"
@@ -83,6 +93,14 @@ class Metric(StrEnum):
     DELIVERY_FAILURE = "delivery_failure"
     ACCURACY_WITHOUT = "accuracy_without"
     ACCURACY_WITH = "accuracy_with"
+    BROKE_WRONG_OPTION = "broke_wrong_option"
+    BROKE_NAMED_NONE = "broke_named_none"
+    BROKE_UNREAD = "broke_unread"
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether the metric counts what went well (robust accuracy, accuracy) and not what failed."""
+        return self in (Metric.ROBUST_ACCURACY, Metric.ACCURACY_WITHOUT, Metric.ACCURACY_WITH)
 
     @property
     def label(self) -> str:
@@ -101,6 +119,7 @@ class Metric(StrEnum):
 
 
 _LABELS = {
+    Metric.ROBUST_ACCURACY: ("Robust accuracy", "RA"),
     Metric.BREAKAGE_RATE: ("Breakage", "BR"),
     Metric.ALIGNMENT_FAILURE: ("Alignment failure", "AF"),
     Metric.ROBUSTNESS_ERROR: ("Robustness error", "RE"),
@@ -108,6 +127,15 @@ _LABELS = {
     Metric.DELIVERY_FAILURE: ("Delivery failure", "delivery failure"),
     Metric.ACCURACY_WITHOUT: ("Accuracy without preference", "accuracy without"),
     Metric.ACCURACY_WITH: ("Accuracy with preference", "accuracy with"),
+    Metric.BROKE_WRONG_OPTION: ("Broke: wrong option", "BR wrong option"),
+    Metric.BROKE_NAMED_NONE: ("Broke: named none", "BR named none"),
+    Metric.BROKE_UNREAD: ("Broke: could not be read", "BR unread"),
+}
+#: The parts of breakage by what went wrong; they add up to it.
+BROKE_BY: dict[Cause, Metric] = {
+    Cause.WRONG_OPTION: Metric.BROKE_WRONG_OPTION,
+    Cause.NAMED_NONE: Metric.BROKE_NAMED_NONE,
+    Cause.UNREAD: Metric.BROKE_UNREAD,
 }
 #: The four metrics of the paper (section 3.3), in its order.
 PAPER_METRICS = (
@@ -118,7 +146,7 @@ PAPER_METRICS = (
 )
 
 #: Metrics that rest on the judge's ratings.
-JUDGED_METRICS = (Metric.ALIGNMENT_FAILURE, Metric.ROBUSTNESS_ERROR)
+JUDGED_METRICS = (Metric.ROBUST_ACCURACY, Metric.ALIGNMENT_FAILURE, Metric.ROBUSTNESS_ERROR)
 #: Settings in which a relevant preference is shown, so that alignment can be rated.
 RELEVANT_SHOWN = (Setting.RELEVANT, Setting.MIXED)
 
@@ -138,6 +166,8 @@ ARM_ID = list(Arm._fields)
 ROW_ID = ["example_id", "preference_id", *ARM_ID]
 LETTERS = string.ascii_uppercase
 ALL_SOURCES = "ALL"
+#: Stands for the model of an arm where all models are pooled.
+ALL_MODELS = "ALL"
 #: The order in which every table and figure lists the values of a column.
 ORDER: dict[str, list[str]] = {
     "source": [*map(str, Source), ALL_SOURCES],
@@ -200,6 +230,9 @@ TABLES: dict[str, dict[str, pa.DataType]] = {
         "delivered_without": _YES_NO,
         "delivered_with": _YES_NO,
         "sampled": _YES_NO,
+        "cause": _TEXT,  # a `Cause` where the row's own answer is there and not right
+        "fallback": _YES_NO,  # its second stage could not be read, and the first one stands
+        "truncated": _YES_NO,  # its last stage ended at the limit of new tokens
         "status": _TEXT,
     },
     "metrics": {
@@ -211,6 +244,10 @@ TABLES: dict[str, dict[str, pa.DataType]] = {
         "value": pa.float64(),
         "low": pa.float64(),
         "high": pa.float64(),
+        "like_low": pa.float64(),  # for preferences like these; low and high are for these
+        "like_high": pa.float64(),
+        "least": pa.float64(),  # the lowest and highest value that the unscored rows could make of it
+        "most": pa.float64(),
         "n": pa.int64(),
         "n_unscored": pa.int64(),
     },

@@ -65,10 +65,21 @@ class Reply:
 def is_final(status: str, finish_reason: str | None) -> bool:
     """Return whether a reply with this status is never asked again, e.g. true for `ok`, false for `api_error`.
 
-    `ok` and `rejected` are final, and so is `empty` where thinking filled the limit of new tokens (`length`): the same
-    request would end there again, and be paid for again.
+    `ok`, `rejected` and `silent` are final: where a model wrote nothing, or its thinking filled the limit of tokens,
+    the same request would end there again, and be paid for again. (`empty` with `length` is what earlier versions
+    kept for the latter.)
     """
-    return status in {Status.OK, Status.REJECTED} or (status == Status.EMPTY and finish_reason == "length")
+    return status in {Status.OK, Status.REJECTED, Status.SILENT} or (
+        status == Status.EMPTY and finish_reason == "length"
+    )
+
+
+def without_content(finish_reason: str | None) -> Status:
+    """Return the status of a server's reply that has no content: the model's silence where it wrote to its limit.
+
+    Otherwise nobody can tell whether the model or the server failed, so it is asked again.
+    """
+    return Status.SILENT if finish_reason == "length" else Status.EMPTY
 
 
 class Engine(Protocol):

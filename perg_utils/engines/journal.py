@@ -20,6 +20,7 @@ import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -91,6 +92,8 @@ class Journal:
                     if status not in _STATUSES:
                         raise JournalError(_damaged(self.path, f"the reply {key} has the status {status!r}"))
                     reply = Reply(text, Status(status), *rest)
+                    if reply.is_final and reply.status == Status.EMPTY:  # as earlier versions kept silence
+                        reply = replace(reply, status=Status.SILENT)
                     if reply.is_final:
                         found[key] = reply
         return found

@@ -110,7 +110,7 @@ def read_reply(text: str, options: int) -> Reading:
 
 
 def _reading(reply: Reply, options: int) -> Reading:
-    if reply.finish_reason == "length":
+    if reply.finish_reason == "length" or reply.status == Status.SILENT:
         # One letter of a reply that was cut off may be the first of several; nothing, a thought that filled the limit.
         return read_reply("", options)
     if reply.status != Status.OK or reply.text is None:

@@ -179,6 +179,8 @@ class LLMJudge:
 
 
 def _rating(reply: Reply) -> Rating:
+    if reply.status == Status.SILENT:
+        return Rating(None, "the judge replied with nothing", Status.UNPARSABLE)
     if reply.status != Status.OK or reply.text is None:
         return Rating(None, reply.error, reply.status)
     return read_rating(reply.text)

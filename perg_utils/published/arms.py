@@ -16,7 +16,7 @@ from perg_utils.published.assignment import SOURCE_AT, assigned, position_id, pr
 from perg_utils.published.files import PublishedFile
 from perg_utils.published.layouts import FLAGS
 from perg_utils.published.responses import FileResponses
-from perg_utils.scoring.scores import assemble
+from perg_utils.scoring.scores import assemble, cause
 
 _WITHOUT = {"correct": "correct_without", "delivered": "delivered_without", "status": "status_without"}
 
@@ -173,6 +173,10 @@ class ReleasedArm:
             why_without=exists["status_without"].map({True: ok, False: empty}),
             rating=_ratings(rows),
             judged=judged,
+            silent=False,
+            cause=cause(rows, rows["layer"].notna()),
+            fallback=None,
+            truncated=None,
         )
         return assemble(known, self.threshold)
 

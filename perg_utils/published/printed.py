@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from perg_utils.core.profile import ROOT
-from perg_utils.core.schema import conform
+from perg_utils.core.schema import TABLES, conform
 
 PRINTED = ROOT / "data" / "paper_metrics.csv"
 
@@ -19,8 +19,7 @@ PRINTED = ROOT / "data" / "paper_metrics.csv"
 def printed_metrics(path: Path = PRINTED) -> pd.DataFrame:
     """Return the printed figures as a table `metrics`, 944 rows: percent in `value`, no interval, no `n`."""
     printed = pd.read_csv(path).rename(columns={"percent": "value"})
-    unknown = {"low": float("nan"), "high": float("nan"), "n": None, "n_unscored": None}
-    return conform("metrics", printed.assign(**unknown))
+    return conform("metrics", printed.reindex(columns=list(TABLES["metrics"])))
 
 
 def printed_models(path: Path = PRINTED) -> list[str]:

@@ -73,7 +73,7 @@ def write(workspace: Workspace, profile: Profile, manifest: dict[str, Any]) -> P
         parts=parts,
         notes=tables.notes(opened),
         asked=asked(metrics, scores, profile),
-        findings=[*_bottom_line(workspace), *findings(metrics, scores, profile)],
+        findings=[*_bottom_line(workspace), *(found.text for found in findings(metrics, scores, profile))],
         caveats=caveats(metrics, profile),
         checks=_checks(workspace, profile, NO_AUDIT if scores.empty else "Nothing was found."),
         confidence="" if redrawn(metrics) else f"{100 * profile.statistics.confidence:g}",

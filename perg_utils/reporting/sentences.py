@@ -1,21 +1,48 @@
 """What the report says in sentences: what was asked, what was found (paper, section 4).
 
 Every number comes from the tables `metrics` and `scores`; a sentence stands only where the run holds the rows it is
-about. Left out: an explanation of anything found.
+about. A finding carries what it claims, so that studies with a known truth can count how often each kind of sentence is
+false (docs/statistics.md): its intervals hold jointly for all that it prints, and "clear" and "no more than" are said
+at the level corrected over the whole family of comparisons. Left out: an explanation of anything found.
 """
 
 from __future__ import annotations
 
-from itertools import chain
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from perg_utils.core.profile import Profile
-from perg_utils.core.schema import ALL_SOURCES, ARM_ID, Arm, Method, Metric, Setting
-from perg_utils.reporting.tables.comparisons import aligner_pairs, placebo_pairs
-from perg_utils.scoring.comparisons import compare, net_change, stand_ins
+from perg_utils.core.schema import ALL_MODELS, ALL_SOURCES, Arm, Method, Metric, Setting
+from perg_utils.scoring.changes import net_change
+from perg_utils.scoring.comparisons import compare, compare_family, compared_by
+from perg_utils.scoring.intervals import exact_interval
+from perg_utils.scoring.pairs import method_family, placebo_family, setting_family, stand_ins
 from perg_utils.scoring.rates import redrawn
+
+
+class Claim(NamedTuple):
+    """That a true value lies between `low` and `high`, in percent or points.
+
+    The value of `metric` in `arm`, or, where there is a `reference`, the difference of arm and reference; a model ALL
+    stands for the mean over the models.
+    """
+
+    metric: Metric
+    arm: Arm
+    low: float
+    high: float
+    reference: Arm | None = None
+
+
+class Finding(NamedTuple):
+    """A sentence of the report, its kind, and what it claims; a sentence that only describes claims nothing."""
+
+    kind: str
+    text: str
+    claims: tuple[Claim, ...] = ()
+
 
 #: Below this count a value is told with it.
 FEW = 60
@@ -61,33 +88,42 @@ def asked(metrics: pd.DataFrame, scores: pd.DataFrame, profile: Profile) -> list
     ]
 
 
-def findings(metrics: pd.DataFrame, scores: pd.DataFrame, profile: Profile) -> list[str]:
-    """Return the bottom line as sentences, each only where the run holds the rows it is about."""
+def findings(metrics: pd.DataFrame, scores: pd.DataFrame, profile: Profile) -> list[Finding]:
+    """Return the bottom line, each finding only where the run holds the rows it is about."""
     zero_shot = metrics[(metrics["method"] == Method.ZERO_SHOT) & (metrics["source"] == ALL_SOURCES)]
     relevant = zero_shot[zero_shot["setting"] == Setting.RELEVANT]
     base = metrics[(metrics["method"] == Method.NO_PREFERENCE) & (metrics["source"] == ALL_SOURCES)]
+    confidence = profile.statistics.confidence
+
+    def rate(rows: pd.DataFrame, metric: Metric, sentence: str) -> Finding | None:
+        return _rates(rows, metric, sentence, confidence)
+
     said = [
-        _range(base, Metric.ACCURACY_WITHOUT, "Without a preference the models answer {} of the questions right."),
-        _range(
+        rate(base, Metric.ACCURACY_WITHOUT, "Without a preference the models answer {} of the questions right."),
+        rate(
+            relevant,
+            Metric.ROBUST_ACCURACY,
+            "With one relevant preference in the prompt (zero_shot), {} of all answers are right and as wished "
+            "(robust accuracy).",
+        ),
+        _redrawn_aligner(metrics) if redrawn(metrics) else _aligner(scores, profile),
+        rate(
             relevant,
             Metric.BREAKAGE_RATE,
-            "With one relevant preference in the prompt (zero_shot), {} of the answers that were right turn wrong "
-            "(breakage).",
+            "Of the answers that were right without it, {} turn wrong (breakage, the paper's metric).",
         ),
         _mirror(scores, profile),
         _placebo(scores, profile),
-        _range(relevant, Metric.ALIGNMENT_FAILURE, "The preference is not followed in {} (alignment failure)."),
-        _range(relevant, Metric.ROBUSTNESS_ERROR, "One or the other goes wrong in {} (robustness error)."),
+        rate(relevant, Metric.ALIGNMENT_FAILURE, "The preference is not followed in {} of them (alignment failure)."),
+        rate(relevant, Metric.ROBUSTNESS_ERROR, "One or the other goes wrong in {} (robustness error)."),
         *(
-            _range(zero_shot[zero_shot["setting"] == s], Metric.BREAKAGE_RATE, f"In the setting {s} breakage is {{}}.")
+            rate(zero_shot[zero_shot["setting"] == s], Metric.BREAKAGE_RATE, f"In the setting {s} breakage is {{}}.")
             for s in (Setting.MIXED, Setting.IRRELEVANT)
         ),
-        _redrawn_aligner(metrics) if redrawn(metrics) else _aligner(scores, profile),
-        _range(
-            relevant, Metric.DELIVERY_FAILURE, "With a relevant preference {} of the answers name no option at all."
-        ),
+        _settings(scores, profile),
+        rate(relevant, Metric.DELIVERY_FAILURE, "With a relevant preference {} of the answers name no option at all."),
     ]
-    return [sentence for sentence in said if sentence]
+    return [finding for finding in said if finding]
 
 
 def _models(frame: pd.DataFrame) -> str:
@@ -106,45 +142,128 @@ def _pairings(names: list[str], profile: Profile) -> str:
     return f"{len(names)} pairing{'s' if len(names) > 1 else ''} of two of them ({'; '.join(told)})"
 
 
-def _mirror(scores: pd.DataFrame, profile: Profile) -> str:
+def _mirror(scores: pd.DataFrame, profile: Profile) -> Finding | None:
     chosen = scores[(scores["method"] == Method.ZERO_SHOT) & (scores["setting"] == Setting.RELEVANT)]
     if chosen.empty:
-        return ""
-    found = net_change(chosen, profile.statistics, profile.seed)
-    return (
+        return None
+    statistics = profile.statistics
+    jointly = 1 - (1 - statistics.confidence) / chosen["model"].nunique()
+    found = net_change(chosen, statistics.model_copy(update={"confidence": jointly}))
+    text = (
         f"The mirror of breakage: {_span(found, 'fixed_rate', '{:.1f} %')} of the answers that were wrong turn right; "
-        f"in all, accuracy changes by {_points(found.assign(difference=found['net']))} points."
+        f"in all, accuracy changes by {_points(found, 'net', 'low', 'high')} points."
     )
+    without = (str(Method.NO_PREFERENCE), str(Setting.NONE))
+    claims = [
+        Claim(Metric.ACCURACY_WITH, Arm(*row[:3]), row[3], row[4], Arm(row[0], *without))
+        for row in found[["model", "method", "setting", "low", "high"]].itertuples(index=False, name=None)
+    ]
+    return Finding("mirror", text, tuple(claims))
 
 
-def _placebo(scores: pd.DataFrame, profile: Profile) -> str:
-    pairs = placebo_pairs(scores)
-    # Compared and corrected as in the table, then the relevant setting is told.
-    found = compare(_only(scores, pairs), pairs, Metric.BREAKAGE_RATE, profile.statistics, profile.seed)
-    found = found[found["setting"] == Setting.RELEVANT]
+def _placebo(scores: pd.DataFrame, profile: Profile) -> Finding | None:
+    found = _in_relevant(compare_family(scores, placebo_family(scores), profile.statistics))
     if found.empty:
-        return ""
-    return (
-        "A neutral sentence in place of the preference breaks "
-        f"{_span(found, 'reference_value', '{:.1f} %')}; on the same questions the preference changes this by "
-        f"{_points(found)} points, {_clear(found)}."
+        return None
+    single = found[found["model"] != ALL_MODELS]
+    return _compared(
+        "placebo",
+        f"A neutral sentence in place of the preference breaks {_span(single, 'reference_value', '{:.1f} %')}; on the "
+        "same questions the preference changes this by",
+        found,
+        profile,
     )
 
 
-def _aligner(scores: pd.DataFrame, profile: Profile) -> str:
-    pairs = aligner_pairs(scores, profile)
-    found = compare(_only(scores, pairs), pairs, Metric.ROBUSTNESS_ERROR, profile.statistics, profile.seed)
-    # Where no rating is there, nothing was compared.
-    found = found[(found["setting"] == Setting.RELEVANT) & (found["n"] > 0)]
+def _settings(scores: pd.DataFrame, profile: Profile) -> Finding | None:
+    family = setting_family(scores)
+    found = compare_family(scores, family, profile.statistics)
+    found = found[(found["method"] == Method.ZERO_SHOT) & (found["setting"] == Setting.MIXED) & (found["n"] > 0)]
     if found.empty:
-        return ""
-    return (
-        f"Pref-Aligner changes the robustness error of zero_shot by {_points(found)} points on the same questions "
-        f"(below zero is better), {_clear(found)}."
+        return None
+    before = "Among irrelevant preferences (mixed) the relevant one changes breakage, against it alone, by"
+    return _compared("mixed against relevant", before, found, profile)
+
+
+def _aligner(scores: pd.DataFrame, profile: Profile) -> Finding | None:
+    family = method_family(scores, profile)
+    found = _in_relevant(compare_family(scores, family, profile.statistics))
+    found = found[found["method"] == Method.PREF_ALIGNER]
+    if found.empty:
+        return None
+    what = "robust accuracy" if compared_by(scores) == Metric.ROBUST_ACCURACY else "accuracy"
+    finding = _compared(
+        "aligner", f"Pref-Aligner changes {what} over all questions, against zero_shot, by", found, profile
     )
+    pairs = [pair for pair in family.pairs if pair[1].method == Method.PREF_ALIGNER]
+    paper = _in_relevant(compare(scores, pairs, Metric.ROBUSTNESS_ERROR, profile.statistics))
+    if paper.empty:
+        return finding
+    more = (
+        f" In the paper's metric, robustness error on Q*, that is {_span(paper, 'difference', '{:+.1f}')} points; "
+        "Pref-Aligner's own draft chooses Q*, so part of this is no effect."
+    )
+    return finding._replace(text=finding.text + more)
 
 
-def _redrawn_aligner(metrics: pd.DataFrame) -> str:
+def _in_relevant(found: pd.DataFrame) -> pd.DataFrame:
+    return found[(found["setting"] == Setting.RELEVANT) & (found["n"] > 0)]
+
+
+def _compared(kind: str, before: str, found: pd.DataFrame, profile: Profile) -> Finding:
+    """The pooled difference with its verdict, then those of single models; alone where no models are pooled."""
+    pooled, single = (found[(found["model"] == ALL_MODELS) == of] for of in (True, False))
+    texts, claims = [], []
+    for rows, who in ((pooled, "over all models "), (single, "")):
+        if rows.empty:
+            continue
+        shown = _points(rows, "difference", "joint_low", "joint_high", named=rows is single)
+        texts.append(f"{who}{shown} points, {_verdict(rows, profile)}")
+        claims += [claim for row in rows.to_dict("records") for claim in _claims(row, profile)]
+    return Finding(kind, f"{before} {'; by model '.join(texts)}.", tuple(claims))
+
+
+def _level(row: Mapping[Any, Any], profile: Profile) -> float:
+    """The level of one comparison that holds for all of its family together."""
+    return (1 - profile.statistics.confidence) / max(int(row["family"]), 1)
+
+
+def _claims(row: Mapping[Any, Any], profile: Profile) -> list[Claim]:
+    """What a comparison's interval says, and its verdict: which side of zero, or how near to it."""
+    arm, reference = (Arm(*(row[f"{of}{name}"] for name in Arm._fields)) for of in ("", "reference_"))
+    metric, margin = Metric(row["metric"]), profile.statistics.margin
+    said = [(row["joint_low"], row["joint_high"])]
+    if row["p_holm"] < 1 - profile.statistics.confidence:
+        said.append((0.0, float("inf")) if row["difference"] > 0 else (float("-inf"), 0.0))
+    if row["p_equivalence"] < _level(row, profile):
+        said.append((-margin, margin))
+    return [Claim(metric, arm, low, high, reference) for low, high in said]
+
+
+def _verdict(found: pd.DataFrame, profile: Profile) -> str:
+    """Whether the rows' differences are clear, and of those that are not what could have been found."""
+    rows = found.to_dict("records")
+    alpha, margin = 1 - profile.statistics.confidence, profile.statistics.margin
+    clear = [row for row in rows if row["p_holm"] < alpha]
+    near = [row for row in rows if row["p_equivalence"] < _level(row, profile)]
+    unclear = [row["detectable"] for row in rows if row["p_holm"] >= alpha]
+    family = f"{rows[0]['family']} comparison{'s' if rows[0]['family'] > 1 else ''}"
+    least = min(row["p_holm"] for row in rows)
+    p = f"p {'< 0.001' if least < 0.001 else f'= {least:.3f}'} corrected over {family}"
+    if len(rows) == 1:
+        said = [f"a clear difference ({p})" if clear else f"no clear difference ({p})"]
+    else:
+        said = [f"clear for {len(clear)} of {len(rows)} (smallest {p})"]
+    if unclear:
+        span = [f"{value:.1f}" for value in sorted({round(v, 1) for v in (min(unclear), max(unclear))})]
+        said.append(f"{' to '.join(span)} points could have been found with 80 % power")
+    if near:
+        of = "" if len(rows) == 1 else f" for {len(near)} of {len(rows)}"
+        said.append(f"shown to be within {margin:g} points of none{of}")
+    return "; ".join(said)
+
+
+def _redrawn_aligner(metrics: pd.DataFrame) -> Finding | None:
     own = metrics[
         (metrics["metric"] == Metric.ROBUSTNESS_ERROR)
         & (metrics["source"] == ALL_SOURCES)
@@ -155,32 +274,19 @@ def _redrawn_aligner(metrics: pd.DataFrame) -> str:
     )
     change = (after - before).dropna().sort_values(kind="stable")
     if change.empty:
-        return ""
+        return None
     ends = [f"{value:+.1f} ({model})" for model, value in change.iloc[[0, -1]].items()]
-    return (
+    return Finding(
+        "aligner",
         f"Pref-Aligner changes the robustness error of zero_shot by {' to '.join(dict.fromkeys(ends))} points "
-        "(below zero is better)."
+        "(below zero is better), on questions that its own draft chooses, so that part of this is no effect.",
     )
 
 
-def _only(scores: pd.DataFrame, pairs: list[tuple[Arm, Arm]]) -> pd.DataFrame:
-    """The rows of the arms that are compared, with models, methods and settings as codes: quick to choose among."""
-    arms = set(chain.from_iterable(pairs))
-    wanted = {name: {getattr(arm, name) for arm in arms} for name in ARM_ID}
-    chosen = scores[scores["method"].isin(wanted["method"]) & scores["setting"].isin(wanted["setting"])]
-    return chosen.astype(dict.fromkeys(ARM_ID, "category"))
-
-
-def _clear(found: pd.DataFrame) -> str:
-    clear = int((found["p_holm"] < 0.05).sum())
-    return (
-        f"a clear difference in {clear} of {len(found)} comparisons (exact McNemar, p < 0.05 as corrected in the table)"
-    )
-
-
-def _points(found: pd.DataFrame) -> str:
-    shown = found if len(found) <= 4 else found.sort_values("difference").iloc[[0, -1]]
-    texts = [f"{r.difference:+.1f} [{r.low:+.1f}, {r.high:+.1f}] ({r.model})" for r in shown.itertuples()]
+def _points(found: pd.DataFrame, value: str, low: str, high: str, named: bool = True) -> str:
+    shown = found if len(found) <= 4 else found.sort_values(value).iloc[[0, -1]]
+    rows = shown[["model", value, low, high]].itertuples(index=False, name=None)
+    texts = [f"{v:+.1f} [{a:+.1f}, {b:+.1f}]{f' ({model})' if named else ''}" for model, v, a, b in rows]
     return ", ".join(texts) if len(found) <= 4 else " to ".join(texts)
 
 
@@ -197,15 +303,20 @@ def _who(model: str, n: Any) -> str:
     return model if pd.isna(n) or n >= FEW else f"{model}, {n} questions"
 
 
-def _range(rows: pd.DataFrame, metric: Metric, sentence: str) -> str:
-    """`sentence` with "4.1 % [2.0, 7.3] (L) to 9.9 % [...] (S)" put in; empty where there is no value."""
+def _rates(rows: pd.DataFrame, metric: Metric, sentence: str, confidence: float) -> Finding | None:
+    """`sentence` with "4.1 % [2.0, 7.3] (L) to 9.9 % [...] (S)" put in: lowest and highest, with joint intervals."""
     own = rows[(rows["metric"] == metric) & rows["value"].notna()].sort_values("value", kind="stable")
     if own.empty:
-        return ""
-    shown = own.iloc[[0, -1]]
-    columns = (shown[name].tolist() for name in ("value", "low", "high", "n", "model"))
-    ends = [
-        f"{value:.1f} %{'' if pd.isna(low) else f' [{low:.1f}, {high:.1f}]'} ({_who(model, n)})"
-        for value, low, high, n, model in zip(*columns, strict=True)
-    ]
-    return sentence.format(ends[0] if len(own) == 1 else " to ".join(ends))
+        return None
+    shown = own.iloc[sorted({0, len(own) - 1})]
+    ends, claims = [], []
+    # The lowest and the highest are chosen among all models, so their intervals must hold for all.
+    jointly = 1 - (1 - confidence) / len(own)
+    for row in shown.to_dict("records"):
+        if pd.isna(row["n"]):
+            ends.append(f"{row['value']:.1f} % ({row['model']})")
+            continue
+        low, high = (100 * float(x) for x in exact_interval(row["value"] / 100 * row["n"], row["n"], jointly))
+        ends.append(f"{row['value']:.1f} % [{low:.1f}, {high:.1f}] ({_who(row['model'], row['n'])})")
+        claims.append(Claim(metric, Arm(row["model"], row["method"], row["setting"]), low, high))
+    return Finding(f"{metric} {shown['setting'].iloc[0]}", sentence.format(" to ".join(ends)), tuple(claims))

@@ -2,7 +2,8 @@
 
 `api_error` (no reply came) and `empty` (no content, asked several times) are asked again by the next run;
 `rejected` (a content filter, or too long) only after they are dropped from the journal. All are left out of the metrics
-and counted there. Thinking that filled the limit of new tokens is no failure of a server: notebook 03 counts it.
+and counted there. A model's own silence (`silent`: it wrote nothing, or its thinking filled the limit of new tokens) is
+no failure of a server: it is scored, as a wrong answer, and notebook 03 counts it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-import numpy as np
 import pandas as pd
 
 from perg_utils.core.errors import DataError, PergError
@@ -42,8 +42,7 @@ def find(workspace: Workspace, models: Iterable[str], *, judge: bool, extractor:
         responses = workspace.read("responses")
     except DataError:  # a first step only
         return found[0]
-    full = [s == Status.EMPTY and is_final(s, f) for s, f in responses[["status", "finish_reason"]].to_numpy()]
-    lost = responses[responses["model"].isin(list(models)) & responses["status"].isin(MISSING) & ~np.array(full, bool)]
+    lost = responses[responses["model"].isin(list(models)) & responses["status"].isin(MISSING)]
     with Journal(workspace.journal, read_only=True) as journal:
         reasons = lost["key"].map(_reasons(journal, lost["key"]))
     found.append(pd.DataFrame({"asked": lost["model"], "status": lost["status"], "reason": reasons}))

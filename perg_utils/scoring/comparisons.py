@@ -1,59 +1,81 @@
-"""Which arms are compared, and the tables of comparisons: methods, settings, breakage and its mirror, delivery.
+"""Arms against each other on the same questions: the difference, how sure it is, and what could have been found.
 
-Two arms are compared on the same questions: exact McNemar test, Holm's correction over all comparisons made
-together, a paired bootstrap over questions for the difference, and the matched odds ratio as effect size (`intervals`
-has the formulas). Left out: two models are not compared with each other.
+Two arms are compared on the same questions: the difference with its interval, the exact McNemar test, the matched odds
+ratio as effect size, the smallest difference that could have been found, and whether the two are equivalent within the
+profile's margin (`intervals` has the formulas). All models together come first, by one exact test with questions as
+units (`pooled`); single models follow. Holm's correction runs over the pooled rows, and over the single ones, of one
+call: that is the family, and its size stands in the column `family`.
+
+Methods are compared by robust accuracy over all questions. Not by a metric on Q*: that set is chosen by the plain
+answer, which is also Pref-Aligner's draft, so that it alone is spared the regression to the mean that every new answer
+has.
+
+Left out: which arms are compared (`pairs`); two models are not compared with each other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
 from perg_utils.core.errors import DataError
-from perg_utils.core.profile import Profile, StatisticsConfig
-from perg_utils.core.schema import ARM_ID, Arm, Method, Metric, Setting, ordered
+from perg_utils.core.profile import StatisticsConfig
+from perg_utils.core.schema import ALL_MODELS, ARM_ID, Arm, Metric
 from perg_utils.scoring.intervals import (
-    Floats,
-    exact_interval,
+    Bounds,
+    clustered_interval,
+    detectable,
+    equivalence,
     holm,
     mcnemar_exact,
     odds_ratio,
     odds_ratio_interval,
-    paired_bootstrap,
+    paired_interval,
+    sign_flip_exact,
 )
+from perg_utils.scoring.pairs import Family, Pair, arms
 
 #: Which scores column says that a question went well, for the metrics that have paired comparisons.
 OUTCOME = {
+    Metric.ROBUST_ACCURACY: "robust",
+    Metric.ACCURACY_WITH: "correct_with",
     Metric.BREAKAGE_RATE: "correct_with",
     Metric.ALIGNMENT_FAILURE: "followed",
     Metric.ROBUSTNESS_ERROR: "robust",
 }
+#: Those of them that are shares of all questions; the others look at the questions right without preference (Q*).
+ON_ALL_QUESTIONS = (Metric.ROBUST_ACCURACY, Metric.ACCURACY_WITH)
+_COUNTS = ["worse", "better", "n", "n_unscored"]
 
 
 def compared_by(scores: pd.DataFrame) -> Metric:
-    """Return the metric by which methods are compared: robustness error, or breakage where nothing was rated."""
-    return Metric.ROBUSTNESS_ERROR if scores["followed"].notna().any() else Metric.BREAKAGE_RATE
+    """Return the metric by which methods are compared: robust accuracy, or accuracy where nothing was rated."""
+    return Metric.ROBUST_ACCURACY if scores["followed"].notna().any() else Metric.ACCURACY_WITH
 
 
 def compare(
     scores: pd.DataFrame,
-    pairs: Sequence[tuple[tuple[str, str, str], tuple[str, str, str]]],
+    pairs: Sequence[Pair],
     metric: Metric | None = None,
     config: StatisticsConfig | None = None,
-    seed: int = 42,
 ) -> pd.DataFrame:
-    """Return one row for each (reference arm, arm) pair: both values, difference, interval, p and Holm's p.
+    """Return one row for each (reference arm, arm) pair: both values, difference, intervals, tests, what it could find.
 
-    An arm is (model, method, setting). Compared on the questions that were right without preference in both arms and
-    are scored in both; `n_unscored` counts those of them that were left out. `metric` is breakage rate, alignment
-    failure or robustness error; None: robustness error, or breakage rate where nothing was rated. Values and
-    differences are in percent (points); `difference` is arm minus reference, so below zero is better; `worse` counts
-    questions that only the arm fails, `better` those that only the reference fails; their `odds_ratio` is the effect
-    size, with exact bounds. Holm's correction runs over all pairs of this call. Without `config` intervals are of 95 %
-    and from 2,000 resamples. Raises `DataError` for an arm of which `scores` has no row, and for another metric.
+    An arm is (model, method, setting). `metric` is one of `OUTCOME`; None: robust accuracy, or accuracy where nothing
+    was rated. Robust accuracy and accuracy are compared on all questions scored in both arms, the paper's metrics on
+    those of them that were right without preference in both. `n_unscored` counts what was left out for want of a
+    score; `least` and `most` are what the difference could be with it.
+
+    Values and differences are in percent (points); `difference` is arm minus reference: above zero is better for robust
+    accuracy and accuracy, below zero for the paper's metrics. `worse` counts questions that only the arm fails,
+    `better` those that only the reference fails; their `odds_ratio` is the effect size, with exact bounds. `low` and
+    `high` are bounds at the profile's confidence, each row by itself, and go with `p`; `joint_low` and `joint_high`
+    hold for all rows of this call together (Bonferroni) and go with `p_holm`, which is never larger than Bonferroni's.
+    `detectable` is the smallest difference that Bonferroni's level finds with 80 % power; `p_equivalence` is small
+    where the difference lies within `config.margin` points of zero; `family` is the number of rows corrected for.
+    Raises `DataError` for an arm of which `scores` has no row, and for another metric.
 
     >>> def rows(method, right):
     ...     row = {"model": "S", "method": method, "setting": "relevant", "sampled": True, "correct_without": True}
@@ -61,181 +83,160 @@ def compare(
     >>> scores = pd.DataFrame(rows("zero_shot", [True, False, False, False]) + rows("cot", [True, True, True, False]))
     >>> found = compare(scores, [(("S", "zero_shot", "relevant"), ("S", "cot", "relevant"))])
     >>> print(found[["metric", "reference_value", "value", "difference", "better", "n", "p"]].to_string(index=False))
-              metric  reference_value  value  difference  better  n   p
-    robustness_error             75.0   25.0       -50.0       2  4 0.5
+             metric  reference_value  value  difference  better  n   p
+    robust_accuracy             25.0   75.0        50.0       2  4 0.5
     """
     config, metric = config or StatisticsConfig(), metric or compared_by(scores)
+    matched = _matched(scores, pairs, metric)
+    counts = [_counts(both) for both in matched]
+    out = _described(pairs, metric, pd.DataFrame(counts, columns=_COUNTS, dtype="int64"))
+    fails = np.array([_fails(both) for both in matched], dtype=float).reshape(-1, 2)
+    out = _with_values(out, fails, metric)
+    b, c, n = (out[name] for name in ("worse", "better", "n"))
+    out["p"] = np.where(n > 0, mcnemar_exact(b, c), np.nan)
+    out["p_holm"], out["family"] = holm(out["p"]), int((n > 0).sum())
+    joint = 1 - (1 - config.confidence) / out["family"].clip(lower=1)
+    for name, level in (("", config.confidence), ("joint_", joint)):
+        _set_bounds(out, name, paired_interval(b, c, n, level), metric)
+    out["detectable"] = 100 * detectable(b, c, n, 1 - joint)
+    out["p_equivalence"] = equivalence(b, c, n, config.margin / 100)
+    out["odds_ratio"] = odds_ratio(b, c)
+    out["odds_low"], out["odds_high"] = odds_ratio_interval(b, c, config.confidence)
+    return out
+
+
+def pooled(
+    scores: pd.DataFrame,
+    pairs: Sequence[Pair],
+    metric: Metric | None = None,
+    config: StatisticsConfig | None = None,
+) -> pd.DataFrame:
+    """Return a row for each kind of pair that several models have: all of them together, as `compare` does each.
+
+    Pairs are of one kind where methods and settings are the same; a pair of two models (an answer of one, edited by
+    another) shares its reference with a model of its own and is left out. `model` is ALL. A question's differences are
+    summed over the models, so that it counts once however much its models have in common: the test is
+    `sign_flip_exact`, the interval `clustered_interval`. `n` counts pairs of answers, `questions` the units. No odds
+    ratio: its pairs are not independent.
+    """
+    config, metric = config or StatisticsConfig(), metric or compared_by(scores)
+    kinds: dict[tuple[str, ...], list[Pair]] = {}
+    for ref, arm in pairs:
+        if ref[0] == arm[0]:
+            kinds.setdefault((*ref[1:], *arm[1:]), []).append((ref, arm))
+    kinds = {kind: own for kind, own in kinds.items() if len(own) > 1}
+    named = [((ALL_MODELS, kind[0], kind[1]), (ALL_MODELS, kind[2], kind[3])) for kind in kinds]
+    joined = [
+        pd.concat({ref[0]: both for (ref, _), both in zip(own, _matched(scores, own, metric), strict=True)})
+        for own in kinds.values()
+    ]
+    out = _described(named, metric, pd.DataFrame([_counts(both) for both in joined], columns=_COUNTS, dtype="int64"))
+    out = _with_values(out, np.array([_fails(both) for both in joined], dtype=float).reshape(-1, 2), metric)
+    sums = [_by_question(both) for both in joined]
+    out["questions"] = [len(found) for found in sums]
+    per_question = [n / questions if questions else 1 for n, questions in zip(out["n"], out["questions"], strict=True)]
+    out["p"] = [sign_flip_exact(found) if len(found) else np.nan for found in sums]
+    out["p_holm"], out["family"] = holm(out["p"]), int((out["n"] > 0).sum())
+    alpha = (1 - config.confidence) / max(int((out["n"] > 0).sum()), 1)
+    for name, level in (("", config.confidence), ("joint_", 1 - alpha)):
+        bounds = [clustered_interval(found, models, level) for found, models in zip(sums, per_question, strict=True)]
+        _set_bounds(out, name, np.array(bounds, dtype=float).reshape(-1, 2).T, metric)
+    # As if the pairs were independent, for as many as their spread is worth.
+    worth = [_worth(both, found) for both, found in zip(joined, sums, strict=True)]
+    b, c, n = (out[name] * worth for name in ("worse", "better", "n"))
+    out["detectable"] = 100 * detectable(b, c, n, alpha)
+    out["p_equivalence"] = equivalence(b, c, n, config.margin / 100)
+    return out
+
+
+def compare_family(scores: pd.DataFrame, family: Family, config: StatisticsConfig | None = None) -> pd.DataFrame:
+    """Return the pooled comparisons of a family, which are its primary ones, and below them those of single models."""
+    chosen = _only(scores, family.pairs)
+    found = [made(chosen, family.pairs, family.metric, config) for made in (pooled, compare)]
+    return pd.concat([frame for frame in found if len(frame)] or found[1:], ignore_index=True)
+
+
+def _only(scores: pd.DataFrame, pairs: Sequence[Pair]) -> pd.DataFrame:
+    """The rows of the arms that are compared, with models, methods and settings as codes: quick to choose among."""
+    compared = [Arm(*arm) for pair in pairs for arm in pair]
+    methods, settings = {arm.method for arm in compared}, {arm.setting for arm in compared}
+    chosen = scores[scores["method"].isin(methods) & scores["setting"].isin(settings)]
+    return chosen.astype(dict.fromkeys(ARM_ID, "category"))
+
+
+def _matched(scores: pd.DataFrame, pairs: Sequence[Pair], metric: Metric) -> list[pd.DataFrame]:
+    """For each pair, whether either arm did well (columns ref and arm), by example_id; null where not scored."""
     if metric not in OUTCOME:
         raise DataError(f"metric '{metric}' has no paired comparison; these have: {', '.join(OUTCOME)}")
     compared = dict.fromkeys(Arm(*arm) for pair in pairs for arm in pair)
     outcomes = {tuple(arm): _outcome(scores, arm, metric) for arm in compared}
-    rows = [_compare_pair(outcomes[tuple(ref)], outcomes[tuple(arm)], config, seed) for ref, arm in pairs]
-    out = pd.DataFrame(rows, columns=["reference_value", "value", "difference", "low", "high", *_COUNTS], dtype=float)
-    out = out.astype(dict.fromkeys(_COUNTS, "int64"))
-    out.insert(0, "metric", str(metric))
-    for position, name in enumerate(ARM_ID):
-        out.insert(1 + position, name, [arm[position] for _, arm in pairs])
-        out.insert(2 + 2 * position, f"reference_{name}", [ref[position] for ref, _ in pairs])
-    out["p"] = np.where(out["n"] > 0, mcnemar_exact(out["worse"], out["better"]), np.nan)
-    out["p_holm"] = holm(out["p"])
-    out["odds_ratio"] = odds_ratio(out["worse"], out["better"])
-    out["odds_low"], out["odds_high"] = odds_ratio_interval(out["worse"], out["better"], config.confidence)
-    return out
-
-
-_COUNTS = ["worse", "better", "n", "n_unscored"]
+    return [
+        pd.concat({"ref": outcomes[tuple(ref)], "arm": outcomes[tuple(arm)]}, axis=1, join="inner")
+        for ref, arm in pairs
+    ]
 
 
 def _outcome(scores: pd.DataFrame, arm: Arm, metric: Metric) -> pd.Series:
-    """Whether each question right without preference went well, by example_id; null where it is not scored."""
+    """Whether each question went well in an arm, by example_id; null where it is not scored."""
     chosen = (scores["model"] == arm.model) & (scores["method"] == arm.method) & (scores["setting"] == arm.setting)
     if not chosen.any():
         raise DataError(f"no row of {' '.join(arm)}; there are: {', '.join(' '.join(known) for known in arms(scores))}")
-    right = scores[chosen & scores["sampled"] & scores["correct_without"].fillna(False)]
-    return right.set_index("example_id")[OUTCOME[metric]]
+    chosen &= scores["sampled"].fillna(False)
+    if metric not in ON_ALL_QUESTIONS:
+        chosen &= scores["correct_without"].fillna(False)
+    return scores[chosen].set_index("example_id")[OUTCOME[metric]]
 
 
-def _compare_pair(reference: pd.Series, arm: pd.Series, config: StatisticsConfig, seed: int) -> list[float]:
-    both = pd.concat({"ref": reference, "arm": arm}, axis=1, join="inner")
+def _counts(both: pd.DataFrame) -> tuple[int, int, int, int]:
     scored = both.dropna()
-    ref_fails, arm_fails = ~scored["ref"].to_numpy(dtype=bool), ~scored["arm"].to_numpy(dtype=bool)
-    n = len(scored)
-    worse, better = int((arm_fails & ~ref_fails).sum()), int((ref_fails & ~arm_fails).sum())
-    # Seeded anew for each pair: a comparison has the same interval in whichever table it stands.
-    rng = np.random.default_rng(seed)
-    low, high = paired_bootstrap(worse, better, n, rng, confidence=config.confidence, resamples=config.resamples)
-    share = 100 / n if n else np.nan
-    values = [ref_fails.sum() * share, arm_fails.sum() * share, (worse - better) * share]
-    return [*values, 100 * low, 100 * high, worse, better, n, len(both) - n]
+    ref, arm = scored["ref"].to_numpy(dtype=bool), scored["arm"].to_numpy(dtype=bool)
+    return int((ref & ~arm).sum()), int((arm & ~ref).sum()), len(scored), len(both) - len(scored)
 
 
-def arms(scores: pd.DataFrame) -> list[Arm]:
-    """Return the configurations in `scores` that were shown something, in order of appearance."""
-    shown = scores.loc[scores["setting"] != Setting.NONE, ARM_ID].drop_duplicates()
-    return [Arm(*row) for row in shown.itertuples(index=False)]
+def _fails(both: pd.DataFrame) -> tuple[int, int]:
+    scored = both.dropna()
+    return int((~scored["ref"].astype(bool)).sum()), int((~scored["arm"].astype(bool)).sum())
 
 
-def stand_ins(profile: Profile) -> dict[str, str]:
-    """Return, for models that run only some methods, the full model with the same weights, e.g. `{"S+L": "S"}`."""
-    full = {(m.engine, m.model, m.revision): m.name for m in profile.models if m.methods is None}
-    partial = [m for m in profile.models if m.methods is not None]
-    return {m.name: full[key] for m in partial if (key := (m.engine, m.model, m.revision)) in full}
+def _by_question(both: pd.DataFrame) -> np.ndarray:
+    """How many more models only the arm fails than only the reference, a whole number a question."""
+    scored = both.dropna().astype(int)
+    lost = scored["ref"] - scored["arm"]
+    return lost.groupby(level=1, sort=False).sum().to_numpy()
 
 
-def against_method(
-    scores: pd.DataFrame, stands_in: dict[str, str] | None = None, reference: Method = Method.ZERO_SHOT
-) -> list[tuple[Arm, Arm]]:
-    """Return (zero-shot arm, arm) for every other method, same model and setting, where both were run.
-
-    `stands_in` names the model whose reference arm is used for one that has none of its own, e.g.
-    `{"S+L": "S"}` where S answers and L only aligns: their answers without preference are the same.
-    """
-    known = arms(scores)
-    others = [arm for arm in known if arm.method != reference]
-    return _existing(((_reference_model(arm, reference, known, stands_in), arm) for arm in others), known)
+def _worth(both: pd.DataFrame, by_question: np.ndarray) -> float:
+    """How many independent pairs one of these pairs is worth: 1, or less where a question's models move together."""
+    scored = both.dropna().astype(int)
+    alone, together = float(((scored["ref"] - scored["arm"]) ** 2).sum()), float((by_question**2).sum())
+    return min(1.0, alone / together) if together else 1.0
 
 
-def against_setting(scores: pd.DataFrame, reference: Setting = Setting.RELEVANT) -> list[tuple[Arm, Arm]]:
-    """Return (arm in the relevant setting, arm) for every other setting, same model and method, where both were run."""
-    known = arms(scores)
-    others = [arm for arm in known if arm.setting != reference]
-    return _existing(((arm._replace(setting=str(reference)), arm) for arm in others), known)
+def _described(pairs: Sequence[Pair], metric: Metric, counts: pd.DataFrame) -> pd.DataFrame:
+    out = counts
+    for position, name in reversed(list(enumerate(ARM_ID))):
+        out.insert(0, f"reference_{name}", [ref[position] for ref, _ in pairs])
+        out.insert(0, name, [arm[position] for _, arm in pairs])
+    out.insert(0, "metric", str(metric))
+    return out
 
 
-def _reference_model(arm: Arm, method: Method, known: list[Arm], stands_in: dict[str, str] | None) -> Arm:
-    own = arm._replace(method=str(method))
-    return own if own in known else own._replace(model=(stands_in or {}).get(arm.model, arm.model))
+def _with_values(out: pd.DataFrame, fails: np.ndarray, metric: Metric) -> pd.DataFrame:
+    """Add both values, their difference, and what it could be with the unscored rows, in percent."""
+    n, every = out["n"].where(out["n"] > 0).astype(float), (out["n"] + out["n_unscored"]).astype(float)
+    values = 100 * fails / n.to_numpy()[:, None]
+    if metric.higher_is_better:
+        values = 100 - values
+    out["reference_value"], out["value"] = values[:, 0], values[:, 1]
+    lost = (out["worse"] - out["better"]) * (-1 if metric.higher_is_better else 1)
+    out["difference"] = 100 * lost / n
+    for name, sign in (("least", -1), ("most", 1)):
+        out[name] = 100 * (lost + sign * out["n_unscored"]) / every.where(every > 0)
+    return out
 
 
-def _existing(pairs: Iterable[tuple[Arm, Arm]], known: list[Arm]) -> list[tuple[Arm, Arm]]:
-    return [(reference, arm) for reference, arm in pairs if reference in known]
-
-
-#: Below this count before, a relative change says nothing: 1 -> 11 would be +1000 %.
-LEAST_FOR_RELATIVE = 5
-
-
-def delivery_change(scores: pd.DataFrame, config: StatisticsConfig | None = None, seed: int = 42) -> pd.DataFrame:
-    """Return how many answers name no option without and with preference, on the same questions, a row a configuration.
-
-    Columns: model, method, setting, `failed_without` and `failed_with` (counts), `without` and `with` (percent),
-    `difference` (points) with its bounds `low` and `high`, `relative_change` (percent; NaN where fewer than
-    `LEAST_FOR_RELATIVE` answers failed before), `worse`, `better`, `n`, `n_unscored`. Sampled rows only.
-    """
-    out = _two_arms(scores, "delivered_without", "delivered_with")
-    n, failed = out["n"], out["n_wrong"]
-    out["failed_without"], out["failed_with"] = failed, failed + out["broke"] - out["fixed"]
-    out["without"], out["with"] = (_percent(out[f"failed_{arm}"], n) for arm in ("without", "with"))
-    out["difference"] = _percent(out["broke"] - out["fixed"], n)
-    out["low"], out["high"] = _bounds(out["broke"], out["fixed"], n, config, seed)
-    change = _percent(out["broke"] - out["fixed"], failed)
-    out["relative_change"] = change.where(failed >= LEAST_FOR_RELATIVE)
-    out = out.rename(columns={"broke": "worse", "fixed": "better"})
-    shares = ["failed_without", "failed_with", "without", "with", "difference", "low", "high", "relative_change"]
-    return out[[*ARM_ID, *shares, *_COUNTS]]
-
-
-def net_change(scores: pd.DataFrame, config: StatisticsConfig | None = None, seed: int = 42) -> pd.DataFrame:
-    """Return breakage beside its mirror, the answers that a preference mends, a row a configuration.
-
-    `broke` of the `n_right` questions right without preference are wrong with it, `fixed` of the `n_wrong` others
-    are right with it: as percent of either set `breakage` and `fixed_rate`, with exact bounds. `net` is accuracy
-    with minus without on all `n` questions, in points, with bootstrap bounds `low`, `high`; `p` McNemar's exact,
-    `p_holm` over this table, `odds_ratio` that of broke to fixed. `n_unscored` rows lack one of the two answers.
-    Sampled rows only.
-    """
-    confidence = (config or StatisticsConfig()).confidence
-    out = _two_arms(scores, "correct_without", "correct_with")
-    for rate, bound, events, among in (
-        ("breakage", "breakage", "broke", "n_right"),
-        ("fixed_rate", "fixed", "fixed", "n_wrong"),
-    ):
-        out[rate] = _percent(out[events], out[among])
-        low, high = exact_interval(out[events], out[among], confidence)
-        out[f"{bound}_low"], out[f"{bound}_high"] = 100 * low, 100 * high
-    out["net"] = _percent(out["fixed"] - out["broke"], out["n"])
-    out["low"], out["high"] = _bounds(out["fixed"], out["broke"], out["n"], config, seed)
-    out["p"] = np.where(out["n"] > 0, mcnemar_exact(out["broke"], out["fixed"]), np.nan)
-    out["p_holm"] = holm(out["p"])
-    out["odds_ratio"] = odds_ratio(out["broke"], out["fixed"])
-    shares = ["breakage", "breakage_low", "breakage_high", "fixed_rate", "fixed_low", "fixed_high"]
-    counts = ["broke", "fixed", "n_right", "n_wrong"]
-    return out[[*ARM_ID, *counts, *shares, "net", "low", "high", "p", "p_holm", "n", "n_unscored", "odds_ratio"]]
-
-
-def _two_arms(scores: pd.DataFrame, without: str, with_: str) -> pd.DataFrame:
-    """Counts for each configuration over the sampled rows where both outcomes are known, models as they appear."""
-    shown = scores[scores["sampled"].fillna(False) & (scores["setting"] != Setting.NONE)]
-    before, after = (shown[name].to_numpy(dtype=float, na_value=np.nan) for name in (without, with_))
-    known = ~(np.isnan(before) | np.isnan(after))
-    cells = {
-        "broke": (before == 1) & (after == 0),
-        "fixed": (before == 0) & (after == 1),
-        "n_right": known & (before == 1),
-        "n_wrong": known & (before == 0),
-        "n": known,
-        "n_unscored": ~known,
-    }
-    keys = ARM_ID
-    counted = shown[keys].assign(**{name: cell.astype("int64") for name, cell in cells.items()})
-    out = counted.groupby(keys, sort=False, observed=True)[list(cells)].sum().reset_index()
-    return ordered(out, keys).reset_index(drop=True)
-
-
-def _percent(part: pd.Series, whole: pd.Series) -> pd.Series:
-    return 100 * part / whole.where(whole > 0).astype(float)
-
-
-def _bounds(
-    more: pd.Series, fewer: pd.Series, n: pd.Series, config: StatisticsConfig | None, seed: int
-) -> tuple[Floats, Floats]:
-    """Bounds of 100 * (more - fewer) / n, row by row; seeded anew, so a row is the same in whichever table."""
-    config = config or StatisticsConfig()
-    found = [
-        paired_bootstrap(
-            a, b, size, np.random.default_rng(seed), confidence=config.confidence, resamples=config.resamples
-        )
-        for a, b, size in zip(more.tolist(), fewer.tolist(), n.tolist(), strict=True)
-    ]
-    bounds = 100 * np.array(found, dtype=float).reshape(-1, 2)
-    return bounds[:, 0], bounds[:, 1]
+def _set_bounds(out: pd.DataFrame, name: str, bounds: Bounds | np.ndarray, metric: Metric) -> None:
+    low, high = (100 * np.asarray(bound, dtype=float) for bound in bounds)
+    if metric.higher_is_better:
+        low, high = -high, -low
+    out[f"{name}low"], out[f"{name}high"] = low, high

@@ -1,7 +1,8 @@
 """From answers and judgements to the table `scores`: one row a response, beside its baseline without preference.
 
-A response that names no option counts as wrong. A response, baseline or judgement that does not exist leaves its value
-null, and `status` says why: failure to measure is not a score (paper, section 3.3).
+A response that names no option counts as wrong, and so does a model's own silence, which follows no preference either.
+A response, baseline or judgement that could not be had leaves its value null, and `status` says why: failure to measure
+is not a score (paper, section 3.3). What is known stays known: an answer that broke is not robust, rated or not.
 
 Left out: mending of letters and ratings (rooms `extraction`, `judging`), the metrics (`rates`).
 """
@@ -16,6 +17,7 @@ from perg_utils.core.errors import DataError
 from perg_utils.core.schema import (
     RELEVANT_SHOWN,
     ROW_ID,
+    Cause,
     Method,
     Setting,
     Status,
@@ -25,7 +27,9 @@ from perg_utils.core.schema import (
 )
 
 #: Statuses of a response that exists: it was read, and either names an option or does not.
-_READ = [Status.OK, Status.UNPARSABLE, Status.REFUSED]
+_READ = [Status.OK, Status.UNPARSABLE, Status.REFUSED, Status.SILENT]
+#: Columns that a table may lack, as that of another program: nothing is known of them then.
+_OPTIONAL = ("layer", "fallback", "finish_reason")
 
 
 def score(
@@ -94,7 +98,7 @@ def assemble(rows: pd.DataFrame, threshold: int) -> pd.DataFrame:
     Columns of `rows`: `ROW_ID`, source, category, `sampled_id` (the preference assigned to the question); `correct`,
     `delivered` (null where there is no response) and `why` (ok, or the status that says why); the same of the baseline
     as `correct_without`, `delivered_without`, `why_without`; `rating` (1 to 5 or null) and `judged`, its status (null:
-    there is no judgement).
+    there is no judgement). `cause`, `fallback` and `truncated` as in `scores`, and `silent`: the model said nothing.
     """
     none, rated = rows["setting"] == Setting.NONE, rows["setting"].isin(RELEVANT_SHOWN)
     out = rows[[*ROW_ID, "source", "category"]].copy()
@@ -103,9 +107,12 @@ def assemble(rows: pd.DataFrame, threshold: int) -> pd.DataFrame:
         # A row without preference is a baseline itself, also that of a method's own run.
         out[f"{name}_without"] = rows[f"{name}_without"].astype("boolean").where(~none, own)
         out[f"{name}_with"] = own.mask(none)
-    known = rated & rows["rating"].notna() & rows["correct"].notna()
-    out["followed"] = (rows["rating"] >= threshold).astype("boolean").where(known)
+    silent = rated & rows["silent"].astype(bool)
+    known = silent | (rated & rows["rating"].notna() & rows["correct"].notna())
+    out["followed"] = (rows["rating"] >= threshold).astype("boolean").mask(silent, False).where(known)
     out["robust"] = is_robust(out["correct_with"], out["followed"], rated)
+    for name in ("cause", "fallback", "truncated"):
+        out[name] = rows[name]
     out["sampled"] = ~rated | (rows["preference_id"] == rows["sampled_id"]).fillna(False)
     why = rows["why"].where((rows["why"] != Status.OK) | none, rows["why_without"])
     judged = rows["judged"].fillna(Status.EMPTY).mask(known, Status.OK)
@@ -116,16 +123,19 @@ def assemble(rows: pd.DataFrame, threshold: int) -> pd.DataFrame:
 def is_robust(correct_with: pd.Series, followed: pd.Series, rated: pd.Series) -> pd.Series:
     """Return whether each answer is right and follows its preference, if one could be followed (`rated`); else right.
 
-    Nullable booleans; null where one of the values it needs is.
+    Nullable booleans. One known failure is enough (false and unknown is false); null where it is open.
     """
-    both = (correct_with & followed).mask(correct_with.isna() | followed.isna())
-    return both.where(rated, correct_with)
+    return (correct_with & followed).where(rated, correct_with)
 
 
 def _read_rows(examples: pd.DataFrame, responses: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
     """Responses with gold, source and sampled preference, `correct` and `delivered` (null: no such response)."""
+    responses, answers = (frame.assign(**_lacking(frame)) for frame in (responses, answers))
     rows = _join(
-        _keyed(responses, "responses")[[*ROW_ID, "status"]], answers[[*ROW_ID, "answer", "status"]], ROW_ID, "answers"
+        _keyed(responses, "responses")[[*ROW_ID, "status", "fallback", "finish_reason"]],
+        answers[[*ROW_ID, "answer", "status", "layer"]],
+        ROW_ID,
+        "answers",
     )
     known = examples[["example_id", "source", "gold", "preference_id"]].rename(columns={"preference_id": "sampled_id"})
     rows = _join(rows, known, ["example_id"], "examples")
@@ -134,7 +144,25 @@ def _read_rows(examples: pd.DataFrame, responses: pd.DataFrame, answers: pd.Data
     rows["correct"] = (letter == rows["gold"]).fillna(False).astype("boolean").where(exists)
     rows["delivered"] = letter.notna().astype("boolean").where(exists)
     rows["why"] = rows["status"].where(~rows["status"].isin(_READ), rows["status_answers"]).mask(exists, Status.OK)
-    return rows.drop(columns=["status", "status_answers"])
+    rows["silent"] = rows["status"] == Status.SILENT
+    rows["cause"] = cause(rows, rows["silent"] | rows["layer"].notna() | (rows["status_answers"] == Status.REFUSED))
+    rows["truncated"] = (rows["finish_reason"] == "length").where(rows["finish_reason"].notna())
+    return rows.drop(columns=["status", "status_answers", "layer", "finish_reason"])
+
+
+def cause(rows: pd.DataFrame, read: pd.Series) -> pd.Series:
+    """Return why each answer is not right, a `Cause`, from its `correct` and `delivered`; null where it is, or unknown.
+
+    `read`: some layer of the extractor has decided what the response names.
+    """
+    said = pd.Series(Cause.UNREAD.value, rows.index, dtype=object)
+    said = said.mask(read.astype(bool), Cause.NAMED_NONE.value)
+    said = said.mask(rows["delivered"].fillna(False).astype(bool), Cause.WRONG_OPTION.value)
+    return said.where((~rows["correct"].astype("boolean")).fillna(False).astype(bool), None)
+
+
+def _lacking(frame: pd.DataFrame) -> dict[str, None]:
+    return {name: None for name in _OPTIONAL if name not in frame}
 
 
 def _rated(judgements: pd.DataFrame) -> pd.DataFrame:

@@ -115,7 +115,8 @@ def random_model(folder: Path, tiny: bool) -> ModelConfig:
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, bos_token="<s>", pad_token="<pad>")
     tokenizer.chat_template = TEMPLATE
     tokenizer.save_pretrained(folder)
-    return ModelConfig(name="tiny" if tiny else "8B", model=str(folder), dtype="bfloat16")
+    # In bfloat16 the kernels of some processors round apart, and two tokens that are nearly alike change places.
+    return ModelConfig(name="tiny" if tiny else "8B", model=str(folder), dtype="float32" if tiny else "bfloat16")
 
 
 def without_weights(source: str, *, dtype: str, **_: Any) -> Any:

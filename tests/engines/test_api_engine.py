@@ -234,10 +234,10 @@ def test_reasoning_is_kept_apart(serve, answer):
     assert (reply.text, reply.reasoning) == ("B.", "so B")
 
 
-def test_thinking_that_fills_the_limit_is_empty_and_not_asked_again(serve):
+def test_thinking_that_fills_the_limit_is_silence_and_not_asked_again(serve):
     server = serve(lambda body, nth: completion(None, finish="length", reasoning_content="hm"))
     [reply] = ask(engine_for(server.url), "a")
-    assert (reply.status, reply.finish_reason, reply.reasoning) == (Status.EMPTY, "length", "hm")
+    assert (reply.status, reply.finish_reason, reply.reasoning) == (Status.SILENT, "length", "hm")
     assert len(server.bodies) == 1
 
 

@@ -163,7 +163,7 @@ def test_thinking_that_filled_the_limit_is_kept_from_an_earlier_batch_and_not_pa
         run.account.lines = lambda file: [line | {"custom_id": next(iter(run.requests))}] if file else []
         done = Batch.model_construct(id="b", status="completed", output_file_id="f", metadata={"perg": run.mark})
         [(position, reply)] = run._collect(done, earlier=True)
-    assert (position, reply.status, reply.finish_reason) == (0, Status.EMPTY, "length")
+    assert (position, reply.status, reply.finish_reason) == (0, Status.SILENT, "length")
     assert not run.open
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -62,9 +63,15 @@ def test_other_decoding_model_or_text_is_another_request(tmp_path):
 
 @pytest.mark.parametrize(
     ("status", "asked_again"),
-    [(Status.API_ERROR, True), (Status.EMPTY, True), (Status.REJECTED, False), (Status.OK, False)],
+    [
+        (Status.API_ERROR, True),
+        (Status.EMPTY, True),
+        (Status.REJECTED, False),
+        (Status.SILENT, False),
+        (Status.OK, False),
+    ],
 )
-def test_only_ok_and_rejected_replies_are_final(tmp_path, status, asked_again):
+def test_only_replies_that_would_come_again_are_final(tmp_path, status, asked_again):
     reply = Reply("x" if status == Status.OK else None, status, error="why")
     with Journal(tmp_path / "j.sqlite") as journal:
         assert journal.ask(Parrot({"a": reply}), [request("a")]) == [reply]
@@ -80,10 +87,11 @@ def test_journal_and_replies_agree_on_what_is_final_whatever_the_reply(tmp_path,
     key, first = request("a").key(engine.identity), Reply(None, status, finish)
     with Journal(tmp_path / "j.sqlite") as journal:
         journal._put(key, engine, request("a"), first)
-        assert journal.lookup([key]) == ({key: first} if first.is_final else {})
+        kept = replace(first, status=Status.SILENT) if (status, finish) == ("empty", "length") else first
+        assert journal.lookup([key]) == ({key: kept} if first.is_final else {})
         journal._put(key, engine, request("a"), later)
-        assert journal.lookup([key]) == {key: first if first.is_final else later}
-    always = status in {"ok", "rejected"}
+        assert journal.lookup([key]) == {key: kept if first.is_final else later}
+    always = status in {"ok", "rejected", "silent"}
     assert first.is_final == is_final(status, finish) == (always or (status, finish) == ("empty", "length"))
 
 
@@ -97,7 +105,7 @@ def test_keys_that_the_caller_has_are_not_made_again(tmp_path, monkeypatch):
 
 
 def test_thinking_that_filled_the_limit_is_final_and_no_later_failure_replaces_it(tmp_path):
-    cut = Reply(None, Status.EMPTY, "length", reasoning="hm", completion_tokens=8)
+    cut = Reply(None, Status.SILENT, "length", reasoning="hm", completion_tokens=8)
     engine = Parrot({"a": cut})
     with Journal(tmp_path / "j.sqlite") as journal:
         journal.ask(engine, [request("a")])

@@ -94,7 +94,7 @@ def test_dropped_replies_are_asked_again_and_no_others(filled):
 def test_dropping_everything_at_once_or_an_unknown_status_is_an_error(filled):
     with pytest.raises(PergError, match="say which"):
         journal_tools.drop(filled, Choice())
-    with pytest.raises(PergError, match="no status okay; known: ok, empty"):
+    with pytest.raises(PergError, match="no status okay; known: ok, silent, empty"):
         journal_tools.drop(filled, Choice(statuses=("okay",)))
     assert sum(c.replies for c in journal_tools.counts(filled)) == 5
 

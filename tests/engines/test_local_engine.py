@@ -125,10 +125,10 @@ def test_a_prompt_may_leave_the_model_inside_its_thinking():
     assert not ends_inside_thinking("what does <think> mean? <|assistant|>")
 
 
-def test_thinking_that_fills_the_limit_is_an_empty_reply_with_its_reasoning_kept(tmp_path):
+def test_thinking_that_fills_the_limit_is_silence_with_its_reasoning_kept(tmp_path):
     make_model(tmp_path, TURNS.replace("<|assistant|>{% endif %}", "<|assistant|> <think> {% endif %}"))
     reply = replies(engine_of(tmp_path), [Request((("user", "w1 w5"),), Decoding(3))])[0]
-    assert (reply.text, reply.status, reply.finish_reason) == (None, Status.EMPTY, "length")
+    assert (reply.text, reply.status, reply.finish_reason) == (None, Status.SILENT, "length")
     assert reply.reasoning
 
 

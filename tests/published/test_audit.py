@@ -164,7 +164,8 @@ def truth(rows, source="ALL", unrated=(), failed=()):
     return {
         "BR": 100 * (1 - kept[right.index].mean()),
         "AF": 100 * (1 - followed.mean()),
-        "RE": 100 * (1 - (kept[rated.index] & followed).mean()),
+        # Right answers without a rating are taken to follow as often as those with one.
+        "RE": 100 * (1 - kept[right.index].mean() * followed[kept[rated.index]].mean()),
         "PV": 100 * (1 - (before & kept).sum() / (before | kept).sum()),
     }
 

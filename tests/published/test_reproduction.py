@@ -8,7 +8,7 @@ import pytest
 
 from perg_utils.core.loading import load_profile
 from perg_utils.core.run import Run
-from perg_utils.core.schema import conform
+from perg_utils.core.schema import TABLES, conform
 from perg_utils.core.workspace import Workspace
 from perg_utils.published.checks import consistency, reproduction
 from perg_utils.published.importing import import_published
@@ -23,7 +23,9 @@ CELL = {"setting": "relevant", "method": "zero_shot", "model": "M", "source": "T
 
 
 def table(rows, **counts):
-    frame = pd.DataFrame([{**CELL, "n": 100, "n_unscored": 0, **row} for row in rows]).assign(low=np.nan, high=np.nan)
+    frame = pd.DataFrame([{**CELL, "n": 100, "n_unscored": 0, **row} for row in rows]).reindex(
+        columns=list(TABLES["metrics"])
+    )
     return conform("metrics", frame.assign(**counts))
 
 

@@ -24,7 +24,7 @@ from perg_utils.reporting import figures
 from perg_utils.reporting import tables as printed_tables
 from perg_utils.reporting.figures import Figure, drawing, violins
 from perg_utils.reporting.figures.captions import CAPTIONS
-from perg_utils.scoring import comparisons
+from perg_utils.scoring import changes
 from perg_utils.scoring.churn import churn
 from perg_utils.scoring.rates import followed_model, metrics
 from perg_utils.scoring.scores import score
@@ -341,7 +341,7 @@ def test_delivery_failures_are_shown_as_counts_and_as_a_share_only_where_there_w
     assert first["difference"] == pytest.approx(100 * 4 / first["n"])
     words = [t.get_text() for t in fig.axes[0].texts]
     assert "8 → 12" in words and "+50 %" in words
-    few = int((data["failed_without"] < comparisons.LEAST_FOR_RELATIVE).sum())
+    few = int((data["failed_without"] < changes.LEAST_FOR_RELATIVE).sum())
     assert words.count("–") == few > 0
 
 

@@ -7,15 +7,10 @@ import yaml
 
 from perg_utils.core.profile import Profile, StatisticsConfig
 from perg_utils.core.schema import Arm, Metric
-from perg_utils.scoring.comparisons import (
-    against_method,
-    against_setting,
-    compare,
-    delivery_change,
-    net_change,
-    stand_ins,
-)
-from perg_utils.scoring.intervals import exact_interval
+from perg_utils.scoring.changes import delivery_change, net_change
+from perg_utils.scoring.comparisons import compare, compare_family, pooled
+from perg_utils.scoring.intervals import exact_interval, mcnemar_exact, sign_flip_exact
+from perg_utils.scoring.pairs import against_method, against_setting, method_family, stand_ins
 from perg_utils.scoring.rates import metrics
 from perg_utils.scoring.scores import score
 
@@ -32,6 +27,7 @@ def arm_rows(model: str, method: str, without: str, shown: str, setting: str = "
             "setting": setting,
             "correct_without": pd.array([known[c] for c in without], dtype="boolean"),
             "correct_with": right,
+            "followed": pd.array([None] * len(shown), dtype="boolean"),
             "robust": right,
             "sampled": True,
         }
@@ -50,14 +46,55 @@ def test_arms_are_compared_on_the_questions_right_without_and_scored_in_both():
     assert row.p == row.p_holm == pytest.approx(0.625)
     assert row.low < -40 < row.high
     assert row.odds_ratio == pytest.approx(1 / 3) and row.odds_low < 1 / 3 < row.odds_high
+    # The unscored sixth question could be one more that only the arm fails, or only the reference.
+    assert (row.least, row.most) == pytest.approx((-100 * 3 / 6, -100 * 1 / 6))
+
+
+def test_robust_accuracy_is_compared_on_all_questions_and_more_is_better():
+    scores = pd.concat(
+        [arm_rows("S", "zero_shot", "1111110?", "110000?1"), arm_rows("S", "cot", "1111110?", "10111?11")]
+    )
+    ref, arm = Arm("S", "zero_shot", "irrelevant"), Arm("S", "cot", "irrelevant")
+    (row,) = compare(scores, [(ref, arm)], Metric.ROBUST_ACCURACY).itertuples()
+    # q0..q4 and q7, whose baseline was not even scored.
+    assert (row.n, row.n_unscored, row.worse, row.better) == (6, 2, 1, 3)
+    assert (row.reference_value, row.value, row.difference) == pytest.approx((50, 500 / 6, 200 / 6))
+    assert row.low <= 0 < 200 / 6 < row.high and (row.least, row.most) == pytest.approx((0, 50))
+
+
+def test_all_models_together_come_first_and_a_question_counts_once():
+    S, M = "1100110011", "1100110111"
+    scores = pd.concat(
+        [arm_rows(model, "zero_shot", "1" * 10, was) for model, was in (("S", S), ("M", M))]
+        + [arm_rows(model, "cot", "1" * 10, "1" * 10) for model in "SM"]
+        + [arm_rows("S+M", "cot", "1" * 10, "0" * 10)]
+    )
+    pairs = against_method(scores, {"S+M": "S"})
+    (row,) = pooled(scores, pairs, Metric.ROBUST_ACCURACY).itertuples()
+    # S fails four questions and M three of the same: differences 2, 2, 2, 1 and six times 0; the pairing is left out.
+    assert (row.model, row.n, row.questions, row.worse, row.better) == ("ALL", 20, 10, 0, 7)
+    assert row.difference == pytest.approx(35) and row.p == sign_flip_exact([2, 2, 2, 1]) == pytest.approx(2 / 16)
+    assert row.p > mcnemar_exact(0, 7), "seven pairs, but four questions"
+    single = compare(scores, pairs, Metric.ROBUST_ACCURACY)
+    found = compare_family(scores, method_family(scores, profile("S", "M")), StatisticsConfig())
+    assert set(found["metric"]) == {"accuracy_with"}, "nothing was rated"
+    assert found["model"].tolist() == ["ALL", "S", "M"] and single["model"].tolist() == ["S", "M", "S+M"]
+    assert found["family"].tolist() == [1, 2, 2]
+
+
+def profile(*names: str) -> Profile:
+    raw = yaml.safe_load(synthetic.profile_text(3))
+    raw["models"] = [raw["models"][0] | {"name": name} for name in names]
+    return Profile.model_validate(raw)
 
 
 def test_the_same_pair_has_the_same_interval_whatever_it_is_listed_with():
     scores = score(**synthetic.tables(2, 90))
     pairs = against_method(scores)
-    config = StatisticsConfig(resamples=200)
-    alone, among = compare(scores, pairs[-1:], config=config), compare(scores, pairs, config=config)
+    alone, among = compare(scores, pairs[-1:]), compare(scores, pairs)
     assert alone[["low", "high", "p"]].iloc[0].equals(among[["low", "high", "p"]].iloc[-1].rename(0))
+    assert (among["joint_low"] <= among["low"]).all() and (among["joint_high"] >= among["high"]).all()
+    assert alone["joint_low"].equals(alone["low"]), "alone there is nothing to correct for"
 
 
 def test_pairs_are_made_within_a_model_where_both_arms_were_run():

@@ -45,17 +45,10 @@ def test_with_many_questions_and_larger_rates_the_two_agree():
     assert (large["exact_width"] / large["bootstrap_width"]).max() < 1.06
 
 
-def test_the_interval_of_a_paired_difference_covers_about_as_often_as_it_says_where_ten_questions_differ():
-    cells = [(0.002, 0.002), (0.02, 0.002), (0.02, 0.01), (0.1, 0.02), (0.15, 0.15)]
-    found = difference_coverage([40, 100, 400, 2000], cells, np.random.default_rng(4), runs=RUNS, resamples=1000)
-    many = found["questions"] * (found["worse"] + found["better"]) / 100 >= 10
-    assert found.loc[many, "coverage"].min() >= 92.5 and found["coverage"].mean() >= 95
-    assert found["coverage"].min() >= 88
-
-
-def test_its_weak_place_is_a_handful_of_failures_all_on_one_side():
-    found = difference_coverage([200, 400, 1200], [(0.01, 0.0)], np.random.default_rng(4), runs=RUNS, resamples=1000)
-    assert 84 <= found["coverage"].min() < 90 < found["coverage"].iloc[-1]
+def test_the_interval_of_a_paired_difference_covers_about_as_often_as_it_says_also_where_few_questions_differ():
+    cells = [(0.002, 0.002), (0.01, 0.0), (0.02, 0.002), (0.02, 0.01), (0.1, 0.02), (0.15, 0.15)]
+    found = difference_coverage([40, 100, 200, 400, 2000], cells, np.random.default_rng(4), runs=4000)
+    assert found["coverage"].min() >= 92 and found["coverage"].mean() >= 95.5
 
 
 def test_the_intervals_in_the_table_metrics_cover_the_planted_rates():
@@ -69,6 +62,7 @@ def test_the_intervals_in_the_table_metrics_cover_the_planted_rates():
     names = np.repeat([f"m{i}" for i in range(models)], questions)
     columns = {"correct_without": before, "correct_with": after, "followed": follows, "robust": after & follows}
     said = {"delivered_without": True, "delivered_with": True, "sampled": True, "status": "ok"}
+    said |= {"cause": None, "fallback": False, "truncated": False}
     row = {"preference_id": "p", "method": "zero_shot", "setting": "relevant", "source": "TQA", "category": "Clarity"}
     ids = [f"q{i}" for i in range(questions)] * models
     frame = pd.DataFrame({"example_id": ids, "model": names, **{k: v.ravel() for k, v in columns.items()}})

@@ -16,8 +16,11 @@ def test_the_four_metrics_in_the_relevant_setting_are_those_worked_out_by_hand()
     assert value(table, "breakage_rate") == (pytest.approx(300 / 7), 7, 2)
     # Rated in Q*: q0 5, q1 5, q3 1, q4 1, q5 5, q6 1; q2 has no rating.
     assert value(table, "alignment_failure") == (pytest.approx(100 * 3 / 6), 6, 3)
-    # Robust: q0, q1 of q0, q1, q3, q4, q5, q6.
-    assert value(table, "robustness_error") == (pytest.approx(100 * 4 / 6), 6, 3)
+    # q4, q5, q6 broke; q3 is right and not followed, q0, q1 are robust; q2 is right without a rating, so that a third
+    # of it is expected to fail: (3 + 1 + 1/3) of 7.
+    assert value(table, "robustness_error") == (pytest.approx(100 * (4 + 1 / 3) / 7), 6, 3)
+    # Of all questions q7 has no answer; q0, q1, q8 are right and followed, q3, q9 not, q2 is open: (3 + 3/5) of 9.
+    assert value(table, "robust_accuracy") == (pytest.approx(100 * (3 + 3 / 5) / 9), 8, 2)
     # Right in either arm: q0..q6 and q8; right in both: q0..q3.
     assert value(table, "performance_variation") == (50, 8, 2)
     assert value(table, "delivery_failure") == (pytest.approx(100 / 9), 9, 1)

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from perg_utils.core.profile import ModelConfig
 from perg_utils.core.schema import Status
-from perg_utils.engines.base import Reply, Request, fold_system
+from perg_utils.engines.base import Reply, Request, fold_system, without_content
 from perg_utils.engines.reasoning import split_reasoning
 
 _SETUP = re.compile(
@@ -141,7 +141,8 @@ def _reply(answer: dict[str, Any], seconds: float | None) -> Reply:
     reasoning = given.strip() or thought
     if finish == "content_filter":
         return Reply(None, Status.REJECTED, finish, reasoning=reasoning, error="cut by the content filter", **counts)
-    return Reply(content or None, Status.OK if content else Status.EMPTY, finish, reasoning=reasoning, **counts)
+    status = Status.OK if content else without_content(finish)
+    return Reply(content or None, status, finish, reasoning=reasoning, **counts)
 
 
 def _text(value: Any) -> str:

@@ -86,7 +86,7 @@ def _reply(checkpoint: Checkpoint, prompt: str, prompt_tokens: int, tokens: list
     reasoning, content = split_reasoning(text, opened=ends_inside_thinking(prompt))
     return Reply(
         text=content or None,
-        status=Status.OK if content else Status.EMPTY,
+        status=Status.OK if content else Status.SILENT,
         finish_reason="stop" if tokens and tokens[-1] in checkpoint.stop else "length",
         prompt_tokens=prompt_tokens,
         completion_tokens=len(tokens),

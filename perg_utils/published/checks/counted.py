@@ -30,7 +30,7 @@ from perg_utils.core.schema import (
 )
 from perg_utils.core.workspace import Workspace
 from perg_utils.published.layouts import FLAGS, Layout
-from perg_utils.scoring.rates import paper_outcomes
+from perg_utils.scoring.rates import estimate, paper_outcomes
 from perg_utils.scoring.scores import is_robust
 
 
@@ -101,16 +101,13 @@ def rates(rows: pd.DataFrame) -> pd.DataFrame:
     # Without a relevant preference nothing is there to follow, whatever the file says.
     followed = np.where(relevant, followed, np.nan)
     outcomes = paper_outcomes(without, with_, followed, robust.to_numpy(dtype=float, na_value=np.nan))
-    frame = rows[[*ARM_ID, "source"]].assign(
-        **{f"{metric}|event": found.event.astype(int) for metric, found in outcomes.items()},
-        **{f"{metric}|n": found.counted.astype(int) for metric, found in outcomes.items()},
-    )
-    sums = pd.concat([frame, frame.assign(source=ALL_SOURCES)]).groupby([*ARM_ID, "source"], sort=False).sum()
+    every, keys = np.full(len(rows), True), [*ARM_ID, "source"]
     parts = []
-    for metric in outcomes:
-        event, n = sums[f"{metric}|event"], sums[f"{metric}|n"]
-        value = 100 * event / n.where(n > 0).astype(float)
-        parts.append(pd.DataFrame({"metric": str(metric), "value": value, "n": n}).reset_index())
+    for metric, found in outcomes.items():
+        frame = rows[keys].reset_index(drop=True).assign(**found.at(every))
+        sums = pd.concat([frame, frame.assign(source=ALL_SOURCES)]).groupby(keys, sort=False).sum()
+        shown = estimate(sums)[["value", "n"]].reset_index()
+        parts.append(shown.assign(metric=str(metric))[[*keys, "metric", "value", "n"]])
     return pd.concat(parts, ignore_index=True)
 
 

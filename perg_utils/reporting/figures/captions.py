@@ -6,7 +6,7 @@ Left out: numbers, which stand in the figures and in the tables.
 from __future__ import annotations
 
 from perg_utils.core.schema import Source
-from perg_utils.scoring.comparisons import LEAST_FOR_RELATIVE
+from perg_utils.scoring.changes import LEAST_FOR_RELATIVE
 from perg_utils.scoring.rates import PAPER_MODEL
 
 #: Up to so many models have a row a source in the figure `churn`.

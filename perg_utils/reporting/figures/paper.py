@@ -26,7 +26,8 @@ from perg_utils.reporting.figures.drawing import (
 from perg_utils.reporting.figures.figure import Drawn, figure
 from perg_utils.reporting.figures.selection import PLAIN, Colours, Names, Selection, check, check_method
 from perg_utils.reporting.figures.shapes import Panel, bar_each, bars, dots, dumbbell
-from perg_utils.scoring import comparisons
+from perg_utils.scoring import changes
+from perg_utils.scoring.pairs import stand_ins
 from perg_utils.scoring.rates import followed_model
 
 
@@ -126,7 +127,7 @@ def aligner(run: Run, *, models: Names = None, sources: Names = None, colours: C
     after = chosen[chosen["method"] == Method.PREF_ALIGNER]
     borrowed = [
         before[before["model"] == whose].assign(model=model)
-        for model, whose in comparisons.stand_ins(run.profile).items()
+        for model, whose in stand_ins(run.profile).items()
         if model not in set(before["model"])
     ]
     labels = ("zero_shot", "pref_aligner")
@@ -193,7 +194,7 @@ def net_change(
     [[23, 10, 116], [17, 1, 120], [12, 1, 117]]
     """
     shown = Selection(run, models, sources, colours)
-    data = _relevant(comparisons.net_change(shown.scores, run.profile.statistics, run.profile.seed), method)
+    data = _relevant(changes.net_change(shown.scores, run.profile.statistics), method)
     panels = [
         Panel("Broken, %\n(of the right)", "breakage", "breakage_low", "breakage_high"),
         Panel("Fixed, %\n(of the wrong)", "fixed_rate", "fixed_low", "fixed_high"),
@@ -212,7 +213,7 @@ def delivery(
     [[2, 0], [0, 0], [0, 0]]
     """
     shown = Selection(run, models, sources, colours)
-    data = _relevant(comparisons.delivery_change(shown.scores, run.profile.statistics, run.profile.seed), method)
+    data = _relevant(changes.delivery_change(shown.scores, run.profile.statistics), method)
     counts = [f"{b} → {a}" for b, a in zip(data["failed_without"], data["failed_with"], strict=True)]
     relative = ["–" if pd.isna(v) else f"{v:+.0f} %" for v in data["relative_change"]]
     texts = {"counts": counts, "relative": relative}

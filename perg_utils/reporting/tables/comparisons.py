@@ -1,95 +1,83 @@
 """Tables that set two arms against each other on the same questions, made from the table `scores`.
 
-Each has differences in points with a bootstrap interval, an effect size, and p values corrected over the table. A
-builder returns None where the run has nothing to compare, as for the paper's printed figures (they have no scores).
+Each is one family of comparisons (`scoring.pairs`): all models together first, then single ones, with differences in
+points, two kinds of bounds, what could have been found, and p values corrected over the family. A builder returns None
+where the run has nothing to compare, as for the paper's printed figures (they have no scores).
 """
 
 from __future__ import annotations
 
-import pandas as pd
-
-from perg_utils.core.profile import Profile
 from perg_utils.core.run import Run
-from perg_utils.core.schema import ARM_ID, Arm, Method, Metric, Setting
+from perg_utils.core.schema import ARM_ID, Method, Metric
 from perg_utils.reporting.tables.forms import Table, table
 from perg_utils.reporting.tables.layout import as_listed, comparison, number, p_values, plain_table, with_interval
 from perg_utils.reporting.tables.rates import printed_aligner
-from perg_utils.scoring import comparisons as scoring
-from perg_utils.scoring.comparisons import (
-    LEAST_FOR_RELATIVE,
-    against_method,
-    against_setting,
-    compare,
-    compared_by,
-    stand_ins,
-)
+from perg_utils.scoring import changes
+from perg_utils.scoring.changes import LEAST_FOR_RELATIVE
+from perg_utils.scoring.comparisons import compare, compare_family, compared_by
+from perg_utils.scoring.pairs import method_family, placebo_family, setting_family
 from perg_utils.scoring.rates import redrawn
-
-
-def aligner_pairs(scores: pd.DataFrame, profile: Profile) -> list[tuple[Arm, Arm]]:
-    """Return (zero_shot arm, Pref-Aligner arm), every model and setting."""
-    return [pair for pair in against_method(scores, stand_ins(profile)) if pair[1].method == Method.PREF_ALIGNER]
-
-
-def placebo_pairs(scores: pd.DataFrame) -> list[tuple[Arm, Arm]]:
-    """Return (placebo arm, arm) for the other settings of zero_shot, every model."""
-    return [pair for pair in against_setting(scores, Setting.PLACEBO) if pair[1].method == Method.ZERO_SHOT]
-
-
-def setting_pairs(scores: pd.DataFrame) -> list[tuple[Arm, Arm]]:
-    """Return (arm with one relevant preference, arm) for mixed and irrelevant, every model and method."""
-    return [pair for pair in against_setting(scores) if pair[1].setting != Setting.PLACEBO]
-
-
-@table("Zero-shot against Pref-Aligner")
-def pref_aligner(run: Run) -> Table | None:
-    """Return robustness error of zero-shot against Pref-Aligner with the paired difference (paper, table 5).
-
-    From the paper's printed figures: their difference, without interval.
-
-    >>> perg.tables.pref_aligner(run).data["difference"].round(1).tolist()[:3]
-    [-21.6, -18.4, -5.5]
-    """
-    if redrawn(run.read("metrics")):
-        return printed_aligner(run)
-    scores = as_listed(run, "scores")
-    found = compare(
-        scores, aligner_pairs(scores, run.profile), Metric.ROBUSTNESS_ERROR, run.profile.statistics, run.profile.seed
-    )
-    caption = "Robustness error on the same questions, in percent; below zero: Pref-Aligner is better."
-    return comparison(
-        "pref_aligner",
-        "Zero-shot against Pref-Aligner",
-        caption,
-        run,
-        found=found,
-        labels=["model", "setting", "reference_model"],
-        by="method",
-    )
 
 
 @table("Methods against zero-shot")
 def method_comparisons(run: Run) -> Table | None:
-    """Return robustness error of the other methods against zero-shot on the same questions (Pref-Aligner: its own).
+    """Return robust accuracy of every method against zero-shot over all questions: the study's primary comparison.
 
-    Breakage where nothing was rated.
+    Accuracy where nothing was rated.
 
     >>> perg.tables.method_comparisons(run).data["method"].unique().tolist()
-    ['cot', 'few_shot', 'self_critic']
+    ['cot', 'few_shot', 'self_critic', 'pref_aligner']
     """
     scores = as_listed(run, "scores")
-    others = [pair for pair in against_method(scores, stand_ins(run.profile)) if pair[1].method != Method.PREF_ALIGNER]
-    by = compared_by(scores)
-    found = compare(scores, others, by, run.profile.statistics, run.profile.seed)
-    what = "Robustness error" if by == Metric.ROBUSTNESS_ERROR else "No rating is at hand, so breakage"
+    found = compare_family(scores, method_family(scores, run.profile), run.profile.statistics)
+    what = "Robust accuracy" if compared_by(scores) == Metric.ROBUST_ACCURACY else "No rating is at hand, so accuracy"
+    caption = (
+        f"{what} of each method and of zero_shot over all questions, in percent; above zero: better than zero_shot."
+    )
     return comparison(
         "method_comparisons",
         "Methods against zero-shot",
-        f"{what} of each method and of zero_shot on the same questions, in percent.",
+        caption,
         run,
         found=found,
-        labels=["model", "method", "setting"],
+        labels=["model", "method", "setting", "reference_model"],
         by="method",
+    )
+
+
+@table("Zero-shot against Pref-Aligner")
+def pref_aligner(run: Run) -> Table | None:
+    """Return Pref-Aligner against zero-shot: robust accuracy over all questions, and the paper's error (its table 5).
+
+    The robust accuracies are rows of `method_comparisons`, and so are their p values. From the paper's printed figures:
+    robustness errors and their difference, without interval.
+
+    >>> perg.tables.pref_aligner(run).data["difference"].round(1).tolist()[:3]
+    [9.3, 12.0, 7.2]
+    """
+    if redrawn(run.read("metrics")):
+        return printed_aligner(run)
+    scores = as_listed(run, "scores")
+    family = method_family(scores, run.profile)
+    found = compare_family(scores, family, run.profile.statistics)
+    found = found[found["method"] == Method.PREF_ALIGNER].reset_index(drop=True)
+    pairs = [pair for pair in family.pairs if pair[1].method == Method.PREF_ALIGNER]
+    paper = compare(scores, pairs, Metric.ROBUSTNESS_ERROR, run.profile.statistics)
+    errors = found[ARM_ID].merge(paper, on=ARM_ID, how="left")
+    return comparison(
+        "pref_aligner",
+        "Zero-shot against Pref-Aligner",
+        "Robust accuracy over all questions, in percent; above zero: Pref-Aligner is better. Right: the paper's "
+        "robustness error of both, on Q*. Pref-Aligner's own draft chooses Q*, which favours Pref-Aligner even where "
+        "it does nothing: no test.",
+        run,
+        found=found,
+        labels=["model", "setting", "reference_model"],
+        by="method",
+        beside={
+            "RE zero_shot": [number(v) for v in errors["reference_value"]],
+            "RE Pref-Aligner": [number(v) for v in errors["value"]],
+        },
     )
 
 
@@ -101,13 +89,12 @@ def setting_comparisons(run: Run) -> Table | None:
     ['mixed', 'irrelevant']
     """
     scores = as_listed(run, "scores")
-    found = compare(scores, setting_pairs(scores), Metric.BREAKAGE_RATE, run.profile.statistics, run.profile.seed)
     return comparison(
         "setting_comparisons",
         "Settings against one relevant preference",
         "Breakage in each setting and with one relevant preference on the same questions, in percent.",
         run,
-        found=found,
+        found=compare_family(scores, setting_family(scores), run.profile.statistics),
         labels=["model", "method", "setting"],
         by="setting",
     )
@@ -117,17 +104,17 @@ def setting_comparisons(run: Run) -> Table | None:
 def placebo(run: Run) -> Table | None:
     """Return breakage by a preference against breakage by a neutral sentence in its place (not in the paper).
 
-    >>> perg.tables.placebo(run).data[["worse", "better"]].to_numpy().tolist()
+    >>> made = perg.tables.placebo(run).data
+    >>> made.loc[made["model"] != "ALL", ["worse", "better"]].to_numpy().tolist()
     [[22, 3], [23, 2], [8, 3], [17, 8], [10, 6], [6, 7], [11, 2], [11, 3], [5, 3]]
     """
     scores = as_listed(run, "scores")
-    found = compare(scores, placebo_pairs(scores), Metric.BREAKAGE_RATE, run.profile.statistics, run.profile.seed)
     return comparison(
         "placebo",
         "Preference against placebo",
         "Breakage in each setting against the placebo setting (a neutral sentence instead of a preference).",
         run,
-        found=found,
+        found=compare_family(scores, placebo_family(scores), run.profile.statistics),
         labels=["model", "setting"],
         by="setting",
     )
@@ -141,7 +128,7 @@ def net_change(run: Run) -> Table | None:
     ['23 of 88 (26.1 %)', '25 of 91 (27.5 %)']
     """
     scores = as_listed(run, "scores")
-    found = scoring.net_change(scores, run.profile.statistics, run.profile.seed)
+    found = changes.net_change(scores, run.profile.statistics)
     if found.empty:
         return None
     cells = found[ARM_ID].astype(object)
@@ -150,12 +137,13 @@ def net_change(run: Run) -> Table | None:
         cells[name] = [f"{count} of {of} ({number(share)} %)" for count, of, share in shown]
     cells["net"] = with_interval(found.assign(value=found["net"]), "{:+.1f}")
     cells["odds ratio"] = [number(v, "{:.2f}") for v in found["odds_ratio"]]
-    cells["p"] = p_values(found["p_holm"])
+    cells["p"], cells["p Holm"] = p_values(found["p"]), p_values(found["p_holm"])
     cells["n"] = found["n"]
     caption = (
         "broke: right without preference, wrong with it; fixed: wrong without, right with it (exact intervals in the "
-        "CSV). net: accuracy with minus without on the same n questions, in points, with bootstrap interval; matched "
-        "odds ratio of broke to fixed; exact McNemar p, Holm-corrected over this table."
+        "CSV). net: accuracy with minus without on the same n questions, in points, with its own score interval, which "
+        "goes with p (exact McNemar); matched odds ratio of broke to fixed; p Holm: corrected over the "
+        f"{len(found)} rows of this table."
     )
     return plain_table("net_change", "Broken and fixed answers", caption, run, data=found, cells=cells)
 
@@ -170,7 +158,7 @@ def delivery(run: Run) -> Table | None:
     ['0 (0.0 %)', '3 (2.5 %)']
     """
     scores = as_listed(run, "scores")
-    raw = scoring.delivery_change(scores, run.profile.statistics, run.profile.seed)
+    raw = changes.delivery_change(scores, run.profile.statistics)
     if raw.empty:
         return None
     cells = raw[ARM_ID].astype(object)
@@ -182,7 +170,7 @@ def delivery(run: Run) -> Table | None:
     cells["n"] = raw["n"]
     caption = (
         "Answers that name no option, without and with preference: counts and percent of the same n questions. "
-        "Difference in points with paired bootstrap interval; relative change only where the count without "
+        "Difference in points with paired score interval; relative change only where the count without "
         f"preference is {LEAST_FOR_RELATIVE} or more."
     )
     return plain_table("delivery", "Delivery failure", caption, run, data=raw, cells=cells)

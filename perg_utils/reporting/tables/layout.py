@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 
 from perg_utils.core.run import Run
-from perg_utils.core.schema import ALL_SOURCES, JUDGED_METRICS, Metric, ordered
+from perg_utils.core.schema import ALL_MODELS, ALL_SOURCES, JUDGED_METRICS, Metric, ordered
 from perg_utils.reporting.tables.forms import Table
+from perg_utils.scoring.comparisons import ON_ALL_QUESTIONS
 from perg_utils.scoring.rates import redrawn
 
 #: Above this share of unscored rows every table carries a warning.
@@ -98,11 +99,20 @@ def grid_table(
 
 
 def comparison(
-    name: str, title: str, caption: str, run: Run, *, found: pd.DataFrame, labels: list[str], by: str
+    name: str,
+    title: str,
+    caption: str,
+    run: Run,
+    *,
+    found: pd.DataFrame,
+    labels: list[str],
+    by: str,
+    beside: dict[str, list[str]] | None = None,
 ) -> Table | None:
-    """Return a table of `scoring.comparisons.compare`: both values, difference, effect size, p; `by` is what differs.
+    """Return a table of `scoring.comparisons.compare_family`: values, difference, what could be found, p values.
 
-    None where no pair could be compared, as in a run without ratings.
+    `by` is what differs between the arms; `beside` are further columns of texts. None where no pair could be compared,
+    as in a run without ratings.
     """
     if not (found["n"] > 0).any():
         return None
@@ -110,21 +120,62 @@ def comparison(
     if "reference_model" in shown:
         foreign = shown.pop("reference_model")
         shown["model"] = [m if m == r else f"{m} (against {r})" for m, r in zip(shown["model"], foreign, strict=True)]
-    difference = found.assign(value=found["difference"])
+    shown["model"] = shown["model"].replace(ALL_MODELS, "all models")
+    statistics = run.profile.statistics
     cells = shown.assign(
         before=[number(v) for v in found["reference_value"]],
         after=[number(v) for v in found["value"]],
-        difference=with_interval(difference, "{:+.1f}"),
-        odds=[number(v, "{:.2f}") for v in found["odds_ratio"]],
-        p=p_values(found["p_holm"]),
+        difference=with_bounds(found.assign(value=found["difference"]), "{:+.1f}"),
+        joint=_range(found["joint_low"], found["joint_high"]),
+        p=p_values(found["p"]),
+        holm=p_values(found["p_holm"]),
+        detectable=[number(v) for v in found["detectable"]],
+        within=equivalent(found, statistics.confidence),
         n=found["n"],
+    ).assign(**beside or {})
+    heads = {
+        "before": found[f"reference_{by}"].iloc[0],
+        "after": f"this {by}",
+        "joint": "jointly",
+        "holm": "p Holm",
+        "within": f"within ±{statistics.margin:g}",
+    }
+    of = (
+        found["family"].where(found["model"] == ALL_MODELS).max(),
+        found["family"].where(found["model"] != ALL_MODELS).max(),
     )
-    heads = {"before": found[f"reference_{by}"].iloc[0], "after": f"this {by}", "odds": "odds ratio"}
+    which = " and ".join(
+        f"{k:.0f} {what}" for k, what in zip(of, ("pooled rows", "rows of single models"), strict=True) if k > 0
+    )
+    which = f"{which}, each by themselves" if " and " in which else which
+    on = (
+        "all questions" if Metric(found["metric"].iloc[0]) in ON_ALL_QUESTIONS else "questions right without preference"
+    )
     size = (
-        "n: questions right without preference and scored in both. Difference with bootstrap interval; matched odds "
-        "ratio (above 1: fails more often); exact McNemar p, Holm-corrected over this table."
+        f"n: {on}, scored in both (all models: pairs of answers; a question is one unit). Difference in points with "
+        f"its own {100 * statistics.confidence:g} % interval, which goes with p (exact; McNemar's for single models); "
+        f"jointly: for all rows at once (Bonferroni), p Holm: corrected, over the {which}. detectable: the "
+        f"smallest difference found in 80 % of such studies at the joint level; within: yes where the difference "
+        "is shown to be that small (two one-sided tests, joint level)."
     )
-    return plain_table(name, title, f"{caption} {size}", run, data=found, cells=cells.rename(columns=heads))
+    if run.profile.baseline == "own" or run.profile.data.origin == "published":
+        size += " The arms have baselines of their own: a row holds the questions that are right in both."
+    return plain_table(
+        name, title, f"{caption} {size}{_bounds_note(found)}", run, data=found, cells=cells.rename(columns=heads)
+    )
+
+
+def equivalent(found: pd.DataFrame, confidence: float) -> list[str]:
+    """Return yes for each comparison that is shown to be within the margin, at the level that holds for all of them."""
+    level = (1 - confidence) / found["family"].clip(lower=1)
+    return [
+        "–" if pd.isna(p) else "yes" if p < alpha else "no"
+        for p, alpha in zip(found["p_equivalence"], level, strict=True)
+    ]
+
+
+def _range(low: pd.Series, high: pd.Series) -> list[str]:
+    return ["–" if pd.isna(a) else f"[{a:+.1f}, {b:+.1f}]" for a, b in zip(low, high, strict=True)]
 
 
 def plain_table(
@@ -155,6 +206,24 @@ def with_interval(frame: pd.DataFrame, form: str = "{:.1f}") -> list[str]:
         number(v, form) if pd.isna(v) or pd.isna(lo) else f"{form.format(v)} [{form.format(lo)}, {form.format(hi)}]"
         for v, lo, hi in zip(frame["value"], frame["low"], frame["high"], strict=True)
     ]
+
+
+def with_bounds(frame: pd.DataFrame, form: str = "{:.1f}", interval: bool = True) -> list[str]:
+    """Return the value of every row as `with_interval`, and behind it what the unscored rows could make of it."""
+    texts = with_interval(frame, form) if interval else [number(v, form) for v in frame["value"]]
+    if "least" not in frame:
+        return texts
+    lost = (frame["n_unscored"] > 0).fillna(False) & frame["least"].notna()
+    return [
+        f"{text} ({form.format(least)} to {form.format(most)})" if some else text
+        for text, some, least, most in zip(texts, lost, frame["least"], frame["most"], strict=True)
+    ]
+
+
+def _bounds_note(data: pd.DataFrame) -> str:
+    if "least" not in data or not ((data["n_unscored"] > 0).fillna(False) & data["least"].notna()).any():
+        return ""
+    return " In round brackets: the lowest and highest value that the unscored rows could make of it."
 
 
 def _best(column: pd.Series, groups: list[pd.Index], best: Callable[[float, float], float]) -> pd.Series:

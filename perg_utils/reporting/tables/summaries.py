@@ -19,6 +19,7 @@ MOST_WAYS = 5
 _NOT_READ = {
     "names no option": (Status.UNPARSABLE,),
     "refused": (Status.REFUSED,),
+    "silent": (Status.SILENT,),
     "missing": MISSING,
 }
 
