@@ -35,7 +35,7 @@ def extract_answer(response: str, options: Sequence[str], layers: Sequence[Layer
     >>> from perg_utils import extract_answer
     >>> reading = extract_answer("They sell much, but the answer is B.", ["iron", "salt", "wool"])
     >>> reading.letter, reading.how, reading.confidence
-    ('B', 'answer_statement', 0.997)
+    ('B', 'answer_statement', 0.995)
     >>> reading.words("They sell much, but the answer is B.")
     'B.'
     >>> unread = extract_answer("Either iron or salt.", ["iron", "salt", "wool"])

@@ -8,7 +8,6 @@ a language model gave. The half of the questions that the rules were not develop
 
 from __future__ import annotations
 
-import hashlib
 import re
 import statistics
 import sys
@@ -25,7 +24,7 @@ from perg_utils.extraction.answers import extract_answer
 from perg_utils.extraction.finetuned.corpus import Corpus
 from perg_utils.extraction.finetuned.layer import FineTunedLayer
 from perg_utils.published.checks.accuracy import by_difficulty, estimates, kappa
-from perg_utils.published.checks.gold import load_gold, released, with_responses
+from perg_utils.published.checks.gold import held_out, load_gold, released, with_responses
 
 SAMPLE = Path(__file__).parents[3] / "shared/real/published_sample"
 _STATED = re.compile(r"(?:answer|option|choice)(?: is|:)?\s*\W{0,3}([A-Z])\b")
@@ -104,8 +103,9 @@ def main(folder: Path) -> None:
     rows["crude"] = [crude(r, o) for r, o in zip(rows["response"], rows["options"], strict=True)]
     gold = load_gold()
     labelled = rows.merge(gold[["file", "row", "profile"]])["question"]
-    odd = rows["question"].map(lambda q: int(hashlib.md5(q.encode(), usedforsecurity=False).hexdigest(), 16) % 2 == 1)
-    rows["half"] = (odd | rows["question"].isin(labelled)).map({True: "held out", False: "developed on"})
+    rows["half"] = (rows["question"].map(held_out) | rows["question"].isin(labelled)).map(
+        {True: "held out", False: "developed on"}
+    )
     print(agreement(rows.assign(all="all"), ["all"]).to_string(), "\n")
     for by in (["half"], ["source"], ["model", "method"], ["how"]):
         print(agreement(rows, by).to_string(), "\n")

@@ -3,17 +3,19 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from perg_utils.core.loading import load_profile
+from perg_utils.core.profile import ROOT
 from perg_utils.core.run import Run
 from perg_utils.core.schema import LETTERS, Status
 from perg_utils.core.workspace import Workspace
 from perg_utils.extraction.answers import extract_answer
 from perg_utils.extraction.reading import Reading
 from perg_utils.extraction.rules.decision import CONCLUDED_RIGHT, STATED_RIGHT
-from perg_utils.published.checks import accuracy
+from perg_utils.published.checks import accuracy, weighting
 from perg_utils.published.checks.accuracy import by_difficulty, estimates, is_right
 from perg_utils.published.checks.gold import at_hand, load_gold, released, with_responses
 from perg_utils.reporting import figures
@@ -39,11 +41,62 @@ def test_an_extractor_is_right_with_the_true_letter_or_rightly_without_one():
 
 def test_estimates_weight_each_row_by_the_responses_it_stands_for():
     rows = gold_rows(["A", "B", None, "C"], ["A", "C", "A", None], ["x", "x", "y", "y"], [6.0, 2.0, 1.0, 1.0])
-    found = estimates(rows, ["rules"], resamples=200).set_index("share")["percent"]
+    found = estimates(rows, ["rules"]).set_index("share")["percent"]
     assert found["precision"] == pytest.approx(100 * 6 / 9)
     assert found["coverage"] == pytest.approx(100 * 8 / 9)
     assert found["found"] == pytest.approx(100 * 6 / 9)
     assert found["right"] == pytest.approx(60)
+
+
+def studies(wrong, heavy, count=150, seed=3):
+    """Labelled rows of simulated studies, and the precision in truth: strata and weights are those of the labels.
+
+    In the heavy stratum (`heavy` rows) the rules nearly always speak, and a share `wrong` of their letters is wrong.
+    """
+    gold = load_gold()
+    agree = gold[gold["stratum"] == "agree"]
+    if heavy < len(agree):
+        fewer = agree.head(heavy).assign(weight=agree["weight"].sum() / heavy)
+        gold = pd.concat([fewer, gold.drop(agree.index)], ignore_index=True)
+    speak = {"agree": 0.998, "differ": 0.74, "neither": 0.02, "only_rules": 0.69, "rules_silent": 0.08}
+    right = {"agree": 1 - wrong, "differ": 0.65, "neither": 0.5, "only_rules": 0.69, "rules_silent": 0.91}
+    spoken = gold.groupby("stratum")["weight"].sum() * pd.Series(speak)
+    truth = 100 * (spoken * pd.Series(right)).sum() / spoken.sum()
+    random = np.random.default_rng(seed)
+    for _ in range(count):
+        rules = np.where(random.random(len(gold)) < gold["stratum"].map(right), "A", "B").astype(object)
+        rules[random.random(len(gold)) >= gold["stratum"].map(speak)] = None
+        yield gold.assign(truth="A", rules=rules), truth
+
+
+@pytest.mark.parametrize(("wrong", "heavy"), [(0.002, 79), (0.0065, 79), (0.001, 512), (0.02, 512)])
+def test_intervals_hold_the_truth_where_errors_of_the_heavy_stratum_are_rare(wrong, heavy, monkeypatch):
+    monkeypatch.setattr(weighting, "DRAWS", 1000)
+    held = []
+    for rows, truth in studies(wrong, heavy):
+        found = estimates(rows, ["rules"]).set_index("share").loc["precision"]
+        held.append(found["low"] <= truth <= found["high"])
+    assert np.mean(held) >= 0.95
+
+
+def test_limits_of_one_stratum_are_the_exact_ones_and_a_row_of_unequal_weights_counts_less():
+    hit = np.array([True] * 78 + [False])
+    one, even = pd.Series(["x"] * 79), np.ones(79)
+    assert weighting.limits(one, even, hit, np.ones(79, bool)) == pytest.approx((93.15, 99.97), abs=0.1)
+    assert weighting.limits(one, even, ~hit | hit, ~hit | hit) == pytest.approx((95.44, 100), abs=0.1)
+    assert weighting.effective(np.array([3.0, 1.0])) == pytest.approx(16 / 10)
+    assert weighting.effective(np.array([])) == 0
+    uneven = np.array([5.0] * 10 + [1.0] * 69)
+    assert weighting.limits(one, uneven, ~hit | hit, ~hit | hit)[0] < 94
+    assert np.isnan(weighting.limits(one, even, hit, np.zeros(79, bool))).all()
+
+
+def test_a_stratum_in_which_the_extractor_never_speaks_moves_the_precision_little_and_its_limits_a_little():
+    rows = gold_rows(["A"] * 60, ["A"] * 30 + [None] * 30, ["x"] * 30 + ["y"] * 30, [10.0] * 60)
+    found = estimates(rows, ["rules"]).set_index("share").loc["precision"]
+    alone = estimates(rows.head(30), ["rules"]).set_index("share").loc["precision"]
+    assert found["percent"] == alone["percent"] == 100
+    assert found["high"] == 100 and alone["low"] - 7 < found["low"] < alone["low"]
 
 
 needs_sample = pytest.mark.skipif(not SAMPLE.is_dir(), reason="no published sample here")
@@ -65,10 +118,25 @@ def test_the_rules_agree_with_the_original_extractor_on_genuine_responses():
 def test_the_rules_are_right_more_often_than_the_original_extractor_on_the_labels():
     rows = with_responses(load_gold(), released(SAMPLE))
     rows["rules"] = [extract_answer(r, o).letter for r, o in zip(rows["response"], rows["options"], strict=True)]
-    found = estimates(rows, ["original", "rules"], resamples=200).set_index(["extractor", "share"])
+    found = estimates(rows, ["original", "rules"]).set_index(["extractor", "share"])
     assert found.loc[("rules", "precision"), "percent"] >= 98
+    assert found.loc[("rules", "precision"), "low"] >= 97
     assert found.loc[("rules", "precision"), "low"] > found.loc[("original", "precision"), "high"]
     assert found.loc[("rules", "right"), "low"] > found.loc[("original", "right"), "high"]
+
+
+@needs_sample
+def test_the_quoted_shares_of_the_labels_are_those_that_they_give():
+    rows = with_responses(load_gold(), released(SAMPLE))
+    rows["rules"] = [extract_answer(r, o).letter for r, o in zip(rows["response"], rows["options"], strict=True)]
+    found = estimates(rows, ["original", "rules"]).set_index(["share", "extractor"])
+    told = (ROOT / "docs/protocol.md").read_text(encoding="utf-8")
+    for share in accuracy.ESTIMATES:
+        cells = [
+            f"{one['percent']:.1f} [{one['low']:.1f}, {one['high']:.1f}]"
+            for one in (found.loc[share, name] for name in ("original", "rules"))
+        ]
+        assert f"| {' | '.join(cells)} |" in told
 
 
 def labelled_by_people():
@@ -149,7 +217,7 @@ def test_labelled_responses_are_counted_and_told_in_words_without_a_text():
     read = accuracy.read_by_layers(truth, [Says()])
     assert read["layers"].tolist() == ["A", "B", "B", "A"]
     assert accuracy.decided(read)["responses"].to_dict() == {"rules": 3, "sayer": 1}
-    said = accuracy.in_words(rows, read, accuracy.estimates(read, ["original", "rules"], resamples=20))
+    said = accuracy.in_words(rows, read, accuracy.estimates(read, ["original", "rules"]))
     assert "speak on 75.0 %" in said and "agree on 66.7 %" in said
     assert "an extractor without error would agree on 50.0%" in said, "weights 1 and 1 of 1, 2 and 1"
     assert "original gives 25.0 % are right, of the rules' 100.0 %" in said

@@ -1,14 +1,15 @@
 """How right an extractor is on the labelled responses: by kind of difficulty, and estimated for all of them.
 
-An extractor is right if it gives the letter of the label, and, where the response names no option, none. The
-labelled rows were drawn by strata, so shares of all responses are weighted; their intervals come from a bootstrap
-within strata. Shares of the labelled rows of one kind are plain ones, with exact (Clopper-Pearson) intervals.
+An extractor is right if it gives the letter of the label, and, where the response names no option, none. The labels
+are a language model's (`gold`). The labelled rows were drawn by strata, so shares of all responses are weighted; their
+intervals join exact ones of the strata (`weighting`). Shares of the labelled rows of one kind are plain ones, with
+exact (Clopper-Pearson) intervals.
 
 On unlabelled responses there is only agreement with the original extractor, which is no accuracy: an extractor without
 any error would not reach 100 %. Every table says so in words where no released file is at hand. None holds a text of a
 response: only counts and shares.
 
-Left out: the drawing and keeping of the labels (`gold`).
+Left out: the drawing and keeping of the labels (`gold`), errors that both passes of labels share.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ import pandas as pd
 from perg_utils.core.schema import LETTERS
 from perg_utils.extraction.answers import read_all
 from perg_utils.extraction.reading import Layer
+from perg_utils.published.checks import weighting
 from perg_utils.published.checks.gold import NOTES
-from perg_utils.scoring.intervals import Floats, exact_interval
+from perg_utils.scoring.intervals import exact_interval
 
 #: What is estimated for an extractor, in percent.
 ESTIMATES = {
@@ -133,16 +135,13 @@ def by_difficulty(rows: pd.DataFrame, extractors: Sequence[str]) -> pd.DataFrame
     return pd.DataFrame(out)
 
 
-def estimates(rows: pd.DataFrame, extractors: Sequence[str], resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
+def estimates(rows: pd.DataFrame, extractors: Sequence[str], seed: int = 0) -> pd.DataFrame:
     """Return the weighted shares of `ESTIMATES` for each extractor.
 
-    Columns: extractor, share, percent, low and high (95 %), of (what the share is one of).
+    Columns: extractor, share, percent, low and high (95 %, `weighting.limits`), of (what the share is one of).
     """
     if rows.empty:
         return _nothing()
-    random = np.random.default_rng(seed)
-    within = [np.flatnonzero(rows["stratum"] == stratum) for stratum in sorted(rows["stratum"].unique())]
-    draws = [np.concatenate([random.choice(part, len(part)) for part in within]) for _ in range(resamples)]
     weight = rows["weight"].to_numpy(dtype=float)
     out = []
     for extractor in extractors:
@@ -155,9 +154,8 @@ def estimates(rows: pd.DataFrame, extractors: Sequence[str], resamples: int = 20
             "right": (right, np.ones_like(right)),
         }
         for share, (part, whole) in parts.items():
-            values = np.array([_share(weight[d], part[d], whole[d]) for d in draws])
-            low, high = np.nanquantile(values, [0.025, 0.975])
-            out.append((extractor, share, _share(weight, part, whole), float(low), float(high), ESTIMATES[share]))
+            low, high = weighting.limits(rows["stratum"], weight, part, whole, seed)
+            out.append((extractor, share, weighting.share(weight, part, whole), low, high, ESTIMATES[share]))
     return pd.DataFrame(out, columns=["extractor", "share", "percent", "low", "high", "of"])
 
 
@@ -196,8 +194,3 @@ def _valid(rows: pd.DataFrame) -> pd.DataFrame:
     spoken = valid["rules"].notna()
     same = (100.0 * (valid["rules"] == valid["original"])).where(spoken)
     return valid.assign(speaks=100.0 * spoken, agrees=same)
-
-
-def _share(weight: Floats, part: np.ndarray, whole: np.ndarray) -> float:
-    total = weight[whole].sum()
-    return 100 * float(weight[part].sum() / total) if total > 0 else float("nan")

@@ -1,22 +1,31 @@
 """Truth for extractors: genuine responses and the labels that a language model gave them.
 
 The released responses (paper, section 4) carry the letters of the original extractor, which are no truth. `draw` took
-preference-conditioned responses where that letter and the rules agree, differ, or are missing. A language model (the
-same that wrote the rules) labelled them in two passes, apart from each other, without seeing letters or right answers;
-a third pass settled what the two disagreed on. No person has checked the labels. `data/extraction_gold.csv` keeps keys
-and labels, never a text:
+342 preference-conditioned responses where that letter and the rules agree, differ, or are missing; `draw_more` took 400
+further ones of the stratum in which the two agree, where most responses are and an error counts most. Both were made
+with the rules of commit cabae32; the strata are theirs.
+
+**Model-labelled, not by people.** A language model labelled each response in two passes, seeing question, options and
+response, and neither letters nor right answers; a third pass settled what the two disagreed on. The first pass of the
+342 was by the model that also wrote the rules. Both passes of the 400 were by one language model in one sitting, in
+two orders, and it knew that the two extractors agree on them, so these passes are less apart. No person has checked a
+label. Where a letter stands beside another option's text (note LT), labels of the 342 follow the letter; the one such
+label of the 400 follows the text, which counts as an error of the rules.
+
+`data/extraction_gold.csv` keeps keys and labels, never a text:
 
     file, row (from 0), profile   which response: `profile` is a number in a wide file (0: without), else "preference"
     label_a, label_b, label       the two passes and the settled one: a letter of the options (in the file's order),
                                   X no option is right, Y refusal, Z undecided, several or broken off
     note                          the difficulty, see `NOTES`
-    stratum, weight               where it was drawn, and how many responses of the sample it stands for
+    stratum, weight               where it was drawn, and how many responses of the sample it stands for (`shared_out`)
 
 Left out: the responses themselves, which the user downloads (`published.files`); how right extractors are (`accuracy`).
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -45,7 +54,7 @@ NOTES = {
     "RE": "refusal",
     "OT": "other",
 }
-#: Responses drawn a stratum.
+#: Responses that `draw` takes a stratum.
 STRATA = {"agree": 110, "differ": 110, "rules_silent": 60, "only_rules": 30, "neither": 30}
 
 #: From a response and its options to a letter or None.
@@ -53,7 +62,7 @@ Extractor = Callable[[str, Sequence[str]], str | None]
 
 
 def load_gold(path: Path = GOLD) -> pd.DataFrame:
-    """Return the labels, e.g. 342 rows; `truth` is the settled letter, null where the response names no option."""
+    """Return the labels, e.g. 742 rows; `truth` is the settled letter, null where the response names no option."""
     gold = pd.read_csv(path, dtype={"row": int, "weight": float, "profile": str}, keep_default_na=False)
     return gold.assign(truth=gold["label"].where(~gold["label"].isin(["X", "Y", "Z"])))
 
@@ -135,6 +144,44 @@ def draw(responses: pd.DataFrame, read: Extractor, seed: int = 5) -> pd.DataFram
                 parts.append(new.assign(weight=len(group) / len(new)))
     drawn = pd.concat(parts)
     return drawn.iloc[random.permutation(len(drawn))].reset_index(drop=True)
+
+
+def held_out(question: str) -> bool:
+    """Whether a question is of the half (by a hash of its text) that the rules were not developed on."""
+    return int(hashlib.md5(question.encode(), usedforsecurity=False).hexdigest(), 16) % 2 == 1
+
+
+def draw_more(
+    responses: pd.DataFrame,
+    read: Extractor,
+    gold: pd.DataFrame,
+    *,
+    stratum: str = "agree",
+    count: int = 400,
+    seed: int = 11,
+) -> pd.DataFrame:
+    """Return `count` further rows of one stratum, in random order, each of its rows as likely as any other.
+
+    Drawn among the responses to questions that are `held_out` and that are not in `gold` yet. `read` must be what the
+    stratum was made with. Columns as `draw`, without weight (`shared_out`). Raises `DataError` where there are fewer.
+    """
+    rows = responses[~responses["profile"].isin(["0", "none"]) & responses["question"].map(held_out)].copy()
+    rows["read"] = [read(r, o) for r, o in zip(rows["response"], rows["options"], strict=True)]
+    rows = rows.assign(stratum=_strata(rows)).query("stratum == @stratum")
+    rows = rows[~pd.MultiIndex.from_frame(rows[KEY]).isin(pd.MultiIndex.from_frame(gold[KEY]))]
+    if len(rows) < count:
+        raise DataError(f"stratum {stratum!r} has {len(rows)} responses left to draw, wanted are {count}")
+    return rows.sample(count, random_state=np.random.default_rng(seed)).reset_index(drop=True)
+
+
+def shared_out(gold: pd.DataFrame, responses: pd.DataFrame) -> pd.DataFrame:
+    """Return the labels with each group's weight shared evenly among its rows, those of `draw_more` (null) included.
+
+    The group is that of `draw` (stratum, model, method, source). E.g. weights 60, 60, null, null become 30 each.
+    """
+    known = with_responses(gold, responses)
+    weights = known.groupby(["stratum", "model", "method", "source"])["weight"]
+    return gold.assign(weight=(weights.transform("sum") / weights.transform("size")).round(4).to_numpy())
 
 
 def _strata(rows: pd.DataFrame) -> list[str]:
