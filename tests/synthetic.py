@@ -15,7 +15,7 @@ import yaml
 
 from perg_utils.core.profile import ROOT, Profile
 from perg_utils.core.run import Run
-from perg_utils.core.schema import RELEVANT_SHOWN, ROW_ID, Method, Setting, Source, Status, conform
+from perg_utils.core.schema import RELEVANT_SHOWN, ROW_ID, TABLES, Method, Setting, Source, Status, conform
 from perg_utils.core.workspace import Workspace
 from perg_utils.scoring.rates import metrics
 
@@ -178,7 +178,11 @@ def write(folder: Path, models: int = 3, n: int = 240) -> Path:
 
 
 def opened(profile: Profile, **held: pd.DataFrame) -> Run:
-    """Return a run of these tables, `metrics` those of `scores` unless given; nothing of it is on disk."""
+    """Return a run of these tables, `metrics` those of `scores` unless given; nothing of it is on disk.
+
+    Columns that a test does not care about are filled up with nulls.
+    """
+    held = {name: frame.reindex(columns=list(TABLES[name])) for name, frame in held.items()}
     if "metrics" not in held and "scores" in held:
         held["metrics"] = metrics(held["scores"])
     return Run(profile, Workspace.of("/nowhere", profile.name)).with_tables(**held)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from perg_utils.core.profile import StatisticsConfig
-from perg_utils.core.schema import ARM_ID, Setting, ordered
+from perg_utils.core.schema import ARM_ID, BROKE_BY, Setting, ordered
 from perg_utils.scoring.intervals import Bounds, exact_interval, holm, mcnemar_exact, odds_ratio, paired_interval
 
 _COUNTS = ["worse", "better", "n", "n_unscored"]
@@ -45,7 +45,8 @@ def net_change(scores: pd.DataFrame, config: StatisticsConfig | None = None) -> 
     are right with it: as percent of either set `breakage` and `fixed_rate`, with exact bounds. `net` is accuracy
     with minus without on all `n` questions, in points, with bounds `low`, `high`; `p` McNemar's exact, `p_holm`
     over this table, `odds_ratio` that of broke to fixed. `n_unscored` rows lack one of the two answers.
-    Sampled rows only.
+    Sampled rows only. `broke_wrong_option`, `broke_named_none`
+    and `broke_unread` are the parts of `broke`.
     """
     confidence = (config or StatisticsConfig()).confidence
     out = _two_arms(scores, "correct_without", "correct_with")
@@ -62,7 +63,7 @@ def net_change(scores: pd.DataFrame, config: StatisticsConfig | None = None) -> 
     out["p_holm"] = holm(out["p"])
     out["odds_ratio"] = odds_ratio(out["broke"], out["fixed"])
     shares = ["breakage", "breakage_low", "breakage_high", "fixed_rate", "fixed_low", "fixed_high"]
-    counts = ["broke", "fixed", "n_right", "n_wrong"]
+    counts = ["broke", "fixed", "n_right", "n_wrong", *map(str, BROKE_BY.values())]
     return out[[*ARM_ID, *counts, *shares, "net", "low", "high", "p", "p_holm", "n", "n_unscored", "odds_ratio"]]
 
 
@@ -71,6 +72,7 @@ def _two_arms(scores: pd.DataFrame, without: str, with_: str) -> pd.DataFrame:
     shown = scores[scores["sampled"].fillna(False) & (scores["setting"] != Setting.NONE)]
     before, after = (shown[name].to_numpy(dtype=float, na_value=np.nan) for name in (without, with_))
     known = ~(np.isnan(before) | np.isnan(after))
+    causes = shown["cause"].to_numpy(dtype=object) if "cause" in shown else np.full(len(shown), None)
     cells = {
         "broke": (before == 1) & (after == 0),
         "fixed": (before == 0) & (after == 1),
@@ -79,6 +81,7 @@ def _two_arms(scores: pd.DataFrame, without: str, with_: str) -> pd.DataFrame:
         "n": known,
         "n_unscored": ~known,
     }
+    cells |= {str(metric): cells["broke"] & (causes == cause) for cause, metric in BROKE_BY.items()}
     keys = ARM_ID
     counted = shown[keys].assign(**{name: cell.astype("int64") for name, cell in cells.items()})
     out = counted.groupby(keys, sort=False, observed=True)[list(cells)].sum().reset_index()

@@ -150,6 +150,17 @@ def _read_rows(examples: pd.DataFrame, responses: pd.DataFrame, answers: pd.Data
     return rows.drop(columns=["status", "status_answers", "layer", "finish_reason"])
 
 
+def with_fallbacks_as_failures(scores: pd.DataFrame) -> pd.DataFrame:
+    """Return `scores` in which a row whose second stage could not be read is wrong and follows nothing.
+
+    Such a row keeps its first stage, which is the baseline's right answer wherever there is one: it cannot break,
+    however often the method itself fails.
+    """
+    fell = scores["fallback"].fillna(False).astype(bool)
+    failed = {name: scores[name].mask(fell, False) for name in ("correct_with", "followed", "robust", "delivered_with")}
+    return scores.assign(**failed, cause=scores["cause"].mask(fell, str(Cause.UNREAD)))
+
+
 def cause(rows: pd.DataFrame, read: pd.Series) -> pd.Series:
     """Return why each answer is not right, a `Cause`, from its `correct` and `delivered`; null where it is, or unknown.
 

@@ -162,7 +162,11 @@ def test_outcomes_are_those_of_the_scores():
     run["scores"] = conform(
         "scores",
         pd.concat([ids, values], axis=1).assign(
-            source="TQA", category=None, sampled=True, status=[case[7] for case in cases]
+            source="TQA",
+            category=None,
+            sampled=True,
+            status=[case[7] for case in cases],
+            **dict.fromkeys(["cause", "fallback", "truncated"]),
         ),
     )
     question = {"source": "TQA", "subject": "", "question": "", "gold": "A", "preference_id": None}

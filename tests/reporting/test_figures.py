@@ -356,6 +356,7 @@ def test_accuracy_by_preference_is_that_of_the_same_questions_with_each_of_them(
     ]
     named = pd.DataFrame(rows, columns=["example_id", "preference_id", "sampled", "correct_with", "correct_without"])
     rest = dict.fromkeys(["category", "followed", "robust", "delivered_without", "delivered_with"])
+    rest |= dict.fromkeys(["cause", "fallback", "truncated"])
     arm = {"model": "m", "method": "zero_shot", "setting": "relevant", "source": "TQA", "status": "ok"}
     scores = conform("scores", named.assign(**rest, **arm))
     data = violins.by_preference(scores)

@@ -22,6 +22,7 @@ from perg_utils.reporting import figures, tables
 from perg_utils.reporting import page as report
 from perg_utils.reporting.sentences import NEEDS_FILES
 from perg_utils.reporting.tables.forms import Table
+from perg_utils.scoring.intervals import exact_interval
 from perg_utils.scoring.rates import metrics
 from perg_utils.scoring.scores import score
 
@@ -131,15 +132,31 @@ def test_findings_carry_the_numbers_of_the_tables(run):
         "method == 'zero_shot' and setting == 'relevant' and source == 'ALL' and metric == 'breakage_rate'"
     )
     worst = broke.loc[broke["value"].idxmax()]
-    assert f"{worst['value']:.1f} % [{worst['low']:.1f}, {worst['high']:.1f}] ({worst['model']})" in said[1]
-    assert all(sentence in page for sentence in said if "<" not in sentence)
+    texts = {finding.kind: finding.text for finding in said}
+    low, high = (100 * x for x in exact_interval(worst["value"] / 100 * worst["n"], worst["n"], 1 - 0.05 / 3))
+    # The worst of three models is chosen among them, so its interval holds for all three together.
+    shown = f"{worst['value']:.1f} % [{low:.1f}, {high:.1f}] ({worst['model']})"
+    assert shown in texts["breakage_rate relevant"] and low < worst["low"] < worst["high"] < high
+    assert all(text in html.unescape(page) for text in texts.values())
+
+
+def test_a_finding_and_the_table_say_the_same_of_a_comparison(run):
+    workspace, profile, _ = run
+    said = {f.kind: f for f in report.findings(workspace.read("metrics"), workspace.read("scores"), profile)}
+    rows = tables.method_comparisons(Run(profile, workspace)).data
+    row = rows[(rows["model"] == "ALL") & (rows["method"] == "pref_aligner") & (rows["setting"] == "relevant")].iloc[0]
+    shown = f"over all models {row['difference']:+.1f} [{row['joint_low']:+.1f}, {row['joint_high']:+.1f}] points"
+    assert shown in said["aligner"].text
+    assert f"corrected over {row['family']} comparisons" in said["aligner"].text
+    claim = said["aligner"].claims[0]
+    assert (claim.low, claim.high, claim.arm.model) == (row["joint_low"], row["joint_high"], "ALL")
 
 
 def test_findings_say_nothing_of_settings_that_were_not_run(run):
     workspace, profile, _ = run
     scores = workspace.read("scores")
     only = scores[scores["method"].isin(["no_preference", "zero_shot"]) & scores["setting"].isin(["none", "relevant"])]
-    text = " ".join(report.findings(metrics(only), only, profile))
+    text = " ".join(found.text for found in report.findings(metrics(only), only, profile))
     assert "breakage" in text
     for word in ("neutral", "mixed", "irrelevant", "Pref-Aligner"):
         assert word not in text
@@ -212,20 +229,21 @@ def test_without_released_files_the_page_says_what_is_missing_and_how_to_get_it(
     assert {"reproduction", "audit", "responses"} <= set(Page(page).ids)
     assert "<script" not in page and "Loading" not in page and "intervals cover" not in page.lower()
     said = report.findings(workspace.read("metrics"), workspace.read("scores"), profile)
-    assert len(said) > 4 and not any("[" in sentence for sentence in said)
+    assert len(said) > 4 and not any("[" in found.text or found.claims for found in said)
     assert not (workspace.figures / "responses").exists()
 
 
 def test_redrawn_findings_are_the_printed_figures(printed):
     workspace, profile = printed
-    said = report.findings(workspace.read("metrics"), workspace.read("scores"), profile)
+    found = report.findings(workspace.read("metrics"), workspace.read("scores"), profile)
+    said = {one.kind: one.text for one in found}
     rows = printed_metrics().query("source == 'ALL' and setting == 'relevant'")
     broke = rows.query("method == 'zero_shot' and metric == 'breakage_rate'").sort_values("value")
     worst = broke.iloc[-1]
-    assert f"to {worst['value']:.1f} % ({worst['model']}) of the answers that were right turn wrong" in said[0]
+    assert f"to {worst['value']:.1f} % ({worst['model']}) turn wrong" in said["breakage_rate relevant"]
     error = rows.query("metric == 'robustness_error'").pivot(index="model", columns="method", values="value")
     change = (error["pref_aligner"] - error["zero_shot"]).dropna()
-    assert f"{change.min():+.1f} ({change.idxmin()}) to {change.max():+.1f} ({change.idxmax()})" in said[-1]
+    assert f"{change.min():+.1f} ({change.idxmin()}) to {change.max():+.1f} ({change.idxmax()})" in said["aligner"]
 
 
 def test_a_published_report_names_the_files_and_rows_that_could_not_be_read(printed):

@@ -316,8 +316,11 @@ def test_each_configuration_has_a_table_like_the_main_one_if_two_models_ran_it()
     (mixed,) = [t for t in room.by_source(of(table)) if t.name == "mixed_zero_shot"]
     assert mixed.cells.columns.tolist()[1:5] == [("TQA", "BR"), ("TQA", "AF"), ("TQA", "RE"), ("TQA", "PV")]
     expected = table.query("method == 'zero_shot' and setting == 'mixed' and source == 'CQA' and model == 'M'")
-    expected = expected.set_index("metric")["value"]["robustness_error"]
-    assert mixed.cells.set_index(("", "model")).loc["M", ("CQA", "RE")] == f"{expected:.1f}"
+    (expected,) = expected[expected["metric"] == "robustness_error"].to_dict("records")
+    # Some rows lack a response or a rating: what they could make of the value stands behind it.
+    shown = f"{expected['value']:.1f} ({expected['least']:.1f} to {expected['most']:.1f})"
+    assert mixed.cells.set_index(("", "model")).loc["M", ("CQA", "RE")] == shown
+    assert expected["least"] < expected["value"] < expected["most"] and "round brackets" in mixed.caption
 
 
 def test_the_net_table_shows_what_broke_beside_what_was_mended():
@@ -344,8 +347,14 @@ def test_settings_are_compared_with_the_relevant_one_on_the_same_questions():
     }
     assert {"odds_ratio", "odds_low", "odds_high", "p", "p_holm", "low", "high", "n", "n_unscored"} <= set(table.data)
     assert table.cells.columns.get_level_values(1).tolist()[3:] == [
-        *("relevant", "this setting", "difference", "odds ratio", "p", "n")
+        *("relevant", "this setting", "difference", "jointly", "p", "p Holm", "detectable", "within ±3", "n")
     ]
+    # All models together stand first; each kind of row has its own family.
+    pooled = table.data["model"] == "ALL"
+    assert pooled.tolist() == sorted(pooled, reverse=True) and pooled.sum() >= 2
+    assert table.cells["", "model"].eq("all models").tolist() == pooled.tolist()
+    for rows in (table.data[pooled], table.data[~pooled]):
+        assert set(rows["family"]) == {len(rows)}
 
 
 def test_one_model_is_the_papers_if_it_is_there_else_the_one_with_most_runs():
@@ -360,7 +369,7 @@ def test_the_extraction_summary_counts_every_answer_once():
     answers = run(3)["answers"]
     assert found.data["rows"].sum() == len(answers) == found.cells["", "n"].sum()
     shown = found.cells[""]
-    assert (shown[["rule", "names no option", "refused", "missing"]].sum(axis=1) == shown["n"]).all()
+    assert (shown[["rule", "names no option", "refused", "silent", "missing"]].sum(axis=1) == shown["n"]).all()
     assert shown["names no option"].sum() == (answers["status"] == "unparsable").sum() > 0
     assert shown["missing"].sum() == (answers["status"] == "api_error").sum() > 0
 
@@ -429,7 +438,7 @@ def test_models_stand_in_the_order_of_the_metrics_in_every_table():
     for one in all_tables(turned, scores, profile, run(3)["answers"], run(3)["judgements"]):
         if "model" in one.cells[""]:
             models = one.cells["", "model"].drop_duplicates().tolist()
-            assert models == ["L", "S", "M"], one.name
+            assert [m for m in models if m != "all models"] == ["L", "S", "M"], one.name
 
 
 def test_several_tables_show_themselves_and_are_written_like_one(tmp_path):

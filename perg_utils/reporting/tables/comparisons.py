@@ -8,7 +8,7 @@ where the run has nothing to compare, as for the paper's printed figures (they h
 from __future__ import annotations
 
 from perg_utils.core.run import Run
-from perg_utils.core.schema import ARM_ID, Method, Metric
+from perg_utils.core.schema import ARM_ID, BROKE_BY, Method, Metric
 from perg_utils.reporting.tables.forms import Table, table
 from perg_utils.reporting.tables.layout import as_listed, comparison, number, p_values, plain_table, with_interval
 from perg_utils.reporting.tables.rates import printed_aligner
@@ -135,14 +135,16 @@ def net_change(run: Run) -> Table | None:
     for name, among, rate in (("broke", "n_right", "breakage"), ("fixed", "n_wrong", "fixed_rate")):
         shown = zip(found[name], found[among], found[rate], strict=True)
         cells[name] = [f"{count} of {of} ({number(share)} %)" for count, of, share in shown]
+    parts = zip(*(found[str(metric)] for metric in BROKE_BY.values()), strict=True)
+    cells.insert(list(cells).index("broke") + 1, "by cause", [" + ".join(map(str, own)) for own in parts])
     cells["net"] = with_interval(found.assign(value=found["net"]), "{:+.1f}")
     cells["odds ratio"] = [number(v, "{:.2f}") for v in found["odds_ratio"]]
     cells["p"], cells["p Holm"] = p_values(found["p"]), p_values(found["p_holm"])
     cells["n"] = found["n"]
     caption = (
-        "broke: right without preference, wrong with it; fixed: wrong without, right with it (exact intervals in the "
-        "CSV). net: accuracy with minus without on the same n questions, in points, with its own score interval, which "
-        "goes with p (exact McNemar); matched odds ratio of broke to fixed; p Holm: corrected over the "
+        "broke: right without preference, wrong with it, by cause: wrong option + named none + could not be read; "
+        "fixed: wrong without, right with it (exact intervals in the CSV). net: accuracy with minus without on the same "
+        "n questions, in points, with its own score interval, which goes with p (exact McNemar); matched odds ratio of broke to fixed; p Holm: corrected over the "
         f"{len(found)} rows of this table."
     )
     return plain_table("net_change", "Broken and fixed answers", caption, run, data=found, cells=cells)

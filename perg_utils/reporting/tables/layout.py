@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from perg_utils.core.run import Run
-from perg_utils.core.schema import ALL_MODELS, ALL_SOURCES, JUDGED_METRICS, Metric, ordered
+from perg_utils.core.schema import ALL_MODELS, ALL_SOURCES, BROKE_BY, JUDGED_METRICS, Metric, ordered
 from perg_utils.reporting.tables.forms import Table
 from perg_utils.scoring.comparisons import ON_ALL_QUESTIONS
 from perg_utils.scoring.rates import redrawn
@@ -21,7 +21,12 @@ from perg_utils.scoring.rates import redrawn
 #: Above this share of unscored rows every table carries a warning.
 WARN_ABOVE = 0.01
 
-_RAW = ["model", "method", "setting", "source", "category", "metric", "value", "low", "high", "n", "n_unscored"]
+#: Below this many questions no value is called the best.
+LEAST_FOR_BEST = 60
+
+_ARM = ["model", "method", "setting", "source"]
+_BOUNDS = ["value", "low", "high", "like_low", "like_high", "least", "most"]
+_RAW = [*_ARM, "category", "metric", *_BOUNDS, "n", "n_unscored"]
 
 
 def notes(run: Run) -> str:
@@ -85,9 +90,11 @@ def grid_table(
     grid = grid.assign(group=heads[0], label=heads[1])
     rows = pd.MultiIndex.from_frame(grid[index].drop_duplicates())
     columns = pd.MultiIndex.from_frame(grid.loc[ordered(data, across).index, ["group", "label"]].drop_duplicates())
-    shown = grid.assign(text=with_interval(grid) if intervals else [number(v) for v in grid["value"]])
+    shown = grid.assign(text=_by_cause(with_bounds(grid, interval=intervals), data, run))
     # Ties are ties as printed, so the best is found among rounded values.
-    value = _spread(shown.assign(value=shown["value"].round(1)), index, "value", rows, columns).astype(float)
+    enough = (grid["n"].isna() | (grid["n"] >= LEAST_FOR_BEST)).astype(bool)
+    rounded = grid.assign(value=grid["value"].round(1).where(enough))
+    value = _spread(rounded, index, "value", rows, columns).astype(float)
     groups = [rows.get_level_values(name) for name in within or []] or [pd.Index([0] * len(rows))]
     marks = pd.DataFrame({column: _best(value[column], groups, best) for column in columns}, index=rows)
     cells = _spread(shown, index, "text", rows, columns).fillna("–")
@@ -95,7 +102,25 @@ def grid_table(
     cells = pd.concat([labels, cells.reset_index(drop=True)], axis=1)
     bold = pd.concat([labels.map(lambda _: False), marks.reset_index(drop=True)], axis=1).astype(bool)
     kept = [c for c in data if c in _RAW]
-    return Table(name, title, _caption(caption, _size(data), run, data), data[kept].reset_index(drop=True), cells, bold)
+    size = f"{_size(data)}{_bounds_note(data)}"
+    if any(" = " in text for text in shown["text"]):
+        size += " Breakage where not all is by a wrong option: = wrong option + named none + could not be read."
+    return Table(name, title, _caption(caption, size, run, data), data[kept].reset_index(drop=True), cells, bold)
+
+
+def _by_cause(texts: list[str], data: pd.DataFrame, run: Run) -> list[str]:
+    """Texts of breakage with its parts behind them, e.g. `18.2 = 16.1 + 1.5 + 0.6`, where the last two are any."""
+    if "metric" not in data or not set(_ARM) <= set(data):
+        return texts
+    metrics, causes = run.read("metrics"), [*map(str, BROKE_BY.values())]
+    parts = metrics[metrics["metric"].isin(causes)].pivot(index=_ARM, columns="metric", values="value").reset_index()
+    found = data[_ARM].merge(parts, how="left", on=_ARM).reindex(columns=causes)
+    return [
+        f"{text} = {' + '.join(number(part) for part in own)}"
+        if metric == Metric.BREAKAGE_RATE and own[1] + own[2] >= 0.05
+        else text
+        for text, metric, own in zip(texts, data["metric"], found.itertuples(index=False, name=None), strict=True)
+    ]
 
 
 def comparison(

@@ -16,6 +16,8 @@ from perg_utils.core.schema import ALL_SOURCES, PAPER_METRICS, RELEVANT_SHOWN, M
 from perg_utils.reporting.tables.forms import Table, Tables, absent, folder_of, table
 from perg_utils.reporting.tables.layout import grid_table, number, only, plain_table
 from perg_utils.scoring.rates import followed_model, in_settings
+from perg_utils.scoring.rates import metrics as rates
+from perg_utils.scoring.scores import with_fallbacks_as_failures
 
 _OTHERS = "Other methods and settings by source"
 _ZERO_SHOT: dict[str, str] = {"method": Method.ZERO_SHOT, "setting": Setting.RELEVANT}
@@ -85,15 +87,19 @@ def _by_source(run: Run, method: str, setting: str, *, name: str, title: str) ->
 def methods(run: Run) -> Table | None:
     """Return every method of every model with one relevant preference, all sources pooled; best within a model.
 
+    Beside the rates: how many second stages could not be read (fallbacks: the first stage stands, which cannot break)
+    and how many replies were cut off at the limit of new tokens, and what robust accuracy, breakage and robustness
+    error are with the fallbacks as failures.
+
     >>> print(perg.tables.methods(run).to_markdown()[:53])
     **Methods.** One relevant preference, all sources, in
     """
     metrics = run.read("metrics")
-    shown = [*PAPER_METRICS, Metric.DELIVERY_FAILURE, Metric.ACCURACY_WITH]
+    shown = [Metric.ROBUST_ACCURACY, *PAPER_METRICS, Metric.DELIVERY_FAILURE, Metric.ACCURACY_WITH]
     data = only(metrics, setting=Setting.RELEVANT, source=ALL_SOURCES)
     data = data[data["metric"].isin(shown)]
-    caption = "One relevant preference, all sources, in percent; bold: best method of a model."
-    return grid_table(
+    caption = "One relevant preference, all sources, in percent; bold: best method of a model, tested elsewhere."
+    made = grid_table(
         "methods",
         "Methods",
         caption,
@@ -103,6 +109,34 @@ def methods(run: Run) -> Table | None:
         across=["metric"],
         within=["model"],
     )
+    scores = run.read("scores")
+    return made if made is None or scores.empty else _with_fallbacks(made, scores)
+
+
+def _with_fallbacks(made: Table, scores: pd.DataFrame) -> Table:
+    """The table of methods with its fallbacks and truncations counted, and the rates with fallbacks as failures."""
+    relevant = scores[(scores["setting"] == Setting.RELEVANT) & scores["sampled"].fillna(False)]
+    keys = ["model", "method"]
+    flags = relevant[keys].assign(**{name: relevant[name].fillna(False) for name in ("fallback", "truncated")})
+    counts = flags.astype({"fallback": int, "truncated": int}).groupby(keys, sort=False).sum()
+    strict = only(rates(with_fallbacks_as_failures(relevant)), source=ALL_SOURCES).pivot(
+        index=keys, columns="metric", values="value"
+    )
+    labels = pd.MultiIndex.from_arrays([made.cells["", key] for key in keys], names=keys)
+    counts, strict = counts.reindex(labels), strict.reindex(labels)
+    cells, best = made.cells.copy(), made.best.copy()
+    extra = {"fallbacks": counts["fallback"].tolist(), "truncated": counts["truncated"].tolist()}
+    if counts["fallback"].any():
+        for metric in (Metric.ROBUST_ACCURACY, Metric.BREAKAGE_RATE, Metric.ROBUSTNESS_ERROR):
+            extra[f"{metric.short}, fallbacks failed"] = [number(v) for v in strict[str(metric)]]
+    for label, texts in extra.items():
+        cells["", label], best["", label] = texts, False
+    caption = (
+        "fallbacks: second stages that could not be read, so that the first stage stands; truncated: replies cut off "
+        "at the limit of new tokens (both: counts)."
+    )
+    data = made.data.merge(counts.reset_index(), how="left", on=keys)
+    return replace(made, caption=f"{made.caption} {caption}", data=data, cells=cells, best=best)
 
 
 @table("Settings")
