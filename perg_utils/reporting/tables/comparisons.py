@@ -53,7 +53,7 @@ def pref_aligner(run: Run) -> Table | None:
     robustness errors and their difference, without interval.
 
     >>> perg.tables.pref_aligner(run).data["difference"].round(1).tolist()[:3]
-    [9.3, 12.0, 7.2]
+    [8.2, 5.4, 3.1]
     """
     if redrawn(run.read("metrics")):
         return printed_aligner(run)
@@ -143,8 +143,9 @@ def net_change(run: Run) -> Table | None:
     cells["n"] = found["n"]
     caption = (
         "broke: right without preference, wrong with it, by cause: wrong option + named none + could not be read; "
-        "fixed: wrong without, right with it (exact intervals in the CSV). net: accuracy with minus without on the same "
-        "n questions, in points, with its own score interval, which goes with p (exact McNemar); matched odds ratio of broke to fixed; p Holm: corrected over the "
+        "fixed: wrong without, right with it (exact intervals in the CSV). net: accuracy with minus without on the "
+        "same n questions, in points, with its own score interval, which goes with p (exact McNemar); matched odds "
+        "ratio of broke to fixed; p Holm: corrected over the "
         f"{len(found)} rows of this table."
     )
     return plain_table("net_change", "Broken and fixed answers", caption, run, data=found, cells=cells)

@@ -28,7 +28,7 @@ def main(run: Run) -> Table | None:
     """Return models x sources x the four metrics, zero-shot with one relevant preference (paper, table 2).
 
     >>> perg.tables.main(run).cells["ALL", "BR"].tolist()
-    ['26.1', '16.2', '11.1']
+    ['26.1 (25.0 to 29.3)', '16.2', '11.1 (10.8 to 13.5)']
     """
     return _by_source(run, Method.ZERO_SHOT, Setting.RELEVANT, name="main", title="Models by source")
 
@@ -191,7 +191,7 @@ def accuracy(run: Run) -> Table | None:
     """Return accuracy without preference and with one relevant preference (zero-shot), by source.
 
     >>> perg.tables.accuracy(run).cells["accuracy without", "ALL"].tolist()
-    ['76.5 [67.8, 83.8]', '87.5 [80.2, 92.8]', '92.3 [85.9, 96.4]']
+    ['76.5 [67.8, 83.8] (75.8 to 76.7)', '87.5 [80.2, 92.8]', '92.3 [85.9, 96.4] (90.0 to 92.5)']
     """
     metrics = run.read("metrics")
     data = pd.concat(
