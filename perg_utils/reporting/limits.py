@@ -34,12 +34,24 @@ EDITS_ITS_BASELINE = (
     "Pref-Aligner edits the very answer it is compared with; the other methods answer anew, so that plain sensitivity "
     "to the prompt counts against them and not against it."
 )
+RULES_ALONE = (
+    "Responses are read by rules alone. On genuine responses rules are silent more often with a preference than "
+    "without, and what they cannot read counts as wrong, so that breakage comes out too high: the table of broken and "
+    "fixed answers says how much of it could not be read. extractor.llm or extractor.base adds a layer that reads the "
+    "rest."
+)
 TRAINED_HERE = (
     "The embedded aligner was trained to copy drafts, right and wrong alike, mostly on names that no fact is about, "
     f"while the other methods saw preferences on {100 * GROUP_SHARE:g} % of the facts only: that Pref-Aligner breaks "
     "little here is partly taught.",
     "Each embedded model is a single training run: a difference between two of them is not one of size.",
 )
+
+
+def reads_by_rules_alone(profile: Profile) -> bool:
+    """Return whether real models' responses have no layer after the rules; those of the embedded models need none."""
+    further = profile.extractor.base is not None or profile.extractor.llm is not None
+    return profile.data.origin in ("hub", "local") and not further
 
 
 def caveats(metrics: pd.DataFrame, profile: Profile) -> list[str]:
@@ -54,10 +66,11 @@ def caveats(metrics: pd.DataFrame, profile: Profile) -> list[str]:
         "The figures stand as they are printed: without their counts no interval can be given, and a difference of "
         "one or two points may be chance."
         if printed_only
-        else "Intervals cover chance among questions, not the wording of prompts and preferences, nor the judge's "
-        "errors.",
+        else "Intervals cover chance among questions and, where they say so, among preferences; not the wording of "
+        "prompts, nor the judge's errors.",
         BASELINES if published else "",
         *(READ_BY_THE_RELEASE if published and not printed_only else ()),
+        RULES_ALONE if reads_by_rules_alone(profile) else "",
     ]
     if any(Method.PREF_ALIGNER in methods for methods in profile.grid.values()):
         placebo = " The placebo setting shows how much." if Setting.PLACEBO in profile.grid else ""

@@ -30,6 +30,7 @@ from perg_utils.extraction.llm import reading_cost
 from perg_utils.inference.plan import NOMINAL_RULE, TOKEN_RULE, dollars, judge_cost, plans
 from perg_utils.judging.rating import check_judges
 from perg_utils.prompts.sets import load_prompts
+from perg_utils.reporting.limits import RULES_ALONE, reads_by_rules_alone
 from perg_utils.run import unanswered
 from perg_utils.run.executed import publish
 from perg_utils.run.state import Fingerprints, State, Step, files, locked
@@ -142,6 +143,7 @@ def dry_run(command: Command) -> str:
         lines += [f"  ({NOMINAL_RULE})"] if any(p.nominal for p in found) else []
         rated = sum(p.questions * len(p.methods.get(setting, [])) for p in found for setting in RELEVANT_SHOWN)
         whole = profile.shard is None  # a shard's answers are read and judged once merged
+        lines += ["", f"warning: {RULES_ALONE}"] if reads_by_rules_alone(profile) else []
         llm, responses = profile.extractor.llm if whole else None, sum(p.rows for p in found)
         reading = reading_cost(profile, responses) if llm else None
         if llm:
@@ -208,6 +210,8 @@ def _check_ready(profile: Profile, chosen: list[Step], workspace: Workspace) -> 
             f"published_dir: no folder '{profile.published_dir}'; give a clone of the release, or a folder with some "
             f"of its files, or leave published_dir out to download them"
         )
+    if reads_by_rules_alone(profile) and any(step.asks == "extractor" for step in chosen):
+        print(f"warning: {RULES_ALONE}", flush=True)
     load_prompts(profile.prompts)
     models = [profile.model(step.model) for step in chosen if step.model is not None]
     models += [profile.model(model.aligner) for model in models if model.aligner is not None]
