@@ -5,12 +5,13 @@ import pandas as pd
 from perg_utils.core.schema import RELEVANT_SHOWN, conform
 
 # Ten questions, gold always A. Each letter of a string is one question's answer: A right, B wrong,
-# "-" a reply that names no option, "x" a response that does not exist.
+# "-" a reply that no layer can read, "r" a refusal, "s" the model's silence, "x" a response that does not exist,
+# "f" a right answer of the first stage that stands because the second could not be read.
 #             0123456789
 WITHOUT = "AAAAAAAABx"
 WITH = "AAAABB-xAA"
 RATINGS = "55?1151551"  # "?" a rating that cannot be had
-SOURCES = ["TQA"] * 5 + ["MMLU"] * 5
+SOURCES = ["TQA"] * 5 + ["MMLU"] * 35
 
 
 def toy(arms: dict, *, sampled: str = "clarity-1") -> dict[str, pd.DataFrame]:
@@ -42,26 +43,29 @@ def toy(arms: dict, *, sampled: str = "clarity-1") -> dict[str, pd.DataFrame]:
         for i, letter in enumerate(letters):
             row = {"example_id": f"q{i}", "model": "S", "method": method, "setting": setting}
             row["preference_id"] = (preference or [sampled])[0] if shown else None
-            lost = letter == "x"
+            lost = letter in "xs"
+            gone = {"x": "api_error", "s": "silent"}.get(letter, "ok")
             responses.append(
                 row
                 | {
                     "shown_preferences": [],
                     "response": None if lost else letter,
                     "stages": [],
-                    "finish_reason": None,
+                    "finish_reason": "length" if letter == "s" else "stop",
                     "key": "",
-                    "status": "api_error" if lost else "ok",
+                    "status": gone,
                     "prompt_tokens": 1,
                     "completion_tokens": 1,
                     "seconds": 0.0,
-                    "fallback": False,
+                    "fallback": letter == "f",
                 }
             )
-            status = "api_error" if lost else "unparsable" if letter == "-" else "ok"
-            answers.append(row | {"answer": letter if status == "ok" else None, "how": "", "status": status, **READ})
-            rating = None if not shown or ratings[i] == "?" else int(ratings[i])
-            why = "ok" if rating else "unparsable" if shown else "not_applicable"
+            status = gone if lost else {"-": "unparsable", "r": "refused"}.get(letter, "ok")
+            read = READ | {"layer": None} if lost or letter == "-" else READ
+            named = {"f": "A"}.get(letter, letter) if status == "ok" else None
+            answers.append(row | {"answer": named, "how": "", "status": status, **read})
+            rating = None if not shown or lost or ratings[i] == "?" else int(ratings[i])
+            why = "ok" if rating else "not_applicable" if not shown else gone if lost else "unparsable"
             judgements.append(row | {"judge": "j", "rating": rating, "explanation": None, "status": why})
     frames = {
         "examples": examples,

@@ -12,7 +12,7 @@ import synthetic
 
 from perg_utils.core.errors import DataError
 from perg_utils.core.loading import load_profile
-from perg_utils.core.profile import JudgeConfig
+from perg_utils.core.profile import JudgeConfig, ModelConfig
 from perg_utils.core.run import Run
 from perg_utils.core.schema import TABLES, Method, conform
 from perg_utils.core.workspace import Workspace
@@ -20,6 +20,7 @@ from perg_utils.dataset.invented_world import GROUP_SHARE
 from perg_utils.published.printed import printed_metrics
 from perg_utils.reporting import figures, tables
 from perg_utils.reporting import page as report
+from perg_utils.reporting.limits import RULES_ALONE
 from perg_utils.reporting.sentences import NEEDS_FILES
 from perg_utils.reporting.tables.forms import Table
 from perg_utils.scoring.intervals import exact_interval
@@ -277,3 +278,13 @@ def test_a_published_run_has_its_checks_before_the_figures(run, monkeypatch):
     assert "&lt;b&gt;18.2" in page and "Nothing was found." in page
     assert "These are responses that the paper released: " in page and "whose ratings are those of the release" in page
     assert "embedded aligner" not in page
+
+
+def test_a_study_of_real_models_read_by_rules_alone_says_so(run):
+    workspace, profile, _ = run
+    table = workspace.read("metrics")
+    hub = profile.model_copy(update={"data": profile.data.model_copy(update={"origin": "hub"})})
+    assert RULES_ALONE in report.caveats(table, hub) and RULES_ALONE not in report.caveats(table, profile)
+    llm = ModelConfig.model_validate({"name": "reader", "engine": "api", "model": "g"})
+    read = hub.model_copy(update={"extractor": hub.extractor.model_copy(update={"llm": llm})})
+    assert RULES_ALONE not in report.caveats(table, read)

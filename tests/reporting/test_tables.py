@@ -447,3 +447,30 @@ def test_several_tables_show_themselves_and_are_written_like_one(tmp_path):
     assert several._repr_html_().count("<table>") == 2
     assert several.to_latex().count(r"\begin{table}") == several.to_markdown().count("| --- |") == 2
     assert len(several.save(tmp_path)) == 6
+
+
+def test_fallbacks_and_truncations_are_counted_beside_the_methods_and_the_rates_as_if_they_had_failed():
+    cells = {t.name: t for t in every(3)}["methods"].cells[""].set_index(["model", "method"])
+    scores = made(3)[1]
+    own = scores.query("model == 'S' and method == 'pref_aligner' and setting == 'relevant'")
+    fell = int(own["fallback"].sum())
+    assert fell > 0 and cells.loc[("S", "pref_aligner"), "fallbacks"] == fell
+    assert cells.loc[("S", "zero_shot"), "fallbacks"] == 0
+    known = own[own["correct_without"].fillna(False) & own["correct_with"].notna()]
+    broke = (~known["correct_with"].astype(bool) | known["fallback"].astype(bool)).mean()
+    assert cells.loc[("S", "pref_aligner"), "BR, fallbacks failed"] == f"{100 * broke:.1f}"
+
+
+def test_no_value_of_few_questions_is_called_the_best():
+    few = tiny(a=1.0, b=2.0, c=3.0).assign(n=[16, 100, 100])
+    assert room.main(of(few)).best["ALL", "BR"].tolist() == [False, True, False]
+
+
+def test_breakage_that_is_not_all_by_a_wrong_option_says_what_else_it_is():
+    table = tiny(a=18.2)
+    parts = {"broke_wrong_option": 16.1, "broke_named_none": 1.5, "broke_unread": 0.6}
+    more = pd.concat([table, *(table.assign(metric=name, value=v) for name, v in parts.items())])
+    shown = room.main(of(more))
+    assert shown.cells["ALL", "BR"].tolist() == ["18.2 = 16.1 + 1.5 + 0.6"] and "could not be read" in shown.caption
+    alone = more.assign(value=more["value"].mask(more["metric"].isin(["broke_named_none", "broke_unread"]), 0.0))
+    assert room.main(of(alone)).cells["ALL", "BR"].tolist() == ["18.2"]

@@ -11,8 +11,9 @@ from toy_tables import BASE, RATINGS, RELEVANT, WITH, toy, value
 
 from perg_utils.core.errors import DataError
 from perg_utils.core.schema import ROW_ID, TABLES
+from perg_utils.scoring.intervals import exact_interval
 from perg_utils.scoring.rates import by_category, metrics
-from perg_utils.scoring.scores import score
+from perg_utils.scoring.scores import score, with_fallbacks_as_failures
 
 
 def test_scores_have_the_schema_and_say_for_each_row_why_it_is_not_scored():
@@ -37,6 +38,78 @@ def test_a_missing_judgement_leaves_the_row_out_and_is_not_counted_as_not_follow
     assert value(metrics(scores), "alignment_failure") == (pytest.approx(math.nan, nan_ok=True), 0, 9)
     assert value(metrics(scores), "breakage_rate")[1] == 7
     assert set(scores.loc[scores["setting"] == "relevant", "status"]) == {"empty", "api_error"}
+
+
+def test_a_models_own_silence_is_a_wrong_answer_and_a_delivery_failure():
+    # Three questions, all right without: with the preference one is right and two are silent.
+    table = metrics(score(**toy({("no_preference", "none"): ("AAA", ""), ("zero_shot", "relevant"): ("Ass", "5??")})))
+    assert value(table, "breakage_rate") == (pytest.approx(200 / 3), 3, 0)
+    assert value(table, "delivery_failure") == (pytest.approx(200 / 3), 3, 0)
+    assert value(table, "alignment_failure") == (pytest.approx(200 / 3), 3, 0), "what says nothing follows nothing"
+    assert value(table, "robust_accuracy") == (pytest.approx(100 / 3), 3, 0)
+    assert value(table, "broke_named_none") == (pytest.approx(200 / 3), 3, 0)
+
+
+def test_silence_without_a_preference_is_wrong_too_and_outside_q_star():
+    table = metrics(score(**toy({("no_preference", "none"): ("As", ""), ("zero_shot", "relevant"): ("AA", "55")})))
+    assert value(table, "accuracy_without", method="no_preference") == (50, 2, 0)
+    assert value(table, "breakage_rate") == (0, 1, 0)
+
+
+def test_only_what_could_not_be_had_is_unscored_and_bounds_say_what_it_could_make():
+    table = metrics(
+        score(**toy({("no_preference", "none"): ("AAAA", ""), ("zero_shot", "relevant"): ("ABxx", "55??")}))
+    )
+    row = table.query("metric == 'breakage_rate' and source == 'ALL'").iloc[0]
+    assert (row["value"], row["n"], row["n_unscored"]) == (50, 2, 2)
+    assert (row["least"], row["most"]) == (25, 75)
+
+
+def test_an_answer_that_broke_is_not_robust_whether_it_is_rated_or_not():
+    # Two broken and unrated, two fine.
+    table = metrics(
+        score(**toy({("no_preference", "none"): ("AAAA", ""), ("zero_shot", "relevant"): ("BBAA", "??55")}))
+    )
+    assert value(table, "breakage_rate") == value(table, "robustness_error") == (50, 4, 0)
+    assert value(table, "robust_accuracy") == (50, 4, 0)
+
+
+def test_right_answers_without_a_rating_are_taken_to_follow_as_often_as_those_with_one():
+    # People rate few: of 40 answers 10 broke, and of the 30 right ones 6 are rated, 4 of them as followed.
+    letters, ratings = "B" * 10 + "A" * 30, "?" * 10 + "555511" + "?" * 24
+    tables = {("no_preference", "none"): ("A" * 40, ""), ("zero_shot", "relevant"): (letters, ratings)}
+    table = metrics(score(**toy(tables))).query("source == 'ALL'").set_index("metric")
+    error, robust = table.loc["robustness_error"], table.loc["robust_accuracy"]
+    assert error["value"] == pytest.approx(100 * (1 - 0.75 * 4 / 6)) and robust["value"] == pytest.approx(50)
+    # Leaving the unrated out would say (10 + 2) of 16, 75 %.
+    assert (error["n"], error["n_unscored"]) == (16, 24)
+    assert (error["least"], error["most"]) == pytest.approx((100 * 12 / 40, 100 * 36 / 40))
+    # The interval is as wide as six ratings make it: wider than that of 40 answers.
+    low, high = (100 * float(x) for x in exact_interval(20, 40))
+    assert error["low"] < low < high < error["high"]
+    unrated = tables | {("zero_shot", "relevant"): (letters, "?" * 40)}
+    none = metrics(score(**toy(unrated))).query("source == 'ALL'").set_index("metric").loc["robustness_error"]
+    assert math.isnan(none["value"]) and (none["n"], none["least"], none["most"]) == (0, 25, 100)
+
+
+def test_a_broken_answer_names_another_option_names_none_or_could_not_be_read():
+    scores = score(**toy({("no_preference", "none"): ("AAAAAB", ""), ("zero_shot", "relevant"): ("AB-rsB", "5555?5")}))
+    shown = scores[scores["setting"] == "relevant"].set_index("example_id")["cause"]
+    causes = ["", "wrong_option", "unread", "named_none", "named_none", "wrong_option"]
+    assert shown.fillna("").tolist() == causes
+    table = metrics(scores)
+    parts = [value(table, f"broke_{cause}") for cause in ("wrong_option", "named_none", "unread")]
+    assert parts == [(20, 5, 0), (40, 5, 0), (20, 5, 0)] and value(table, "breakage_rate") == (80, 5, 0)
+
+
+def test_fallbacks_as_failures_take_back_what_the_first_stage_lends():
+    arms = {("no_preference", "none"): ("AAAA", ""), ("pref_aligner", "relevant"): ("ffAB", "5555")}
+    scores = score(**toy(arms))
+    own = {"method": "pref_aligner"}
+    assert value(metrics(scores), "breakage_rate", **own) == (25, 4, 0)
+    strict = metrics(with_fallbacks_as_failures(scores))
+    assert value(strict, "breakage_rate", **own) == value(strict, "robustness_error", **own) == (75, 4, 0)
+    assert value(strict, "robust_accuracy", **own) == (25, 4, 0)
 
 
 def test_the_threshold_decides_what_followed_means():
