@@ -1,8 +1,9 @@
 """From answers and judgements to numbers: scores, robust accuracy, the paper's metrics, and comparisons with intervals.
 
 In reading order: `scores` (a row a response, beside its baseline), `rates` (robust accuracy and the paper's formulas),
-`intervals` (intervals and tests from counts alone), `changes` (what a preference changes in an arm), `pairs` (which
-arms are compared), `comparisons` (arms against each other), `churn` (what any change of the prompt breaks, where a
-question has several preferences), `coverage` (how often the intervals hold the truth), `worlds` (simulated studies:
-what is true in them), `simulated` (their tables). Knows of `core` only.
+`intervals` (intervals and tests from counts alone), `generalise` (intervals for preferences like these), `changes`
+(what a preference changes in an arm), `pairs` (which arms are compared), `comparisons` (arms against each other),
+`churn` (what any change of the prompt breaks, where a question has several preferences), `coverage` (how often the
+intervals hold the truth), `worlds` (simulated studies: what is true in them), `simulated` (their tables). Knows of
+`core` only.
 """

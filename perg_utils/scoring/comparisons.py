@@ -23,6 +23,7 @@ import pandas as pd
 from perg_utils.core.errors import DataError
 from perg_utils.core.profile import StatisticsConfig
 from perg_utils.core.schema import ALL_MODELS, ARM_ID, Arm, Metric
+from perg_utils.scoring.generalise import difference_like_these
 from perg_utils.scoring.intervals import (
     Bounds,
     clustered_interval,
@@ -75,6 +76,7 @@ def compare(
     hold for all rows of this call together (Bonferroni) and go with `p_holm`, which is never larger than Bonferroni's.
     `detectable` is the smallest difference that Bonferroni's level finds with 80 % power; `p_equivalence` is small
     where the difference lies within `config.margin` points of zero; `family` is the number of rows corrected for.
+    `like_low` and `like_high` are bounds for preferences like these, each row by itself.
     Raises `DataError` for an arm of which `scores` has no row, and for another metric.
 
     >>> def rows(method, right):
@@ -102,7 +104,7 @@ def compare(
     out["p_equivalence"] = equivalence(b, c, n, config.margin / 100)
     out["odds_ratio"] = odds_ratio(b, c)
     out["odds_low"], out["odds_high"] = odds_ratio_interval(b, c, config.confidence)
-    return out
+    return _for_preferences_like_these(out, [_lost(both) for both in matched], scores, config, metric)
 
 
 def pooled(
@@ -146,7 +148,8 @@ def pooled(
     b, c, n = (out[name] * worth for name in ("worse", "better", "n"))
     out["detectable"] = 100 * detectable(b, c, n, alpha)
     out["p_equivalence"] = equivalence(b, c, n, config.margin / 100)
-    return out
+    found = [_lost(both).groupby(level=1, sort=False).mean() for both in joined]
+    return _for_preferences_like_these(out, found, scores, config, metric)
 
 
 def compare_family(scores: pd.DataFrame, family: Family, config: StatisticsConfig | None = None) -> pd.DataFrame:
@@ -200,9 +203,35 @@ def _fails(both: pd.DataFrame) -> tuple[int, int]:
 
 def _by_question(both: pd.DataFrame) -> np.ndarray:
     """How many more models only the arm fails than only the reference, a whole number a question."""
+    return _lost(both).groupby(level=1, sort=False).sum().to_numpy()
+
+
+def _lost(both: pd.DataFrame) -> pd.Series:
+    """1 where only the arm fails, -1 where only the reference, by question (and model)."""
     scored = both.dropna().astype(int)
-    lost = scored["ref"] - scored["arm"]
-    return lost.groupby(level=1, sort=False).sum().to_numpy()
+    return scored["ref"] - scored["arm"]
+
+
+def _for_preferences_like_these(
+    out: pd.DataFrame, lost: Sequence[pd.Series], scores: pd.DataFrame, config: StatisticsConfig, metric: Metric
+) -> pd.DataFrame:
+    """Add `like_low` and `like_high`, the difference's bounds for preferences like these; NaN where none is known."""
+    chosen = scores[scores["sampled"].fillna(False)]
+    chosen = chosen if "preference_id" in chosen else chosen.assign(preference_id=None)
+    assigned = (
+        chosen.dropna(subset="preference_id").drop_duplicates("example_id").set_index("example_id")["preference_id"]
+    )
+    bounds = []
+    for found in lost:
+        named = assigned.reindex(found.index.get_level_values(-1)).to_numpy(dtype=object)
+        known = pd.notna(named)
+        bounds.append(difference_like_these(found.to_numpy()[known], named[known].astype(str), config.confidence))
+    own = np.array(bounds, dtype=float).reshape(-1, 2).T
+    _set_bounds(out, "like_", own, metric)
+    # Never narrower than for these preferences alone.
+    for name, wider in (("low", np.minimum), ("high", np.maximum)):
+        out[f"like_{name}"] = wider(out[f"like_{name}"].to_numpy(), out[name].to_numpy())
+    return out
 
 
 def _worth(both: pd.DataFrame, by_question: np.ndarray) -> float:

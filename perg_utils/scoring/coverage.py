@@ -1,8 +1,8 @@
 """How often intervals hold the truth: simulated runs with known rates, for choosing and checking intervals.
 
 A simulated question is one draw of (right without, right with, followed), so Q*, the set behind the paper's metrics,
-is random as it is in a study. Used by a test and by notebook 06, never by a study's numbers. Left out: questions
-whose outcomes hang together (the same preference in many rows), which make every interval here too short.
+is random as it is in a study; `preference_coverage` draws the preferences anew in each study too. Used by tests and by
+notebook 06, never by a study's numbers.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from perg_utils.core.schema import Metric
+from perg_utils.scoring.generalise import like_these
 from perg_utils.scoring.intervals import Floats, bootstrap_interval, exact_interval, paired_interval
 
 #: Share of questions right without preference, and of the others that are right with it.
@@ -106,6 +107,62 @@ def difference_coverage(
             covered = _covered(low, high, worse - better)
             rows.append((total, 100 * worse, 100 * better, 100 * (worse - better), 100 * covered))
     return pd.DataFrame(rows, columns=["questions", "worse", "better", "truth", "coverage"])
+
+
+#: How much questions differ, as the standard deviation of their log-odds: most are easy or hard.
+QUESTIONS_DIFFER = 2.0
+
+
+def preference_coverage(
+    studies: Sequence[tuple[int, int, float, float]],
+    rng: np.random.Generator,
+    *,
+    crossed: bool = False,
+    runs: int = 400,
+    confidence: float = 0.95,
+) -> pd.DataFrame:
+    """Return how often two intervals hold the rate over all preferences, in percent: the exact one and `like_these`.
+
+    `studies` are (questions, preferences, rate, standard deviation of the rate between preferences), rates in [0, 1].
+    Questions and preferences have normal effects on the log-odds, drawn anew in each study; each question has one
+    preference, or with `crossed` all of them. Columns: `questions`, `preferences`, `rate` and `between` (percent,
+    points), `exact` and `like_these` (coverage, percent), `wider` (mean width of the second by that of the first).
+    """
+    out = []
+    for questions, preferences, rate, between in studies:
+        effects = _effects(rate, between)
+        shape = (runs, questions, preferences if crossed else 1)
+        shown = np.broadcast_to(np.arange(preferences), shape) if crossed else rng.integers(0, preferences, shape)
+        shift = np.take_along_axis(rng.normal(0, effects[1], (runs, 1, preferences)), shown, 2)
+        hard = rng.normal(effects[0], QUESTIONS_DIFFER, (runs, questions, 1))
+        events = rng.random(shape) < 1 / (1 + np.exp(-hard - shift))
+        names = {"run": np.arange(runs)[:, None, None], "question": np.arange(questions)[None, :, None]}
+        labels = {name: np.broadcast_to(values, shape).ravel() for name, values in names.items()}
+        rows = pd.DataFrame(labels | {"preference_id": shown.ravel(), "event": events.ravel()})
+        wide = like_these(rows, ["run"], question="question" if crossed else None, confidence=confidence)
+        low, high = exact_interval(events.sum(axis=(1, 2)), np.full(runs, shape[1] * shape[2]), confidence)
+        held = [_covered(a, b, rate) for a, b in ((low, high), (wide["low"].to_numpy(), wide["high"].to_numpy()))]
+        wider = ((wide["high"] - wide["low"]).to_numpy() / (high - low)).mean()
+        out.append((questions, preferences, 100 * rate, 100 * between, 100 * held[0], 100 * held[1], wider))
+    columns = ["questions", "preferences", "rate", "between", "exact", "like_these", "wider"]
+    return pd.DataFrame(out, columns=columns)
+
+
+def _effects(rate: float, between: float) -> tuple[float, float]:
+    """Mean log-odds and the preferences' standard deviation on that scale that give `rate` and `between`."""
+    from scipy.optimize import brentq  # noqa: PLC0415
+
+    nodes, weights = np.polynomial.hermite_e.hermegauss(60)
+    weights = weights / weights.sum()
+
+    def shares(middle: float, spread: float) -> Floats:
+        return 1 / (1 + np.exp(-middle - spread * nodes))
+
+    middle = brentq(lambda m: shares(m, QUESTIONS_DIFFER) @ weights - rate, -15, 15)
+    own = shares(middle, QUESTIONS_DIFFER)
+    shift = between / float((own * (1 - own)) @ weights)
+    together = float(np.hypot(QUESTIONS_DIFFER, shift))
+    return float(brentq(lambda m: shares(m, together) @ weights - rate, -15, 15)), shift
 
 
 def _covered(low: Floats, high: Floats, truth: float) -> float:

@@ -39,6 +39,7 @@ from perg_utils.core.schema import (
     ordered,
     require_columns,
 )
+from perg_utils.scoring.generalise import like_these
 from perg_utils.scoring.intervals import exact_interval
 
 
@@ -68,7 +69,6 @@ def metrics(scores: pd.DataFrame, config: StatisticsConfig | None = None, models
     outcomes = _outcomes(scores)
     pooled = outcomes.assign(source=ALL_SOURCES)
     out = pd.concat([_summarise(frame, [*keys, "metric"], config) for frame in (outcomes, pooled)])
-    out = out.assign(like_low=np.nan, like_high=np.nan)
     return conform("metrics", ordered(out, [*keys, "metric"], [*models, *scores["model"].unique()]))
 
 
@@ -157,7 +157,7 @@ def _outcomes(scores: pd.DataFrame) -> pd.DataFrame:
         for cause, metric in BROKE_BY.items():
             found[metric] = broke._replace(event=broke.event & (causes == cause))
             applies[metric] = ~base
-    keys = s[[name for name in identity if name in s]]
+    keys = s.reindex(columns=identity)
     return pd.concat(
         [keys[chosen].assign(metric=str(metric), **found[metric].at(chosen)) for metric, chosen in applies.items()],
         ignore_index=True,
@@ -252,4 +252,10 @@ def estimate(sums: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
 def _summarise(outcomes: pd.DataFrame, keys: list[str], config: StatisticsConfig | None) -> pd.DataFrame:
     confidence = (config or StatisticsConfig()).confidence
     sums = outcomes.groupby(keys, sort=False, observed=True)[_SUMS].sum()
-    return estimate(sums, confidence).reset_index()
+    out = estimate(sums, confidence)
+    # Only what is known, of rows that were shown a relevant preference.
+    shown = outcomes[outcomes["n"].astype(bool) & ~outcomes["open"].astype(bool) & outcomes["preference_id"].notna()]
+    wide = 100 * like_these(shown, keys, confidence=confidence).reindex(out.index)
+    out["like_low"] = np.minimum(wide["low"].to_numpy(), out["low"].to_numpy())
+    out["like_high"] = np.maximum(wide["high"].to_numpy(), out["high"].to_numpy())
+    return out.reset_index()
