@@ -181,7 +181,7 @@ def _settings(scores: pd.DataFrame, profile: Profile) -> Finding | None:
     found = found[(found["method"] == Method.ZERO_SHOT) & (found["setting"] == Setting.MIXED) & (found["n"] > 0)]
     if found.empty:
         return None
-    before = "Among irrelevant preferences (mixed) the relevant one changes breakage, against it alone, by"
+    before = "Irrelevant preferences around the relevant one (mixed) change breakage, against it alone, by"
     return _compared("mixed against relevant", before, found, profile)
 
 
@@ -214,13 +214,20 @@ def _compared(kind: str, before: str, found: pd.DataFrame, profile: Profile) -> 
     """The pooled difference with its verdict, then those of single models; alone where no models are pooled."""
     pooled, single = (found[(found["model"] == ALL_MODELS) == of] for of in (True, False))
     texts, claims = [], []
-    for rows, who in ((pooled, "over all models "), (single, "")):
+    for rows, who in ((pooled, " over all models"), (single, "")):
         if rows.empty:
             continue
         shown = _points(rows, "difference", "joint_low", "joint_high", named=rows is single)
-        texts.append(f"{who}{shown} points, {_verdict(rows, profile)}")
+        like = [""] if rows is single else [_like(row) for row in rows.to_dict("records")]
+        texts.append(f"{shown} points{who}{like[0]}: {_verdict(rows, profile)}")
         claims += [claim for row in rows.to_dict("records") for claim in _claims(row, profile)]
-    return Finding(kind, f"{before} {'; by model '.join(texts)}.", tuple(claims))
+    return Finding(kind, f"{before} {'. By model '.join(texts)}.", tuple(claims))
+
+
+def _like(row: Mapping[Any, Any]) -> str:
+    """The interval of a pooled difference for other preferences, which stands by itself."""
+    low, high = row["like_low"], row["like_high"]
+    return "" if pd.isna(low) else f" (for preferences like these [{low:+.1f}, {high:+.1f}])"
 
 
 def _level(row: Mapping[Any, Any], profile: Profile) -> float:

@@ -146,7 +146,7 @@ def test_a_finding_and_the_table_say_the_same_of_a_comparison(run):
     said = {f.kind: f for f in report.findings(workspace.read("metrics"), workspace.read("scores"), profile)}
     rows = tables.method_comparisons(Run(profile, workspace)).data
     row = rows[(rows["model"] == "ALL") & (rows["method"] == "pref_aligner") & (rows["setting"] == "relevant")].iloc[0]
-    shown = f"over all models {row['difference']:+.1f} [{row['joint_low']:+.1f}, {row['joint_high']:+.1f}] points"
+    shown = f"{row['difference']:+.1f} [{row['joint_low']:+.1f}, {row['joint_high']:+.1f}] points over all models"
     assert shown in said["aligner"].text
     assert f"corrected over {row['family']} comparisons" in said["aligner"].text
     claim = said["aligner"].claims[0]

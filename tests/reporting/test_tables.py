@@ -347,7 +347,18 @@ def test_settings_are_compared_with_the_relevant_one_on_the_same_questions():
     }
     assert {"odds_ratio", "odds_low", "odds_high", "p", "p_holm", "low", "high", "n", "n_unscored"} <= set(table.data)
     assert table.cells.columns.get_level_values(1).tolist()[3:] == [
-        *("relevant", "this setting", "difference", "jointly", "p", "p Holm", "detectable", "within ±3", "n")
+        *(
+            "relevant",
+            "this setting",
+            "difference",
+            "jointly",
+            "preferences like these",
+            "p",
+            "p Holm",
+            "detectable",
+            "within ±3",
+            "n",
+        )
     ]
     # All models together stand first; each kind of row has its own family.
     pooled = table.data["model"] == "ALL"

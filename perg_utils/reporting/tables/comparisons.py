@@ -14,8 +14,8 @@ from perg_utils.reporting.tables.layout import as_listed, comparison, number, p_
 from perg_utils.reporting.tables.rates import printed_aligner
 from perg_utils.scoring import changes
 from perg_utils.scoring.changes import LEAST_FOR_RELATIVE
-from perg_utils.scoring.comparisons import compare, compare_family, compared_by
-from perg_utils.scoring.pairs import method_family, placebo_family, setting_family
+from perg_utils.scoring.comparisons import compare_family, compared_by
+from perg_utils.scoring.pairs import Family, method_family, placebo_family, setting_family
 from perg_utils.scoring.rates import redrawn
 
 
@@ -62,7 +62,7 @@ def pref_aligner(run: Run) -> Table | None:
     found = compare_family(scores, family, run.profile.statistics)
     found = found[found["method"] == Method.PREF_ALIGNER].reset_index(drop=True)
     pairs = [pair for pair in family.pairs if pair[1].method == Method.PREF_ALIGNER]
-    paper = compare(scores, pairs, Metric.ROBUSTNESS_ERROR, run.profile.statistics)
+    paper = compare_family(scores, Family(Metric.ROBUSTNESS_ERROR, pairs), run.profile.statistics)
     errors = found[ARM_ID].merge(paper, on=ARM_ID, how="left")
     return comparison(
         "pref_aligner",

@@ -152,6 +152,7 @@ def comparison(
         after=[number(v) for v in found["value"]],
         difference=with_bounds(found.assign(value=found["difference"]), "{:+.1f}"),
         joint=_range(found["joint_low"], found["joint_high"]),
+        like=_range(found["like_low"], found["like_high"]),
         p=p_values(found["p"]),
         holm=p_values(found["p_holm"]),
         detectable=[number(v) for v in found["detectable"]],
@@ -162,6 +163,7 @@ def comparison(
         "before": found[f"reference_{by}"].iloc[0],
         "after": f"this {by}",
         "joint": "jointly",
+        "like": "preferences like these",
         "holm": "p Holm",
         "within": f"within ±{statistics.margin:g}",
     }
@@ -179,7 +181,8 @@ def comparison(
     size = (
         f"n: {on}, scored in both (all models: pairs of answers; a question is one unit). Difference in points with "
         f"its own {100 * statistics.confidence:g} % interval, which goes with p (exact; McNemar's for single models); "
-        f"jointly: for all rows at once (Bonferroni), p Holm: corrected, over the {which}. detectable: the "
+        f"jointly: for all rows at once (Bonferroni), p Holm: corrected, over the {which}. preferences like these: by "
+        "itself, for preferences drawn like those of the study; all else is for these preferences. detectable: the "
         f"smallest difference found in 80 % of such studies at the joint level; within: yes where the difference "
         "is shown to be that small (two one-sided tests, joint level)."
     )
