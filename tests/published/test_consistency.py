@@ -58,7 +58,7 @@ def test_the_prediction_for_two_option_orders_agrees_with_a_simulation():
 def test_the_printed_figures_hold_together_but_for_the_baselines_of_some_truthfulqa_cells():
     checks = consistency.inner_checks().set_index("check")
     bad = checks[checks["violated"] > 0]
-    assert len(checks) == 9 and len(bad) == 2
+    assert len(checks) == 10 and len(bad) == 3
     rise = consistency.implied_rise()
     surely = rise[rise["unbelievable"]].reset_index()
     tqa = surely[(surely["source"] == "TQA") & (surely["method"] != "cot")]
@@ -84,3 +84,45 @@ def test_a_printed_figure_that_cannot_be_is_told():
     assert "GPT-4o-mini" in checks.loc["RE is at least the larger of BR and AF", "cells"]
     checks = consistency.inner_checks(paper.assign(value=paper["value"].mask(at, 30.0))).set_index("check")
     assert "GPT-4o-mini" in checks.loc["RE is at most BR + AF", "cells"]
+
+
+def test_two_models_print_pref_aligners_letters_twice():
+    found = consistency.identical_rows()
+    twins = found[found["identical"]]
+    assert twins[["model", "setting", "twin"]].to_numpy().tolist() == [
+        ["Gemma-2-9B", "relevant", "mixed, pref_aligner, Gemma-2-9B"],
+        ["Qwen3-8B", "relevant", "mixed, pref_aligner, Qwen3-8B"],
+    ]
+    assert (twins["rated_same"] < twins["rated"]).all(), "the ratings are not all the same"
+    percent, most = consistency.coincidence()
+    assert percent == pytest.approx(32.2, abs=0.1) and most == 5, "other rows of one model come near, but not that near"
+    checks = consistency.inner_checks().set_index("check")["cells"]
+    told = checks["no two configurations print the same BR and PV in every source"]
+    assert told == "relevant pref_aligner Gemma-2-9B; relevant pref_aligner Qwen3-8B"
+
+
+def test_a_planted_pair_is_found_and_one_of_seven_cells_is_not_called_identical():
+    def row(setting, method, breakage):
+        cells = zip(["TQA", "CQA", "MMLU", "ALL"], breakage, strict=True)
+        key = {"setting": setting, "method": method, "model": "M"}
+        return [
+            key | {"source": source, "metric": metric, "value": value + (metric == "performance_variation")}
+            for source, value in cells
+            for metric in ("breakage_rate", "performance_variation")
+        ]
+
+    paper = pd.DataFrame(
+        row("relevant", "cot", [1.0, 2.0, 3.0, 2.5])
+        + row("mixed", "cot", [1.0, 2.0, 3.0, 2.5])
+        + row("irrelevant", "cot", [1.0, 2.0, 3.0, 2.6])
+        + row("relevant", "zero_shot", [5.0, 6.0, 7.0, 6.5])
+    )
+    paper.loc[
+        paper.eval("setting == 'irrelevant' and source == 'ALL' and metric == 'performance_variation'"), "value"
+    ] = 3.5
+    found = consistency.identical_rows(paper)
+    assert found[["setting", "twin", "same", "identical"]].to_numpy().tolist() == [
+        ["relevant", "mixed, cot, M", 8, True],
+        ["relevant", "irrelevant, cot, M", 7, False],
+        ["mixed", "irrelevant, cot, M", 7, False],
+    ]

@@ -12,12 +12,15 @@ same shares.
 `option_order_prediction` says what PV must be if letters without preference were counted under another random order of
 the options: right by chance, 1 in k, independent of the answer with preference, whose accuracy then is 1 - BR.
 
+`identical_rows` looks for configurations that print the same BR and PV throughout, as reused responses would.
+
 Left out: our own figures (`reproduction`), single rows (`audit`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -101,6 +104,7 @@ def inner_checks(paper: pd.DataFrame | None = None) -> pd.DataFrame:
             _other_baseline(shares),
         ),
         _check(f"accuracy with preference is {1 / RISE:.2f} to {RISE} times that without", rise["unbelievable"]),
+        _check("no two configurations print the same BR and PV in every source", _twins(figures)),
         *_tables(figures),
     ]
     return pd.DataFrame(lines, columns=["check", "checked", "violated", "cells"])
@@ -126,6 +130,52 @@ def how_all_is_made(paper: pd.DataFrame | None = None) -> pd.DataFrame:
         ("pooled over the questions right without preference (configurations)", int(possible.sum()), len(possible))
     )
     return pd.DataFrame(lines, columns=["reading", "fits", "of"])
+
+
+#: What is read from letters alone, and what rests on ratings.
+_LETTERS = (Metric.BREAKAGE_RATE, Metric.PERFORMANCE_VARIATION)
+_RATED = (Metric.ALIGNMENT_FAILURE, Metric.ROBUSTNESS_ERROR)
+
+
+def identical_rows(paper: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Return every two configurations by how many of their BR and PV cells are the same, those with all of them first.
+
+    Columns: setting, method, model of one; `twin` (setting, method, model of the other, as text); `same` of the `cells`
+    that both print; `rated_same` of the `rated` AF and RE cells; `identical`: all cells, of every source. Only pairs
+    with a cell in common. The same letters throughout, under ratings that differ here and there, look like reused
+    responses (likely, not proven): nobody but the authors can tell.
+    """
+    figures = printed(paper).dropna(subset="published")
+    wide = figures.pivot_table(index=KEYS[:3], columns=["metric", "source"], values="published", sort=False)
+    chosen = {kind: wide.loc[:, wide.columns.get_level_values(0).isin(kind)] for kind in (_LETTERS, _RATED)}
+    lines = []
+    for one, other in combinations(wide.index, 2):
+        counts = []
+        for kind in (_LETTERS, _RATED):
+            a, b = chosen[kind].loc[one], chosen[kind].loc[other]
+            both = a.notna() & b.notna()
+            counts += [int((a[both] == b[both]).sum()), int(both.sum())]
+        if counts[0]:
+            lines.append((*one, ", ".join(other), *counts, counts[0] == counts[1] == len(_LETTERS) * (len(Source) + 1)))
+    columns = [*KEYS[:3], "twin", "same", "cells", "rated_same", "rated", "identical"]
+    found = pd.DataFrame(lines, columns=columns)
+    return found.sort_values("same", ascending=False, kind="stable").reset_index(drop=True)
+
+
+def coincidence(paper: pd.DataFrame | None = None) -> tuple[float, int]:
+    """Return how often two Pref-Aligner rows of one model share a BR or PV cell (percent) where not all are the same.
+
+    And the most cells of one such pair. Pref-Aligner edits one draft in every setting and breaks little, so its rows
+    are the ones that come closest by chance.
+    """
+    aligner = printed(paper).query("method == 'pref_aligner'")
+    models = aligner.groupby("model")["setting"].nunique()
+    pairs = int((models * (models - 1) / 2).sum())
+    near = identical_rows(aligner)
+    near = near[[twin.endswith(f", {model}") for twin, model in zip(near["twin"], near["model"], strict=True)]]
+    rest = near[~near["identical"]]
+    cells = (pairs - int(near["identical"].sum())) * len(_LETTERS) * (len(Source) + 1)
+    return 100 * float(rest["same"].sum()) / cells, int(rest["same"].max())
 
 
 def implied_rise(paper: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -200,6 +250,13 @@ def _other_baseline(shares: pd.DataFrame) -> pd.Series:
         (own[f"low_{s}"] > theirs[f"high_{s}"] + 1e-6) | (own[f"high_{s}"] < theirs[f"low_{s}"] - 1e-6) for s in Source
     ]
     return pd.concat(apart, axis=1).any(axis=1)
+
+
+def _twins(figures: pd.DataFrame) -> pd.Series:
+    found = identical_rows(figures)
+    twice = set(found.loc[found["identical"], KEYS[:3]].itertuples(index=False, name=None))
+    configurations = pd.MultiIndex.from_frame(figures[KEYS[:3]].drop_duplicates())
+    return pd.Series([key in twice for key in configurations], index=configurations)
 
 
 def _check(name: str, violated: pd.Series) -> tuple[str, int, int, str]:
