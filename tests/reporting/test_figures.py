@@ -16,7 +16,7 @@ from matplotlib.colors import to_hex
 
 from perg_utils.core.profile import ROOT, Profile
 from perg_utils.core.run import Run
-from perg_utils.core.schema import ALL_SOURCES, TABLES, Source, conform
+from perg_utils.core.schema import ALL_MODELS, ALL_SOURCES, TABLES, Method, Source, conform
 from perg_utils.published.checks.gold import NOTES
 from perg_utils.published.checks.reproduction import reproduce
 from perg_utils.published.printed import PRINTED, printed_metrics
@@ -35,7 +35,7 @@ SIZES = [1, 4, 14]
 ELSEWHERE = {"extractor", "extraction", "difficulty", "judges", "practice"}
 EVERY_RUN = [name for name in CAPTIONS if name not in {*ELSEWHERE, "reproduction"}]
 #: Figures that show the judge's ratings.
-JUDGED = {"scatter", "settings", "methods", "aligner"}
+JUDGED = {"scatter", "settings", "methods", "aligner", "robust_accuracy", "method_differences"}
 #: What the paper's printed figures allow.
 PRINTED_FIGURES = ["pipeline", "scatter", "variation", "settings", "methods", "aligner", "one_model"]
 NO_SCORES = conform("scores", pd.DataFrame(columns=list(TABLES["scores"])))
@@ -158,7 +158,8 @@ def test_every_figure_fits_a_column_and_carries_the_data_it_was_drawn_from(model
         assert fig.get_figheight() <= drawing.TALLEST
         if name != "pipeline":
             assert {"model", "low", "high", "n", "n_unscored"} <= set(data), name
-            assert data["model"].nunique() == (1 if name == "one_model" else models)
+            named = set(data["model"]) - {ALL_MODELS}
+            assert len(named) == (1 if name == "one_model" else models)
 
 
 def test_the_scatter_draws_each_model_at_its_values_and_says_its_robustness_error():
@@ -219,7 +220,9 @@ def test_figures_of_alignment_or_robustness_name_the_judge_and_no_others_do():
     for name, (fig, data) in pairs(*tables(1)):
         judge = " · judge: heuristic (embedded styles)" if name in JUDGED else ""
         assert (f"invented world{judge}" in [t.get_text() for t in fig.texts]) == (name != "pipeline"), name
-        rated = "metric" in data and data["metric"].isin(["alignment_failure", "robustness_error"]).any()
+        rated = (
+            "metric" in data and data["metric"].isin(["robust_accuracy", "alignment_failure", "robustness_error"]).any()
+        )
         assert rated == (name in JUDGED)
 
 
@@ -234,7 +237,7 @@ def test_what_a_run_does_not_hold_is_not_drawn():
 def test_values_that_could_not_be_measured_are_left_out_of_the_drawing():
     gone = tables(4)[0].copy()
     gone.loc[gone["model"] == "M", ["value", "low", "high"]] = float("nan")
-    unrated = gone["metric"].isin(["alignment_failure", "robustness_error"])
+    unrated = gone["metric"].isin(["robust_accuracy", "alignment_failure", "robustness_error"])
     for metrics_ in (gone, gone.assign(value=gone["value"].mask(unrated))):
         made = dict(pairs(metrics_, *tables(4)[1:]))
         assert all(texts(fig) for fig, _ in made.values())
@@ -258,7 +261,8 @@ def test_figures_redrawn_from_print_show_no_interval_and_say_where_they_come_fro
 def test_where_scores_are_known_intervals_are_drawn():
     for name, (fig, _) in pairs(*tables(4)):
         arms = [arm for axes in fig.axes for lines in axes.findobj(LineCollection) for arm in lines.get_segments()]
-        shown = any(np.isfinite(arm).all() and len(arm) for arm in arms) or name in {"aligner", "placebo", "accuracy"}
+        lines = {"aligner", "placebo", "accuracy", "robust_accuracy", "method_differences"}
+        shown = any(np.isfinite(arm).all() and len(arm) for arm in arms) or name in lines
         assert shown == (name != "pipeline"), name
     assert any("interval" in t.get_text() for t in figures.accuracy(of(tables(4)[0])).figure.texts)
 
@@ -449,3 +453,29 @@ def test_rendering_again_gives_the_same_bytes(tmp_path):
     for name in files:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
     assert b"CreationDate" not in (tmp_path / "a" / "scatter.pdf").read_bytes()
+
+
+def test_robust_accuracy_is_drawn_with_both_intervals_beside_the_plain_accuracy():
+    metrics_, scores, run = tables(3)
+    fig, data = drawing_of(figures.robust_accuracy(of(metrics_, scores, run)))
+    assert data["method"].tolist()[:6] == [str(method) for method in Method]
+    own = scores.query("model == 'S' and method == 'cot' and setting == 'relevant' and sampled")
+    shown = data.query("model == 'S' and method == 'cot'").iloc[0]
+    right, rated = own["correct_with"].fillna(False).astype(bool), own["robust"].notna() & own["correct_with"]
+    follows = own.loc[rated.fillna(False).astype(bool), "robust"].astype(bool).mean()
+    assert shown["value"] == pytest.approx(100 * right.sum() / own["correct_with"].notna().sum() * follows)
+    assert (data["wide_low"].fillna(0) <= data["low"]).all() and data["wide_low"].notna().sum() == 15
+    lines = [line for line in fig.axes[0].lines if len(line.get_xdata()) == 2]
+    assert len(lines) == 2 * len(data)
+
+
+def test_differences_of_methods_are_those_of_the_table_all_models_first():
+    metrics_, scores, run = tables(3)
+    opened = of(metrics_, scores, run)
+    fig, data = drawing_of(figures.method_differences(opened))
+    table = printed_tables.method_comparisons(opened).data
+    table = table[table["setting"] == "relevant"]
+    assert data["value"].tolist() == table["difference"].tolist() and data["model"].iloc[0] == "ALL"
+    assert data[["wide_low", "wide_high"]].to_numpy().tolist() == table[["joint_low", "joint_high"]].to_numpy().tolist()
+    said = {text.get_text() for text in fig.axes[0].texts}
+    assert {"all models", "S", "M", "L"} <= said and sum(text.startswith("p ") for text in said) > 0

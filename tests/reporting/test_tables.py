@@ -25,8 +25,8 @@ from perg_utils.scoring.scores import score
 
 #: What a run of three models with all methods and settings gives, in the order of the report.
 REPORTED = [
-    *("main", "accuracy", "net_change", "placebo", "settings", "one_model", "setting_comparisons", "methods"),
-    *("method_comparisons", "pref_aligner", "categories", "delivery", "extraction", "judging"),
+    *("robust_accuracy", "method_comparisons", "main", "accuracy", "net_change", "placebo", "settings", "one_model"),
+    *("setting_comparisons", "methods", "pref_aligner", "categories", "delivery", "extraction", "judging"),
     *("relevant_cot", "relevant_few_shot", "relevant_self_critic", "relevant_pref_aligner"),
     *("mixed_zero_shot", "mixed_pref_aligner", "irrelevant_zero_shot", "irrelevant_pref_aligner", "placebo_zero_shot"),
 ]
@@ -82,7 +82,7 @@ def tiny(**values: float) -> pd.DataFrame:
 @pytest.mark.parametrize("models", [1, 3, 14])
 def test_every_table_has_a_row_for_every_model_and_only_scored_numbers(models):
     tables = {t.name: t for t in every(models)}
-    assert list(tables) == (REPORTED if models > 1 else REPORTED[:14])
+    assert list(tables) == (REPORTED if models > 1 else REPORTED[:15])
     assert len(tables["main"].cells) == models
     assert len(tables["net_change"].cells) == len(tables["delivery"].cells) == 10 * models
     assert len(tables["methods"].cells) == 5 * models
@@ -312,7 +312,7 @@ def test_each_configuration_has_a_table_like_the_main_one_if_two_models_ran_it()
     table = made(3)[0]
     only_s = table[(table["model"] == "S") | ~table["method"].isin(["cot"])]
     names = [t.name for t in room.by_source(of(only_s))]
-    assert names == [name for name in REPORTED[14:] if name != "relevant_cot"]
+    assert names == [name for name in REPORTED[15:] if name != "relevant_cot"]
     (mixed,) = [t for t in room.by_source(of(table)) if t.name == "mixed_zero_shot"]
     assert mixed.cells.columns.tolist()[1:5] == [("TQA", "BR"), ("TQA", "AF"), ("TQA", "RE"), ("TQA", "PV")]
     expected = table.query("method == 'zero_shot' and setting == 'mixed' and source == 'CQA' and model == 'M'")
@@ -485,3 +485,15 @@ def test_breakage_that_is_not_all_by_a_wrong_option_says_what_else_it_is():
     assert shown.cells["ALL", "BR"].tolist() == ["18.2 = 16.1 + 1.5 + 0.6"] and "could not be read" in shown.caption
     alone = more.assign(value=more["value"].mask(more["metric"].isin(["broke_named_none", "broke_unread"]), 0.0))
     assert room.main(of(alone)).cells["ALL", "BR"].tolist() == ["18.2"]
+
+
+def test_of_robust_accuracy_the_highest_is_the_best_also_beside_metrics_of_which_the_lowest_is():
+    table, scores, profile = made(3)
+    found = {t.name: t for t in all_tables(table, scores, profile)}
+    for name, column in (("methods", ("", "RA")), ("robust_accuracy", ("", "relevant"))):
+        one = found[name]
+        own = one.data[one.data["metric"] == "robust_accuracy"].query("setting == 'relevant' and model == 'S'")
+        best = own.loc[own["value"].idxmax(), "method"]
+        rows = (one.cells["", "model"] == "S") & one.best[column]
+        assert one.cells.loc[rows, ("", "method")].tolist() == [best], name
+    assert "{" in found["robust_accuracy"].cells["", "relevant"].iloc[0], "the interval for preferences like these"

@@ -11,9 +11,10 @@ A run that lacks what a figure shows gives a `Figure` that says "Not in this run
 to ask first. `extractor`, `extraction`, `difficulty`, `judges` and `practice` are drawn from what notebooks 02, 10, 11
 and 12 work out, and take it as a DataFrame; `reproduction` may.
 
-In reading order: `figure` (what a figure is), `paper` (most of the functions), `selection` (models, sources and
-colours to show), `captions`, `shapes` and `drawing` (how), then those with pictures of their own: `radar`, `violins`,
-`churn_figure`, `diagram`, `extractor_figures`, `judges_figure`, `practice_figure`, `reproduction_figure`.
+In reading order: `figure` (what a figure is), `paper` (most of the functions), `selection` (models, sources and colours
+to show), `captions`, `shapes` and `drawing` (how), then those with pictures of their own: `radar`, `violins`,
+`robust_figures`, `churn_figure`, `diagram`, `extractor_figures`, `judges_figure`, `practice_figure`,
+`reproduction_figure`.
 """
 
 from perg_utils.core.run import Run
@@ -39,6 +40,7 @@ from perg_utils.reporting.figures.paper import (
 from perg_utils.reporting.figures.practice_figure import practice
 from perg_utils.reporting.figures.radar import categories
 from perg_utils.reporting.figures.reproduction_figure import reproduction
+from perg_utils.reporting.figures.robust_figures import method_differences, robust_accuracy
 from perg_utils.reporting.figures.violins import preferences
 
 __all__ = [
@@ -53,6 +55,7 @@ __all__ = [
     "extraction",
     "extractor",
     "judges",
+    "method_differences",
     "methods",
     "net_change",
     "one_model",
@@ -61,6 +64,7 @@ __all__ = [
     "practice",
     "preferences",
     "reproduction",
+    "robust_accuracy",
     "scatter",
     "settings",
     "variation",
@@ -74,7 +78,18 @@ def all(run: Run) -> dict[str, Figure]:
     ['churn', 'preferences']
     """
     plain = (
-        *(accuracy, scatter, net_change, churn, placebo, variation, settings, methods),
+        *(
+            robust_accuracy,
+            method_differences,
+            accuracy,
+            scatter,
+            net_change,
+            churn,
+            placebo,
+            variation,
+            settings,
+            methods,
+        ),
         *(aligner, one_model, delivery, preferences, pipeline),
     )
     made = [*(draw(run) for draw in plain), *(categories(run, source) for source in Source)]

@@ -24,6 +24,18 @@ CAPTIONS = {
         "judge rates whether the preference was followed. Pref-Aligner edits the answer given without preference. "
         "An answer that names no option counts as wrong, one that does not exist is left out.",
     ),
+    "robust_accuracy": (
+        "Robust accuracy by method",
+        "Of all questions, those answered right and as preferred, with one relevant preference. Hollow: accuracy of "
+        "the plain answer, without a preference. Thick: for these preferences; thin: for preferences like these.",
+    ),
+    "method_differences": (
+        "Methods against zero_shot",
+        "Difference in robust accuracy on the same questions, one relevant preference; right of zero is better than "
+        "zero_shot. All models together are the primary comparison. Thick: each interval by itself; thin: jointly for "
+        "the whole family, which holds the other settings too; p: exact, Holm-corrected over the family. Grey: the "
+        "margin within which arms count as equivalent. A pair such as S+L is set against S.",
+    ),
     "accuracy": (
         "Accuracy without and with preference",
         "no_preference (hollow) and zero_shot with one relevant preference (filled).",

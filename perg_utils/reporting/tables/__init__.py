@@ -29,7 +29,7 @@ from perg_utils.reporting.tables.comparisons import (
 )
 from perg_utils.reporting.tables.forms import Table
 from perg_utils.reporting.tables.layout import notes
-from perg_utils.reporting.tables.rates import accuracy, by_source, main, methods, one_model, settings
+from perg_utils.reporting.tables.rates import accuracy, by_source, main, methods, one_model, robust_accuracy, settings
 from perg_utils.reporting.tables.reproduction_tables import reproduction
 from perg_utils.reporting.tables.summaries import categories, extraction, judging
 
@@ -53,6 +53,7 @@ __all__ = [
     "placebo",
     "pref_aligner",
     "reproduction",
+    "robust_accuracy",
     "setting_comparisons",
     "settings",
 ]
@@ -62,10 +63,10 @@ def all(run: Run) -> dict[str, Table]:
     """Return every table by its name, in the order of the report; see `Table.absent`.
 
     >>> list(perg.tables.all(run))[:3]
-    ['main', 'accuracy', 'net_change']
+    ['robust_accuracy', 'method_comparisons', 'main']
     """
     builders = (
-        *(main, accuracy, net_change, churn, placebo, settings, one_model, setting_comparisons),
-        *(methods, method_comparisons, pref_aligner, categories, delivery, extraction, judging),
+        *(robust_accuracy, method_comparisons, main, accuracy, net_change, churn, placebo, settings, one_model),
+        *(setting_comparisons, methods, pref_aligner, categories, delivery, extraction, judging),
     )
     return {one.name: one for one in [*(build(run) for build in builders), *by_source(run)]}

@@ -24,6 +24,8 @@ WARN_ABOVE = 0.01
 #: Below this many questions no value is called the best.
 LEAST_FOR_BEST = 60
 
+#: What metrics of which more is better are called.
+_HIGHER = {metric.short for metric in Metric if metric.higher_is_better}
 _ARM = ["model", "method", "setting", "source"]
 _BOUNDS = ["value", "low", "high", "like_low", "like_high", "least", "most"]
 _RAW = [*_ARM, "category", "metric", *_BOUNDS, "n", "n_unscored"]
@@ -76,10 +78,12 @@ def grid_table(
     within: list[str] | None = None,
     best: Callable[[float, float], float] = min,
     intervals: bool = True,
+    wide: bool = False,
 ) -> Table | None:
     """Return a table with a row per `index` and a column per `across` (group and label, or label), best values bold.
 
-    The best is found in each column, among the rows equal in `within`; None where `data` is empty.
+    The best is found in each column, among the rows equal in `within`; `wide`: the interval for preferences like these
+    stands behind the other. None where `data` is empty.
     """
     if data.empty:
         return None
@@ -90,7 +94,8 @@ def grid_table(
     grid = grid.assign(group=heads[0], label=heads[1])
     rows = pd.MultiIndex.from_frame(grid[index].drop_duplicates())
     columns = pd.MultiIndex.from_frame(grid.loc[ordered(data, across).index, ["group", "label"]].drop_duplicates())
-    shown = grid.assign(text=_by_cause(with_bounds(grid, interval=intervals), data, run))
+    texts = _by_cause(with_bounds(grid, interval=intervals, wide=wide), data, run)
+    shown = grid.assign(text=texts)
     # Ties are ties as printed, so the best is found among rounded values.
     enough = (grid["n"].isna() | (grid["n"] >= LEAST_FOR_BEST)).astype(bool)
     rounded = grid.assign(value=grid["value"].round(1).where(enough))
@@ -236,9 +241,16 @@ def with_interval(frame: pd.DataFrame, form: str = "{:.1f}") -> list[str]:
     ]
 
 
-def with_bounds(frame: pd.DataFrame, form: str = "{:.1f}", interval: bool = True) -> list[str]:
-    """Return the value of every row as `with_interval`, and behind it what the unscored rows could make of it."""
+def with_bounds(frame: pd.DataFrame, form: str = "{:.1f}", interval: bool = True, wide: bool = False) -> list[str]:
+    """Return the value of every row as `with_interval`, and behind it what the unscored rows could make of it.
+
+    `wide`: between them, in curly brackets, the interval for preferences like these.
+    """
     texts = with_interval(frame, form) if interval else [number(v, form) for v in frame["value"]]
+    if wide:
+        ends = zip(frame["like_low"], frame["like_high"], strict=True)
+        told = ["" if pd.isna(low) else f" {{{form.format(low)}, {form.format(high)}}}" for low, high in ends]
+        texts = [text + more for text, more in zip(texts, told, strict=True)]
     if "least" not in frame:
         return texts
     lost = (frame["n_unscored"] > 0).fillna(False) & frame["least"].notna()
@@ -256,7 +268,8 @@ def _bounds_note(data: pd.DataFrame) -> str:
 
 def _best(column: pd.Series, groups: list[pd.Index], best: Callable[[float, float], float]) -> pd.Series:
     by_group = column.groupby(groups)
-    highest = best is max or str(column.name[1]).startswith("accuracy")  # type: ignore[index]
+    label = column.name[1]  # type: ignore[index]
+    highest = best is max or label in _HIGHER or str(column.name[0]) in _HIGHER  # type: ignore[index]
     # One value alone is not the best of anything.
     return (column == by_group.transform("max" if highest else "min")) & (by_group.transform("count") > 1)
 

@@ -33,6 +33,34 @@ def main(run: Run) -> Table | None:
     return _by_source(run, Method.ZERO_SHOT, Setting.RELEVANT, name="main", title="Models by source")
 
 
+@table("Robust accuracy")
+def robust_accuracy(run: Run) -> Table | None:
+    """Return robust accuracy of every method in every setting, the primary outcome, with both kinds of intervals.
+
+    >>> perg.tables.robust_accuracy(run).cells["", "relevant"].tolist()[0][:22]
+    '59.8 [50.3, 68.7] {48.'
+    """
+    data = only(run.read("metrics"), source=ALL_SOURCES, metric=Metric.ROBUST_ACCURACY)
+    data = data[data["value"].notna()]
+    caption = (
+        "Of all questions, those answered right and, where one was relevant, as preferred, in percent; higher is "
+        "better. In square brackets the interval for these preferences, in curly ones that for preferences like these. "
+        "Differences between methods are tested in the table of methods against zero-shot."
+    )
+    return grid_table(
+        "robust_accuracy",
+        "Robust accuracy",
+        caption,
+        run,
+        data=data,
+        index=["model", "method"],
+        across=["setting"],
+        within=["model"],
+        best=max,
+        wide=True,
+    )
+
+
 def by_source(run: Run) -> Tables:
     """Return a table like the main one for every other method and setting that two models or more were run in.
 
