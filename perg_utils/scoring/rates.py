@@ -77,21 +77,12 @@ def redrawn(metrics: pd.DataFrame) -> bool:
     return bool((metrics["value"].notna() & metrics["n"].isna()).any())
 
 
-def by_category(
-    scores: pd.DataFrame, config: StatisticsConfig | None = None, method: str = "zero_shot"
+def summarise(
+    scores: pd.DataFrame, metric: Metric, keys: list[str], config: StatisticsConfig | None = None
 ) -> pd.DataFrame:
-    """Return breakage by category of the preference: model, source (or ALL), category, value, low, high, n, n_unscored.
-
-    Over the sampled rows of one method in the relevant setting; models in order of appearance.
-    """
-    chosen = scores[(scores["method"] == method) & (scores["setting"] == Setting.RELEVANT) & scores["category"].notna()]
-    outcomes = _outcomes(chosen)
-    outcomes = outcomes[outcomes["metric"] == Metric.BREAKAGE_RATE]
-    keys = ["model", "source", "category"]
-    frames = (outcomes, outcomes.assign(source=ALL_SOURCES))
-    out = pd.concat([_summarise(frame, keys, config) for frame in frames])
-    by_name = out.sort_values("category", kind="stable")
-    return ordered(by_name, ["model", "source"], scores["model"].unique()).reset_index(drop=True)
+    """Return one metric of the sampled rows of `scores` by `keys`, with the columns that `metrics` has behind it."""
+    outcomes = _outcomes(scores)
+    return _summarise(outcomes[outcomes["metric"] == metric], keys, config)
 
 
 #: The model that the paper follows through the settings.

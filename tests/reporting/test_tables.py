@@ -412,7 +412,7 @@ def test_redrawn_tables_hold_the_printed_figures_and_claim_no_interval_and_no_n(
     tables = redrawn()
     assert list(tables) == [
         *("main", "settings", "one_model", "methods", "pref_aligner"),
-        *(name for name in REPORTED[14:] if name != "placebo_zero_shot"),
+        *(name for name in REPORTED[15:] if name != "placebo_zero_shot"),
     ]
     for table in tables.values():
         assert "Redrawn from the paper's published figures; no intervals, no counts." in table.caption
@@ -421,7 +421,7 @@ def test_redrawn_tables_hold_the_printed_figures_and_claim_no_interval_and_no_n(
 
 
 def test_every_printed_figure_stands_in_a_redrawn_table():
-    shown = pd.concat([t.data for t in redrawn().values() if t.name == "main" or t.name in REPORTED[14:]])
+    shown = pd.concat([t.data for t in redrawn().values() if t.name == "main" or t.name in REPORTED[15:]])
     keys = ["model", "method", "setting", "source", "metric"]
     printed = printed_metrics().dropna(subset="value").set_index(keys)["value"]
     again = shown.dropna(subset="value").set_index(keys)["value"]
@@ -453,7 +453,8 @@ def test_models_stand_in_the_order_of_the_metrics_in_every_table():
 
 
 def test_several_tables_show_themselves_and_are_written_like_one(tmp_path):
-    several = Tables(every(2)[:2])
+    two = [one for one in every(2) if one.name in ("main", "accuracy")]
+    several = Tables(two)
     assert len(repr(several)) < 200
     assert several._repr_html_().count("<table>") == 2
     assert several.to_latex().count(r"\begin{table}") == several.to_markdown().count("| --- |") == 2

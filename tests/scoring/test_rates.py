@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_tables import BASE, RELEVANT, WITH, toy, value
 
-from perg_utils.scoring.rates import by_category, metrics
+from perg_utils.scoring.rates import metrics
 from perg_utils.scoring.scores import score
 
 
@@ -48,15 +48,6 @@ def test_without_a_relevant_preference_robustness_error_is_breakage_and_there_is
     table = metrics(score(**toy(BASE | {("zero_shot", setting): (WITH, "")})))
     assert value(table, "robustness_error") == value(table, "breakage_rate") == (pytest.approx(300 / 7), 7, 2)
     assert "alignment_failure" not in set(table["metric"])
-
-
-def test_breakage_by_category_takes_relevant_zero_shot_rows():
-    found = by_category(score(**toy(RELEVANT | {("zero_shot", "irrelevant"): (WITH, "")})))
-    assert found[["source", "category", "n"]].to_numpy().tolist() == [
-        ["TQA", "Clarity", 5],
-        ["MMLU", "Clarity", 2],
-        ["ALL", "Clarity", 7],
-    ]
 
 
 def test_the_planted_rates_of_the_made_up_run_come_out_again():

@@ -11,8 +11,9 @@ from toy_tables import BASE, RATINGS, RELEVANT, WITH, toy, value
 
 from perg_utils.core.errors import DataError
 from perg_utils.core.schema import ROW_ID, TABLES
+from perg_utils.scoring.categories import by_category
 from perg_utils.scoring.intervals import exact_interval
-from perg_utils.scoring.rates import by_category, metrics
+from perg_utils.scoring.rates import metrics
 from perg_utils.scoring.scores import score, with_fallbacks_as_failures
 
 

@@ -16,7 +16,7 @@ from perg_utils.reporting.figures.drawing import STYLE, WIDTH, axis_end, interva
 from perg_utils.reporting.figures.figure import Drawn, figure
 from perg_utils.reporting.figures.selection import PLAIN, Colours, Names, Selection, check_method
 from perg_utils.reporting.figures.shapes import Looks
-from perg_utils.scoring.rates import by_category
+from perg_utils.scoring.categories import by_category
 
 #: So many models can be told apart in one radar.
 TOGETHER = 4

@@ -6,13 +6,15 @@ included; the metrics use the sampled rows.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 
 from perg_utils.core.run import Run
-from perg_utils.core.schema import ARM_ID, MISSING, Status, ordered
+from perg_utils.core.schema import ALL_SOURCES, ARM_ID, MISSING, Status, ordered
 from perg_utils.reporting.tables.forms import Table, table
 from perg_utils.reporting.tables.layout import as_listed, grid_table, number, plain_table
-from perg_utils.scoring.rates import by_category
+from perg_utils.scoring.categories import by_category, category_tests
 
 #: How many ways of finding a letter have a column of their own; the rest is summed up.
 MOST_WAYS = 5
@@ -32,16 +34,27 @@ def categories(run: Run) -> Table | None:
     5
     """
     scores = as_listed(run, "scores")
-    return grid_table(
+    data = by_category(scores, run.profile.statistics)
+    tests = category_tests(scores, seed=run.profile.seed)
+    pooled = data.loc[data["source"] == ALL_SOURCES, "sources"].unique()
+    everywhere = (
+        f"ALL: mean of the sources that have every category ({'; '.join(pooled)}), weighted alike for all categories."
+        if len(pooled)
+        else "No row for ALL: fewer than two sources have every category."
+    )
+    told = ", ".join(f"{model} {number(p, '{:.3f}')}" for model, p in zip(tests["model"], tests["p_holm"], strict=True))
+    made = grid_table(
         "categories",
         "Categories of preferences",
-        "Breakage rate by category of the preference, zero_shot, in percent.",
+        f"Breakage rate by category of the preference, zero_shot, in percent. {everywhere} Whether categories differ "
+        f"at all (permutation within sources, Holm-corrected over the models): p {told}. Single categories are not tested "
+        "against each other, so none is bold.",
         run,
-        data=by_category(scores, run.profile.statistics),
+        data=data,
         index=["source", "model"],
         across=["category"],
-        within=["source"],
     )
+    return None if made is None else replace(made, best=made.best & False)
 
 
 @table("Extraction of letters")
