@@ -38,7 +38,7 @@ def robust_accuracy(run: Run) -> Table | None:
     """Return robust accuracy of every method in every setting, the primary outcome, with both kinds of intervals.
 
     >>> perg.tables.robust_accuracy(run).cells["", "relevant"].tolist()[0][:22]
-    '59.8 [50.3, 68.7] {48.'
+    '59.8 [50.4, 68.8] {50.'
     """
     data = only(run.read("metrics"), source=ALL_SOURCES, metric=Metric.ROBUST_ACCURACY)
     data = data[data["value"].notna()]

@@ -47,8 +47,8 @@ def categories(run: Run) -> Table | None:
         "categories",
         "Categories of preferences",
         f"Breakage rate by category of the preference, zero_shot, in percent. {everywhere} Whether categories differ "
-        f"at all (permutation within sources, Holm-corrected over the models): p {told}. Single categories are not tested "
-        "against each other, so none is bold.",
+        f"at all (permutation within sources, Holm-corrected over the models): p {told}. Single categories are not "
+        "tested against each other, so none is bold.",
         run,
         data=data,
         index=["source", "model"],
