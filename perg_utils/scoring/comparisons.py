@@ -267,5 +267,5 @@ def _with_values(out: pd.DataFrame, fails: np.ndarray, metric: Metric) -> pd.Dat
 def _set_bounds(out: pd.DataFrame, name: str, bounds: Bounds | np.ndarray, metric: Metric) -> None:
     low, high = (100 * np.asarray(bound, dtype=float) for bound in bounds)
     if metric.higher_is_better:
-        low, high = -high, -low
+        low, high = 0.0 - high, 0.0 - low  # not -0.0
     out[f"{name}low"], out[f"{name}high"] = low, high
