@@ -171,23 +171,30 @@ def _matched(scores: pd.DataFrame, pairs: Sequence[Pair], metric: Metric) -> lis
     """For each pair, whether either arm did well (columns ref and arm), by example_id; null where not scored."""
     if metric not in OUTCOME:
         raise DataError(f"metric '{metric}' has no paired comparison; these have: {', '.join(OUTCOME)}")
-    compared = dict.fromkeys(Arm(*arm) for pair in pairs for arm in pair)
-    outcomes = {tuple(arm): _outcome(scores, arm, metric) for arm in compared}
+    outcomes = _outcomes(scores, {Arm(*arm) for pair in pairs for arm in pair}, metric)
     return [
-        pd.concat({"ref": outcomes[tuple(ref)], "arm": outcomes[tuple(arm)]}, axis=1, join="inner")
-        for ref, arm in pairs
+        pd.concat({"ref": outcomes[Arm(*ref)], "arm": outcomes[Arm(*arm)]}, axis=1, join="inner") for ref, arm in pairs
     ]
 
 
-def _outcome(scores: pd.DataFrame, arm: Arm, metric: Metric) -> pd.Series:
-    """Whether each question went well in an arm, by example_id; null where it is not scored."""
-    chosen = (scores["model"] == arm.model) & (scores["method"] == arm.method) & (scores["setting"] == arm.setting)
-    if not chosen.any():
-        raise DataError(f"no row of {' '.join(arm)}; there are: {', '.join(' '.join(known) for known in arms(scores))}")
-    chosen &= scores["sampled"].fillna(False)
+def _outcomes(scores: pd.DataFrame, compared: set[Arm], metric: Metric) -> dict[Arm, pd.Series]:
+    """Whether each question went well in each arm, by example_id; null where it is not scored."""
+    there = set(scores[ARM_ID].drop_duplicates().itertuples(index=False, name=None))
+    for arm in compared:
+        if tuple(arm) not in there:
+            known = ", ".join(" ".join(one) for one in arms(scores))
+            raise DataError(f"no row of {' '.join(arm)}; there are: {known}")
+    chosen = scores["sampled"].fillna(False)
     if metric not in ON_ALL_QUESTIONS:
         chosen &= scores["correct_without"].fillna(False)
-    return scores[chosen].set_index("example_id")[OUTCOME[metric]]
+    rows = scores.loc[chosen.to_numpy(dtype=bool), [*ARM_ID, "example_id", OUTCOME[metric]]]
+    found = {
+        Arm(*map(str, key)): own.set_index("example_id")[OUTCOME[metric]]
+        for key, own in rows.groupby(ARM_ID, sort=False, observed=True)
+        if key in compared
+    }
+    none = rows.head(0).set_index("example_id")[OUTCOME[metric]]
+    return {arm: found.get(arm, none) for arm in compared}
 
 
 def _counts(both: pd.DataFrame) -> tuple[int, int, int, int]:

@@ -45,7 +45,8 @@ def like_these(
     with np.errstate(divide="ignore", invalid="ignore"):
         worth = mean * (1 - mean) / found["variance"].to_numpy(dtype=float)
         few = (t.ppf(tail, np.maximum(n - 1, 1)) / t.ppf(tail, np.maximum(groups - 1, 1))) ** 2
-        size = np.where(np.isnan(worth), n, np.minimum(worth * few, n))
+        # Without any event, or nothing else, no variance is seen: as many rows as there are, by as few preferences.
+        size = np.minimum(np.where(np.isnan(worth), n, worth) * few, n)
     low, high = exact_interval(mean * size, size, confidence)
     known = groups > 1
     return pd.DataFrame({"low": np.where(known, low, np.nan), "high": np.where(known, high, np.nan)}, found.index)
@@ -89,9 +90,8 @@ def _spread(rows: pd.DataFrame, keys: list[str], event: str, preference: str, qu
 
     total = clustered(preference)
     if question:
-        rest = values.assign(square=values["off"] ** 2).groupby(keys, sort=False, observed=True)["square"].sum()
-        # Subtracting may go below what either alone says where there is little to see.
-        each = pd.concat([total, clustered(question), total + clustered(question) - rest], axis=1)
-        total = each.max(axis=1)
+        squares = values.assign(square=values["off"] ** 2).groupby(keys, sort=False, observed=True)["square"]
+        twice = squares.sum() * squares.count() / (squares.count() - 1).clip(lower=1)
+        total = total + (clustered(question) - twice).clip(lower=0)
     out["variance"] = (total / out["n"] ** 2).reindex(out.index)
     return out

@@ -29,7 +29,22 @@ def test_preferences_that_differ_make_the_interval_as_wide_as_there_are_few_of_t
 def test_preferences_that_are_alike_leave_the_exact_interval():
     low, high = like_these(rows([15] * 40), ["arm"]).iloc[0]
     assert (low, high) == pytest.approx(tuple(float(x) for x in exact_interval(600, 4000)))
-    assert like_these(rows([0, 0]), ["arm"]).iloc[0].tolist() == pytest.approx([0, float(exact_interval(0, 200)[1])])
+
+
+def test_where_no_event_is_seen_few_preferences_still_say_little():
+    size = 200 * (t.ppf(0.975, 199) / t.ppf(0.975, 4)) ** 2
+    found = like_these(rows([0] * 5, each=40), ["arm"]).iloc[0].tolist()
+    assert found == pytest.approx([0, float(exact_interval(0, size)[1])]) and found[1] > exact_interval(0, 200)[1]
+
+
+def test_questions_that_stand_once_change_nothing_and_those_that_break_under_every_preference_do():
+    once = rows([5, 10, 30, 15]).assign(question=range(400))
+    pd.testing.assert_frame_equal(like_these(once, ["arm"], question="question"), like_these(once, ["arm"]))
+    # The same 15 questions of 100 break under each of four preferences: what looks like 400 rows is 100.
+    crossed = rows([15] * 4).assign(question=[*range(100)] * 4)
+    low, high = like_these(crossed, ["arm"], question="question").iloc[0]
+    alone = exact_interval(60, 400)
+    assert low < alone[0] and high > alone[1]
 
 
 def test_one_preference_says_nothing_of_others():
