@@ -31,8 +31,9 @@ READ_BY_THE_RELEASE = (
     "The same questions were put to every model, but not every released file need be here: n tells.",
 )
 EDITS_ITS_BASELINE = (
-    "Pref-Aligner edits the very answer it is compared with; the other methods answer anew, so that plain sensitivity "
-    "to the prompt counts against them and not against it."
+    "Pref-Aligner edits the very answer that chooses the questions of the paper's metrics (Q*); the other methods "
+    "answer anew, so that on Q* plain sensitivity to the prompt counts against them and not against it. Robust "
+    "accuracy, over all questions, is free of that."
 )
 RULES_ALONE = (
     "Responses are read by rules alone. On genuine responses rules are silent more often with a preference than "

@@ -31,11 +31,12 @@ def delivery_change(scores: pd.DataFrame, config: StatisticsConfig | None = None
     out["without"], out["with"] = (_percent(out[f"failed_{arm}"], n) for arm in ("without", "with"))
     out["difference"] = _percent(out["broke"] - out["fixed"], n)
     out["low"], out["high"] = _bounds(out["broke"], out["fixed"], n, config)
+    out["least"], out["most"] = _at_most(out["broke"] - out["fixed"], out)
     change = _percent(out["broke"] - out["fixed"], failed)
     out["relative_change"] = change.where(failed >= LEAST_FOR_RELATIVE)
     out = out.rename(columns={"broke": "worse", "fixed": "better"})
     shares = ["failed_without", "failed_with", "without", "with", "difference", "low", "high", "relative_change"]
-    return out[[*ARM_ID, *shares, *_COUNTS]]
+    return out[[*ARM_ID, *shares, *_COUNTS, "least", "most"]]
 
 
 def net_change(scores: pd.DataFrame, config: StatisticsConfig | None = None) -> pd.DataFrame:
@@ -45,7 +46,8 @@ def net_change(scores: pd.DataFrame, config: StatisticsConfig | None = None) -> 
     are right with it: as percent of either set `breakage` and `fixed_rate`, with exact bounds. `net` is accuracy
     with minus without on all `n` questions, in points, with bounds `low`, `high`; `p` McNemar's exact, `p_holm`
     over this table, `odds_ratio` that of broke to fixed. `n_unscored` rows lack one of the two answers.
-    Sampled rows only. `broke_wrong_option`, `broke_named_none`
+    Sampled rows only. `least` and `most` are
+    what `net` could be with the unscored rows. `broke_wrong_option`, `broke_named_none`
     and `broke_unread` are the parts of `broke`.
     """
     confidence = (config or StatisticsConfig()).confidence
@@ -62,9 +64,26 @@ def net_change(scores: pd.DataFrame, config: StatisticsConfig | None = None) -> 
     out["p"] = np.where(out["n"] > 0, mcnemar_exact(out["broke"], out["fixed"]), np.nan)
     out["p_holm"] = holm(out["p"])
     out["odds_ratio"] = odds_ratio(out["broke"], out["fixed"])
+    out["least"], out["most"] = _at_most(out["fixed"] - out["broke"], out)
     shares = ["breakage", "breakage_low", "breakage_high", "fixed_rate", "fixed_low", "fixed_high"]
     counts = ["broke", "fixed", "n_right", "n_wrong", *map(str, BROKE_BY.values())]
-    return out[[*ARM_ID, *counts, *shares, "net", "low", "high", "p", "p_holm", "n", "n_unscored", "odds_ratio"]]
+    return out[
+        [
+            *ARM_ID,
+            *counts,
+            *shares,
+            "net",
+            "low",
+            "high",
+            "p",
+            "p_holm",
+            "n",
+            "n_unscored",
+            "odds_ratio",
+            "least",
+            "most",
+        ]
+    ]
 
 
 def _two_arms(scores: pd.DataFrame, without: str, with_: str) -> pd.DataFrame:
@@ -86,6 +105,12 @@ def _two_arms(scores: pd.DataFrame, without: str, with_: str) -> pd.DataFrame:
     counted = shown[keys].assign(**{name: cell.astype("int64") for name, cell in cells.items()})
     out = counted.groupby(keys, sort=False, observed=True)[list(cells)].sum().reset_index()
     return ordered(out, keys).reset_index(drop=True)
+
+
+def _at_most(change: pd.Series, out: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """The lowest and highest difference, in points, that the unscored rows could make of `change` questions."""
+    every = out["n"] + out["n_unscored"]
+    return _percent(change - out["n_unscored"], every), _percent(change + out["n_unscored"], every)
 
 
 def _percent(part: pd.Series, whole: pd.Series) -> pd.Series:

@@ -10,7 +10,15 @@ from __future__ import annotations
 from perg_utils.core.run import Run
 from perg_utils.core.schema import ARM_ID, BROKE_BY, Method, Metric
 from perg_utils.reporting.tables.forms import Table, table
-from perg_utils.reporting.tables.layout import as_listed, comparison, number, p_values, plain_table, with_interval
+from perg_utils.reporting.tables.layout import (
+    as_listed,
+    bounds_note,
+    comparison,
+    number,
+    p_values,
+    plain_table,
+    with_bounds,
+)
 from perg_utils.reporting.tables.rates import printed_aligner
 from perg_utils.scoring import changes
 from perg_utils.scoring.changes import LEAST_FOR_RELATIVE
@@ -137,7 +145,7 @@ def net_change(run: Run) -> Table | None:
         cells[name] = [f"{count} of {of} ({number(share)} %)" for count, of, share in shown]
     parts = zip(*(found[str(metric)] for metric in BROKE_BY.values()), strict=True)
     cells.insert(list(cells).index("broke") + 1, "by cause", [" + ".join(map(str, own)) for own in parts])
-    cells["net"] = with_interval(found.assign(value=found["net"]), "{:+.1f}")
+    cells["net"] = with_bounds(found.assign(value=found["net"]), "{:+.1f}")
     cells["odds ratio"] = [number(v, "{:.2f}") for v in found["odds_ratio"]]
     cells["p"], cells["p Holm"] = p_values(found["p"]), p_values(found["p_holm"])
     cells["n"] = found["n"]
@@ -146,7 +154,7 @@ def net_change(run: Run) -> Table | None:
         "fixed: wrong without, right with it (exact intervals in the CSV). net: accuracy with minus without on the "
         "same n questions, in points, with its own score interval, which goes with p (exact McNemar); matched odds "
         "ratio of broke to fixed; p Holm: corrected over the "
-        f"{len(found)} rows of this table."
+        f"{len(found)} rows of this table.{bounds_note(found)}"
     )
     return plain_table("net_change", "Broken and fixed answers", caption, run, data=found, cells=cells)
 
@@ -168,12 +176,12 @@ def delivery(run: Run) -> Table | None:
     for arm in ("without", "with"):
         shares = zip(raw[f"failed_{arm}"], raw[arm], strict=True)
         cells[arm] = [f"{count} ({number(share)} %)" for count, share in shares]
-    cells["difference"] = with_interval(raw.assign(value=raw["difference"]), "{:+.1f}")
+    cells["difference"] = with_bounds(raw.assign(value=raw["difference"]), "{:+.1f}")
     cells["relative change"] = [number(v, "{:+.0f} %") for v in raw["relative_change"]]
     cells["n"] = raw["n"]
     caption = (
         "Answers that name no option, without and with preference: counts and percent of the same n questions. "
         "Difference in points with paired score interval; relative change only where the count without "
-        f"preference is {LEAST_FOR_RELATIVE} or more."
+        f"preference is {LEAST_FOR_RELATIVE} or more.{bounds_note(raw)}"
     )
     return plain_table("delivery", "Delivery failure", caption, run, data=raw, cells=cells)

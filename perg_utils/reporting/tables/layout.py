@@ -107,7 +107,7 @@ def grid_table(
     cells = pd.concat([labels, cells.reset_index(drop=True)], axis=1)
     bold = pd.concat([labels.map(lambda _: False), marks.reset_index(drop=True)], axis=1).astype(bool)
     kept = [c for c in data if c in _RAW]
-    size = f"{_size(data)}{_bounds_note(data)}"
+    size = f"{_size(data)}{bounds_note(data)}"
     if any(" = " in text for text in shown["text"]):
         size += " Breakage where not all is by a wrong option: = wrong option + named none + could not be read."
     return Table(name, title, _caption(caption, size, run, data), data[kept].reset_index(drop=True), cells, bold)
@@ -194,7 +194,7 @@ def comparison(
     if run.profile.baseline == "own" or run.profile.data.origin == "published":
         size += " The arms have baselines of their own: a row holds the questions that are right in both."
     return plain_table(
-        name, title, f"{caption} {size}{_bounds_note(found)}", run, data=found, cells=cells.rename(columns=heads)
+        name, title, f"{caption} {size}{bounds_note(found)}", run, data=found, cells=cells.rename(columns=heads)
     )
 
 
@@ -260,7 +260,8 @@ def with_bounds(frame: pd.DataFrame, form: str = "{:.1f}", interval: bool = True
     ]
 
 
-def _bounds_note(data: pd.DataFrame) -> str:
+def bounds_note(data: pd.DataFrame) -> str:
+    """Return what a caption says of the round brackets of `with_bounds`; empty where there are none."""
     if "least" not in data or not ((data["n_unscored"] > 0).fillna(False) & data["least"].notna()).any():
         return ""
     return " In round brackets: the lowest and highest value that the unscored rows could make of it."
