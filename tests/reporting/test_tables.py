@@ -298,6 +298,10 @@ def test_a_run_without_rows_for_a_table_leaves_it_out():
     only = scores[scores["method"].isin(["no_preference", "zero_shot"]) & (scores["setting"] != "placebo")]
     names = {t.name for t in all_tables(metrics(only), only, profile)}
     assert "pref_aligner" not in names and "placebo" not in names and "main" in names
+    # A run with other methods, of which none is Pref-Aligner.
+    without = scores[scores["method"] != "pref_aligner"]
+    names = {t.name for t in all_tables(metrics(without), without, profile)}
+    assert "pref_aligner" not in names and "method_comparisons" in names
     assert not all_tables(metrics(scores.iloc[:0]), scores.iloc[:0], profile, run(3)["answers"].iloc[:0])
 
 

@@ -69,6 +69,8 @@ def pref_aligner(run: Run) -> Table | None:
     family = method_family(scores, run.profile)
     found = compare_family(scores, family, run.profile.statistics)
     found = found[found["method"] == Method.PREF_ALIGNER].reset_index(drop=True)
+    if found.empty:
+        return None
     pairs = [pair for pair in family.pairs if pair[1].method == Method.PREF_ALIGNER]
     paper = compare_family(scores, Family(Metric.ROBUSTNESS_ERROR, pairs), run.profile.statistics)
     errors = found[ARM_ID].merge(paper, on=ARM_ID, how="left")
