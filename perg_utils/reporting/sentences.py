@@ -16,6 +16,7 @@ import pandas as pd
 from perg_utils.core.profile import Profile
 from perg_utils.core.schema import ALL_MODELS, ALL_SOURCES, Arm, Method, Metric, Setting
 from perg_utils.scoring.changes import net_change
+from perg_utils.scoring.churn import churn
 from perg_utils.scoring.comparisons import compare, compare_family, compared_by
 from perg_utils.scoring.intervals import exact_interval
 from perg_utils.scoring.pairs import method_family, placebo_family, setting_family, stand_ins
@@ -113,6 +114,7 @@ def findings(metrics: pd.DataFrame, scores: pd.DataFrame, profile: Profile) -> l
             "Of the answers that were right without it, {} turn wrong (breakage, the paper's metric).",
         ),
         _mirror(scores, profile),
+        _churn(scores, profile),
         _placebo(scores, profile),
         rate(relevant, Metric.ALIGNMENT_FAILURE, "The preference is not followed in {} of them (alignment failure)."),
         rate(relevant, Metric.ROBUSTNESS_ERROR, "One or the other goes wrong in {} (robustness error)."),
@@ -159,6 +161,26 @@ def _mirror(scores: pd.DataFrame, profile: Profile) -> Finding | None:
         for row in found[["model", "method", "setting", "low", "high"]].itertuples(index=False, name=None)
     ]
     return Finding("mirror", text, tuple(claims))
+
+
+def _churn(scores: pd.DataFrame, profile: Profile) -> Finding | None:
+    """What exchanging one preference for another breaks, by source, of the model with the most questions."""
+    zero_shot = scores[(scores["method"] == Method.ZERO_SHOT) & (scores["setting"] == Setting.RELEVANT)]
+    found = churn(zero_shot, profile.statistics, profile.seed).dropna(subset="excess")
+    if found.empty:
+        return None
+    model = found.sort_values("n", ascending=False, kind="stable")["model"].iloc[0]
+    own = found[(found["model"] == model) & (found["source"] != ALL_SOURCES)]
+    told = [
+        f"{row['preference_to_preference']:.1f} against {row['breakage']:.1f} % ({row['source']}: adding one breaks "
+        f"{row['excess']:+.1f} points more [{row['excess_low']:+.1f}, {row['excess_high']:+.1f}])"
+        for row in own.to_dict("records")
+    ]
+    return Finding(
+        "churn",
+        f"What would have broken anyway ({model}, mean over all preferences that were tried): exchanging one "
+        f"preference for another breaks, against adding one, {'; '.join(told)}.",
+    )
 
 
 def _placebo(scores: pd.DataFrame, profile: Profile) -> Finding | None:

@@ -23,6 +23,7 @@ from perg_utils.reporting import page as report
 from perg_utils.reporting.limits import RULES_ALONE
 from perg_utils.reporting.sentences import NEEDS_FILES
 from perg_utils.reporting.tables.forms import Table
+from perg_utils.scoring.churn import churn
 from perg_utils.scoring.intervals import exact_interval
 from perg_utils.scoring.rates import metrics
 from perg_utils.scoring.scores import score
@@ -288,3 +289,17 @@ def test_a_study_of_real_models_read_by_rules_alone_says_so(run):
     llm = ModelConfig.model_validate({"name": "reader", "engine": "api", "model": "g"})
     read = hub.model_copy(update={"extractor": hub.extractor.model_copy(update={"llm": llm})})
     assert RULES_ALONE not in report.caveats(table, read)
+
+
+def test_where_questions_have_several_preferences_the_report_says_what_changing_one_breaks(run):
+    workspace, profile, _ = run
+    scores = workspace.read("scores")
+    assert "churn" not in {found.kind for found in report.findings(workspace.read("metrics"), scores, profile)}
+    own = scores[(scores["model"] == "S") & (scores["method"] == "zero_shot") & (scores["setting"] == "relevant")]
+    # A second preference under which every answer is wrong: it breaks all that the first one leaves right.
+    wrong = own.assign(preference_id="another", sampled=False, correct_with=own["correct_with"] & False)
+    both = pd.concat([scores, wrong])
+    (said,) = [one.text for one in report.findings(metrics(both), both, profile) if one.kind == "churn"]
+    row = churn(pd.concat([own, wrong])).set_index("source").loc["TQA"]
+    told = f"{row['preference_to_preference']:.1f} against {row['breakage']:.1f} % (TQA: adding one breaks"
+    assert told in said and "(S, mean over" in said

@@ -31,10 +31,11 @@ CAPTIONS = {
     ),
     "method_differences": (
         "Methods against zero_shot",
-        "Difference in robust accuracy on the same questions, one relevant preference; right of zero is better than "
-        "zero_shot. All models together are the primary comparison. Thick: each interval by itself; thin: jointly for "
-        "the whole family, which holds the other settings too; p: exact, Holm-corrected over the family. Grey: the "
-        "margin within which arms count as equivalent. A pair such as S+L is set against S.",
+        "Difference in robust accuracy (in accuracy, where nothing was rated) on the same questions, one relevant "
+        "preference; right of zero is better than zero_shot. All models together are the primary comparison. Thick: "
+        "each interval by itself; thin: jointly for the whole family, which holds the other settings too; p: exact, "
+        "Holm-corrected over the family. Grey: the margin within which arms count as equivalent. A pair such as S+L is "
+        "set against S.",
     ),
     "accuracy": (
         "Accuracy without and with preference",

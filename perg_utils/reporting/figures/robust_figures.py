@@ -20,7 +20,7 @@ from perg_utils.reporting.figures.drawing import STYLE, TALLEST, canvas, names_r
 from perg_utils.reporting.figures.figure import Drawn, figure
 from perg_utils.reporting.figures.selection import Colours, Names, Selection
 from perg_utils.reporting.figures.shapes import Looks
-from perg_utils.scoring.comparisons import compare_family
+from perg_utils.scoring.comparisons import compare_family, compared_by
 from perg_utils.scoring.pairs import method_family
 
 
@@ -55,6 +55,7 @@ def method_differences(run: Run, *, models: Names = None, sources: Names = None,
     config = run.profile.statistics
     found = compare_family(shown.scores, method_family(shown.scores, run.profile), config)
     found = found[(found["setting"] == Setting.RELEVANT) & (found["n"] > 0)]
+    what = Metric(compared_by(shown.scores)).label.lower()
     names = {"value": "this_value", "difference": "value", "joint_low": "wide_low", "joint_high": "wide_high"}
     data = found.rename(columns=names).reset_index(drop=True)
     looks = {ALL_MODELS: ("black", "D"), **shown.looks}
@@ -62,7 +63,7 @@ def method_differences(run: Run, *, models: Names = None, sources: Names = None,
         data,
         looks,
         ("by itself", "jointly, for the whole family"),
-        "points of robust accuracy, against zero_shot",
+        f"points of {what}, against zero_shot",
         config.margin,
     )
     return fig, data

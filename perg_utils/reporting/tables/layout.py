@@ -253,7 +253,7 @@ def with_bounds(frame: pd.DataFrame, form: str = "{:.1f}", interval: bool = True
         texts = [text + more for text, more in zip(texts, told, strict=True)]
     if "least" not in frame:
         return texts
-    lost = (frame["n_unscored"] > 0).fillna(False) & frame["least"].notna()
+    lost = (frame["n_unscored"] > 0).fillna(False) & frame["least"].notna() & frame["value"].notna()
     return [
         f"{text} ({form.format(least)} to {form.format(most)})" if some else text
         for text, some, least, most in zip(texts, lost, frame["least"], frame["most"], strict=True)
@@ -262,7 +262,10 @@ def with_bounds(frame: pd.DataFrame, form: str = "{:.1f}", interval: bool = True
 
 def bounds_note(data: pd.DataFrame) -> str:
     """Return what a caption says of the round brackets of `with_bounds`; empty where there are none."""
-    if "least" not in data or not ((data["n_unscored"] > 0).fillna(False) & data["least"].notna()).any():
+    value = next((data[name] for name in ("value", "net", "difference") if name in data), None)
+    if "least" not in data or value is None:
+        return ""
+    if not ((data["n_unscored"] > 0).fillna(False) & data["least"].notna() & value.notna()).any():
         return ""
     return " In round brackets: the lowest and highest value that the unscored rows could make of it."
 
