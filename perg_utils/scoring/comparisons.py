@@ -22,7 +22,7 @@ import pandas as pd
 
 from perg_utils.core.errors import DataError
 from perg_utils.core.profile import StatisticsConfig
-from perg_utils.core.schema import ALL_MODELS, ARM_ID, Arm, Metric
+from perg_utils.core.schema import ALL_MODELS, ARM_ID, RELEVANT_SHOWN, Arm, Metric
 from perg_utils.scoring.generalise import difference_like_these
 from perg_utils.scoring.intervals import (
     Bounds,
@@ -222,16 +222,17 @@ def _lost(both: pd.DataFrame) -> pd.Series:
 def _for_preferences_like_these(
     out: pd.DataFrame, lost: Sequence[pd.Series], scores: pd.DataFrame, config: StatisticsConfig, metric: Metric
 ) -> pd.DataFrame:
-    """Add `like_low` and `like_high`, the difference's bounds for preferences like these; NaN where none is known."""
+    """Add `like_low` and `like_high`, the difference's bounds for preferences like these; NaN where none was shown."""
     chosen = scores[scores["sampled"].fillna(False)]
     chosen = chosen if "preference_id" in chosen else chosen.assign(preference_id=None)
     assigned = (
         chosen.dropna(subset="preference_id").drop_duplicates("example_id").set_index("example_id")["preference_id"]
     )
+    shown = out["setting"].isin(RELEVANT_SHOWN) | out["reference_setting"].isin(RELEVANT_SHOWN)
     bounds = []
-    for found in lost:
+    for found, relevant in zip(lost, shown, strict=True):
         named = assigned.reindex(found.index.get_level_values(-1)).to_numpy(dtype=object)
-        known = pd.notna(named)
+        known = pd.notna(named) & relevant  # a question has its preference, but neither arm may have been shown it
         bounds.append(difference_like_these(found.to_numpy()[known], named[known].astype(str), config.confidence))
     own = np.array(bounds, dtype=float).reshape(-1, 2).T
     _set_bounds(out, "like_", own, metric)

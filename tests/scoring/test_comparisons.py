@@ -173,3 +173,12 @@ def test_changes_list_models_as_they_appear_and_settings_as_the_study_does():
     assert found["model"].drop_duplicates().tolist() == ["M", "S"]
     own = found[found["method"] == "zero_shot"].iloc[:4]
     assert own["setting"].tolist() == ["relevant", "mixed", "irrelevant", "placebo"]
+
+
+def test_preferences_like_these_are_spoken_of_only_where_one_was_shown():
+    scores = score(**synthetic.tables(2, 120))
+    found = compare(scores, [*against_setting(scores, "placebo"), *against_setting(scores)])
+    shown = found["setting"].isin(["relevant", "mixed"]) | found["reference_setting"].isin(["relevant", "mixed"])
+    assert (found["like_low"].notna() == shown).all() and shown.any() and not shown.all()
+    assert (found.loc[shown, "like_low"] <= found.loc[shown, "low"]).all()
+    assert (found.loc[shown, "like_high"] >= found.loc[shown, "high"]).all()
