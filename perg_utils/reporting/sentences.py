@@ -111,13 +111,18 @@ def findings(metrics: pd.DataFrame, scores: pd.DataFrame, profile: Profile) -> l
         rate(
             relevant,
             Metric.BREAKAGE_RATE,
-            "Of the answers that were right without it, {} turn wrong (breakage, the paper's metric).",
+            "By the paper's metrics (zero_shot, one relevant preference), of the answers that were right without it, "
+            "{} turn wrong (breakage).",
         ),
         _mirror(scores, profile),
         _churn(scores, profile),
         _placebo(scores, profile),
-        rate(relevant, Metric.ALIGNMENT_FAILURE, "The preference is not followed in {} of them (alignment failure)."),
-        rate(relevant, Metric.ROBUSTNESS_ERROR, "One or the other goes wrong in {} (robustness error)."),
+        rate(
+            relevant,
+            Metric.ALIGNMENT_FAILURE,
+            "Of the same answers {} do not follow the preference (alignment failure).",
+        ),
+        rate(relevant, Metric.ROBUSTNESS_ERROR, "One or the other goes wrong in {} of them (robustness error)."),
         *(
             rate(zero_shot[zero_shot["setting"] == s], Metric.BREAKAGE_RATE, f"In the setting {s} breakage is {{}}.")
             for s in (Setting.MIXED, Setting.IRRELEVANT)
