@@ -285,7 +285,7 @@ def _verdict(found: pd.DataFrame, profile: Profile) -> str:
     least = min(row["p_holm"] for row in rows)
     p = f"p {'< 0.001' if least < 0.001 else f'= {least:.3f}'} corrected over {family}"
     if len(rows) == 1:
-        said = [f"a clear difference ({p})" if clear else f"no clear difference ({p})"]
+        said = [f"{'a' if clear else 'no'} clear difference for these preferences ({p})"]
     else:
         said = [f"clear for {len(clear)} of {len(rows)} (smallest {p})"]
     if unclear:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from perg_utils.core.profile import StatisticsConfig
-from perg_utils.core.schema import ALL_SOURCES, Metric, Setting, ordered
+from perg_utils.core.schema import ALL_SOURCES, BROKE_BY, Metric, Setting, ordered
 from perg_utils.scoring.intervals import exact_interval, holm
 from perg_utils.scoring.rates import summarise
 
@@ -27,9 +27,13 @@ def by_category(
     Over the sampled rows of one method in the relevant setting; models in order of appearance. ALL is standardised: the
     sources that have every category of the model (`sources`: which), weighted by their questions right without
     preference, the same for every category. There is no such row where no source, or only one, has all categories.
+    `broke_wrong_option`, `broke_named_none` and `broke_unread` are the parts of the value.
     """
     found = summarise(_chosen(scores, method), Metric.BREAKAGE_RATE, _KEYS, config)
     found = found[[*_KEYS, "value", "low", "high", "n", "n_unscored"]].assign(sources=found["source"])
+    for metric in BROKE_BY.values():
+        part = summarise(_chosen(scores, method), metric, _KEYS, config)
+        found = found.merge(part[[*_KEYS, "value"]].rename(columns={"value": str(metric)}), how="left", on=_KEYS)
     parts = [_standardised(own, config) for _, own in found.groupby("model", sort=False, observed=True)]
     out = pd.concat([found, *parts]).sort_values("category", kind="stable")
     return ordered(out, ["model", "source"], scores["model"].unique()).reset_index(drop=True)
@@ -49,8 +53,13 @@ def _standardised(own: pd.DataFrame, config: StatisticsConfig | None) -> pd.Data
     if len(weights) < 2:
         return own.head(0)
     share, weight = cells["value"] / 100, cells["source"].map(weights)
-    terms = cells[["category", "n", "n_unscored"]].assign(
-        value=weight * share, variance=weight**2 * share * (1 - share) / cells["n"], spread=weight**2 / cells["n"]
+    parts = [*map(str, BROKE_BY.values())]
+    terms = (
+        cells[["category", "n", "n_unscored"]]
+        .join(cells[parts].mul(weight, axis=0))
+        .assign(
+            value=weight * share, variance=weight**2 * share * (1 - share) / cells["n"], spread=weight**2 / cells["n"]
+        )
     )
     sums = terms.groupby("category", sort=False).sum()
     value, variance = sums["value"].to_numpy(), sums["variance"].to_numpy()
@@ -59,7 +68,7 @@ def _standardised(own: pd.DataFrame, config: StatisticsConfig | None) -> pd.Data
     with np.errstate(divide="ignore", invalid="ignore"):
         size = np.where(variance > 0, np.minimum(value * (1 - value) / variance, alike), alike)
     low, high = exact_interval(value * size, size, (config or StatisticsConfig()).confidence)
-    out = sums[["n", "n_unscored"]].reset_index().assign(value=100 * value, low=100 * low, high=100 * high)
+    out = sums[["n", "n_unscored", *parts]].reset_index().assign(value=100 * value, low=100 * low, high=100 * high)
     return out.assign(model=own["model"].iloc[0], source=ALL_SOURCES, sources=", ".join(weights.index))[list(own)]
 
 

@@ -49,6 +49,20 @@ def test_categories_that_break_alike_within_each_source_break_alike_over_all():
     assert ((over_all["low"] < 20) & (over_all["high"] > 20)).all()
 
 
+def test_the_parts_of_breakage_by_cause_add_up_also_over_all():
+    told = rows(
+        [("TQA", "Clarity", 4, 10), ("TQA", "Creative", 2, 10), ("CQA", "Clarity", 1, 10), ("CQA", "Creative", 0, 10)]
+    )
+    broke = ~told["correct_with"]
+    told["cause"] = pd.Series("wrong_option", told.index).where(broke)
+    told.loc[told["example_id"] == "TQA-Clarity-0", "cause"] = "unread"
+    found = by_category(told).set_index(["source", "category"])
+    parts = found[["broke_wrong_option", "broke_named_none", "broke_unread"]]
+    assert parts.sum(axis=1).tolist() == pytest.approx(found["value"].tolist())
+    assert parts.loc[("TQA", "Clarity")].tolist() == pytest.approx([30, 0, 10])
+    assert parts.loc[("ALL", "Clarity")].tolist() == pytest.approx([20, 0, 5])
+
+
 def test_there_is_no_row_for_all_where_fewer_than_two_sources_have_every_category():
     found = by_category(rows([("TQA", "Clarity", 1, 10), ("TQA", "Creative", 1, 10), ("CQA", "Clarity", 1, 10)]))
     assert "ALL" not in set(found["source"])

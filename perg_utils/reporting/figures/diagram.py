@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
 from perg_utils.core.run import Run
-from perg_utils.core.schema import PAPER_METRICS
+from perg_utils.core.schema import PAPER_METRICS, Metric
 from perg_utils.reporting.figures.drawing import PALETTE, STYLE, WIDTH
 from perg_utils.reporting.figures.figure import Drawn, figure
 
@@ -44,6 +44,7 @@ class Arrow(NamedTuple):
     at: tuple[float, float] = (0.0, 0.0)
 
 
+RA = Metric.ROBUST_ACCURACY
 BR, AF, RE, PV = PAPER_METRICS
 _BLUE, _ORANGE, _GREEN = (PALETTE[i] + "30" for i in range(3))
 BOXES = (
@@ -57,8 +58,8 @@ BOXES = (
     Box("Judge", "is the preference followed?\n1 to 5, whether right or not", 1.75, 0.78, 1.65, 0.5),
     Box(
         "Metrics",
-        f"of the questions right without preference:\n{BR.label.lower()} ({BR.short}), "
-        f"{AF.label.lower()} ({AF.short}), one or the other ({RE.short})\n"
+        f"of all questions: {RA.label.lower()} ({RA.short}), right and as wished\n"
+        f"of those right without: {BR.label.lower()} ({BR.short}), {AF.label.lower()} ({AF.short}), {RE.short}\n"
         f"of those right in either arm: variation ({PV.short})",
         0.1,
         0.04,

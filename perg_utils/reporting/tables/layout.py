@@ -106,7 +106,7 @@ def grid_table(
     labels = rows.to_frame(index=False).set_axis(pd.MultiIndex.from_product([[""], index]), axis=1)
     cells = pd.concat([labels, cells.reset_index(drop=True)], axis=1)
     bold = pd.concat([labels.map(lambda _: False), marks.reset_index(drop=True)], axis=1).astype(bool)
-    kept = [c for c in data if c in _RAW]
+    kept = [c for c in data if c in _RAW or c in BROKE_BY.values()]
     size = f"{_size(data)}{bounds_note(data)}"
     if any(" = " in text for text in shown["text"]):
         size += " Breakage where not all is by a wrong option: = wrong option + named none + could not be read."
@@ -115,16 +115,18 @@ def grid_table(
 
 def _by_cause(texts: list[str], data: pd.DataFrame, run: Run) -> list[str]:
     """Texts of breakage with its parts behind them, e.g. `18.2 = 16.1 + 1.5 + 0.6`, where the last two are any."""
-    if "metric" not in data or not set(_ARM) <= set(data):
+    causes, broke = [*map(str, BROKE_BY.values())], pd.Series(True, data.index)
+    if set(causes) <= set(data):
+        found = data[causes]
+    elif "metric" in data and set(_ARM) <= set(data):
+        every, broke = run.read("metrics"), data["metric"] == Metric.BREAKAGE_RATE
+        parts = every[every["metric"].isin(causes)].pivot(index=_ARM, columns="metric", values="value").reset_index()
+        found = data[_ARM].merge(parts, how="left", on=_ARM).reindex(columns=causes)
+    else:
         return texts
-    metrics, causes = run.read("metrics"), [*map(str, BROKE_BY.values())]
-    parts = metrics[metrics["metric"].isin(causes)].pivot(index=_ARM, columns="metric", values="value").reset_index()
-    found = data[_ARM].merge(parts, how="left", on=_ARM).reindex(columns=causes)
     return [
-        f"{text} = {' + '.join(number(part) for part in own)}"
-        if metric == Metric.BREAKAGE_RATE and own[1] + own[2] >= 0.05
-        else text
-        for text, metric, own in zip(texts, data["metric"], found.itertuples(index=False, name=None), strict=True)
+        f"{text} = {' + '.join(number(part) for part in own)}" if one and own[1] + own[2] >= 0.05 else text
+        for text, one, own in zip(texts, broke, found.itertuples(index=False, name=None), strict=True)
     ]
 
 
