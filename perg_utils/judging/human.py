@@ -3,7 +3,7 @@
 A rating belongs to one response row and to the very texts that were on the sheet (`Case.pair`): where any of them has
 changed since, it is not used. Several raters' ratings of a response are settled by their lower median: the middle
 one, and of two middle ones the lower. So the result is always a rating that somebody gave, and a doubt counts against
-"followed". What nobody rated is `unrated`, which is no rating: such rows are left out of the metrics and counted there.
+"followed". What nobody rated is `unrated`, which is no rating: such rows have no part in alignment failure.
 
 Left out: weights for raters, and for the strata of a balanced sheet. Rates over a sheet in which rare ratings are
 frequent on purpose hold for that sheet and not for the run.

@@ -17,8 +17,8 @@ KINDS = {
     "heuristic": "rules that know the styles of the embedded models and nothing else",
     "cues": "rules that count cues of ordinary English and understand nothing",
     "llm": "a language model",
-    "people": "people, who rated part of the responses; where they were drawn to balance ratings, rates hold for "
-    "that part only",
+    "people": "people, who rated part of the responses; where these were drawn to balance ratings, alignment failure "
+    "holds for that part only, and robustness error and robust accuracy lean on it",
     "published": "a language model, whose ratings are those of the release",
 }
 BASELINES = (

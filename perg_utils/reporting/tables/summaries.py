@@ -106,7 +106,8 @@ def judging(run: Run) -> Table | None:
     cells.insert(len(keys) + 5, "followed", [number(v, "{:.1f} %") for v in share])
     caption = (
         f"Ratings of all responses to a relevant preference, right or wrong (counts); followed: {threshold} or more, "
-        "of those rated. A rating that is missing leaves its row out of AF and RE."
+        "of those rated. A missing rating leaves its row out of AF; in RA and RE a right answer "
+        "without one is taken to follow as often as the others."
     )
     return plain_table("judging", "Ratings", caption, run, data=raw, cells=cells, judged=True)
 
