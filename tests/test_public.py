@@ -51,15 +51,17 @@ def test_scores_metrics_and_comparisons_need_nothing_but_the_tables():
     assert br == 0
     pair = (("S", "zero_shot", "relevant"), ("S", "cot", "relevant"))
     (row,) = perg.compare(scores, [pair]).to_dict("records")
-    # Rated in both and right without preference: q0, q1, q3, q4, q5, q6; zero_shot fails four of them.
-    assert (row["metric"], row["n"], row["worse"], row["better"]) == ("robustness_error", 6, 0, 4)
+    # Known in both are all but q2 (right, not rated) and q7 (no response); zero_shot fails q3, q4, q5, q6, q9.
+    assert (row["metric"], row["n"], row["worse"], row["better"]) == ("robust_accuracy", 8, 0, 5)
     unrated = scores.assign(followed=pd.NA, robust=pd.NA)
-    assert perg.compare(unrated, [pair])["metric"].tolist() == ["breakage_rate"]
+    assert perg.compare(unrated, [pair])["metric"].tolist() == ["accuracy_with"]
 
 
 def test_a_comparison_with_what_was_not_run_names_what_was():
     scores = perg.score(**toy(RELEVANT))
     with pytest.raises(DataError, match="no row of S zeroshot relevant; there are: S zero_shot relevant"):
         perg.compare(scores, [(("S", "zeroshot", "relevant"), ("S", "zero_shot", "relevant"))])
-    with pytest.raises(DataError, match="'accuracy_with' has no paired comparison; these have: breakage_rate"):
-        perg.compare(scores, [(("S", "zero_shot", "relevant"),) * 2], metric="accuracy_with")
+    same = [(("S", "zero_shot", "relevant"),) * 2]
+    with pytest.raises(DataError, match="'delivery_failure' has no paired comparison; these have: robust_accuracy"):
+        perg.compare(scores, same, metric="delivery_failure")
+    assert perg.compare(scores, same, metric="accuracy_with")["difference"].tolist() == [0.0]

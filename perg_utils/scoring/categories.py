@@ -29,11 +29,12 @@ def by_category(
     preference, the same for every category. There is no such row where no source, or only one, has all categories.
     `broke_wrong_option`, `broke_named_none` and `broke_unread` are the parts of the value.
     """
-    found = summarise(_chosen(scores, method), Metric.BREAKAGE_RATE, _KEYS, config)
-    found = found[[*_KEYS, "value", "low", "high", "n", "n_unscored"]].assign(sources=found["source"])
+    every = summarise(_chosen(scores, method), [Metric.BREAKAGE_RATE, *BROKE_BY.values()], _KEYS, config)
+    found = every.loc[every["metric"] == Metric.BREAKAGE_RATE, [*_KEYS, "value", "low", "high", "n", "n_unscored"]]
+    found = found.assign(sources=found["source"])
     for metric in BROKE_BY.values():
-        part = summarise(_chosen(scores, method), metric, _KEYS, config)
-        found = found.merge(part[[*_KEYS, "value"]].rename(columns={"value": str(metric)}), how="left", on=_KEYS)
+        part = every.loc[every["metric"] == metric, [*_KEYS, "value"]].rename(columns={"value": str(metric)})
+        found = found.merge(part, how="left", on=_KEYS)
     parts = [_standardised(own, config) for _, own in found.groupby("model", sort=False, observed=True)]
     out = pd.concat([found, *parts]).sort_values("category", kind="stable")
     return ordered(out, ["model", "source"], scores["model"].unique()).reset_index(drop=True)
@@ -80,7 +81,7 @@ def category_tests(
     A permutation test within sources: which of a source's questions broke is shuffled among its categories. The
     statistic is the sum over categories of (broken - expected)² by its variance, both summed over the sources.
     """
-    cells = summarise(_chosen(scores, method), Metric.BREAKAGE_RATE, _KEYS, None)
+    cells = summarise(_chosen(scores, method), [Metric.BREAKAGE_RATE], _KEYS)
     lines = []
     for model, own in cells.groupby("model", sort=False, observed=True):
         lines.append((model, _permuted(own, np.random.default_rng(seed), permutations), int(own["n"].sum())))

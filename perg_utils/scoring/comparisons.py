@@ -88,7 +88,7 @@ def compare(
              metric  reference_value  value  difference  better  n   p
     robust_accuracy             25.0   75.0        50.0       2  4 0.5
     """
-    config, metric = config or StatisticsConfig(), metric or compared_by(scores)
+    config, metric = config or StatisticsConfig(), _compared(scores, metric)
     matched = _matched(scores, pairs, metric)
     counts = [_counts(both) for both in matched]
     out = _described(pairs, metric, pd.DataFrame(counts, columns=_COUNTS, dtype="int64"))
@@ -121,7 +121,7 @@ def pooled(
     `sign_flip_exact`, the interval `clustered_interval`. `n` counts pairs of answers, `questions` the units. No odds
     ratio: its pairs are not independent.
     """
-    config, metric = config or StatisticsConfig(), metric or compared_by(scores)
+    config, metric = config or StatisticsConfig(), _compared(scores, metric)
     kinds: dict[tuple[str, ...], list[Pair]] = {}
     for ref, arm in pairs:
         if ref[0] == arm[0]:
@@ -159,6 +159,15 @@ def compare_family(scores: pd.DataFrame, family: Family, config: StatisticsConfi
     return pd.concat([frame for frame in found if len(frame)] or found[1:], ignore_index=True)
 
 
+def _compared(scores: pd.DataFrame, metric: str | None) -> Metric:
+    """The metric to compare by, given by its name or not at all."""
+    if metric is None:
+        return compared_by(scores)
+    if metric not in OUTCOME:
+        raise DataError(f"metric '{metric}' has no paired comparison; these have: {', '.join(OUTCOME)}")
+    return Metric(metric)
+
+
 def _only(scores: pd.DataFrame, pairs: Sequence[Pair]) -> pd.DataFrame:
     """The rows of the arms that are compared, with models, methods and settings as codes: quick to choose among."""
     compared = [Arm(*arm) for pair in pairs for arm in pair]
@@ -169,8 +178,6 @@ def _only(scores: pd.DataFrame, pairs: Sequence[Pair]) -> pd.DataFrame:
 
 def _matched(scores: pd.DataFrame, pairs: Sequence[Pair], metric: Metric) -> list[pd.DataFrame]:
     """For each pair, whether either arm did well (columns ref and arm), by example_id; null where not scored."""
-    if metric not in OUTCOME:
-        raise DataError(f"metric '{metric}' has no paired comparison; these have: {', '.join(OUTCOME)}")
     outcomes = _outcomes(scores, {Arm(*arm) for pair in pairs for arm in pair}, metric)
     return [
         pd.concat({"ref": outcomes[Arm(*ref)], "arm": outcomes[Arm(*arm)]}, axis=1, join="inner") for ref, arm in pairs

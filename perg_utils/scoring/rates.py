@@ -78,11 +78,11 @@ def redrawn(metrics: pd.DataFrame) -> bool:
 
 
 def summarise(
-    scores: pd.DataFrame, metric: Metric, keys: list[str], config: StatisticsConfig | None = None
+    scores: pd.DataFrame, wanted: Sequence[Metric], keys: list[str], config: StatisticsConfig | None = None
 ) -> pd.DataFrame:
-    """Return one metric of the sampled rows of `scores` by `keys`, with the columns that `metrics` has behind it."""
+    """Return some metrics of the sampled rows of `scores` by `keys`: keys, metric, and the columns behind it there."""
     outcomes = _outcomes(scores)
-    return _summarise(outcomes[outcomes["metric"] == metric], keys, config)
+    return _summarise(outcomes[outcomes["metric"].isin(wanted)], [*keys, "metric"], config)
 
 
 #: The model that the paper follows through the settings.

@@ -40,7 +40,7 @@ def test_names_of_the_design_are_the_names_in_the_code():
     assert list(Source) == ["TQA", "CQA", "MMLU"]
     assert list(Setting) == ["none", "relevant", "mixed", "irrelevant", "placebo"]
     assert list(Method) == ["no_preference", "zero_shot", "cot", "few_shot", "self_critic", "pref_aligner"]
-    assert len(Metric) == 7
+    assert len(Metric) == 11 and sum(metric.higher_is_better for metric in Metric) == 3
     assert set(TABLES) == {"examples", "preferences", "responses", "answers", "judgements", "scores", "metrics"}
 
 

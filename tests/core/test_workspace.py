@@ -11,7 +11,8 @@ from perg_utils.core.workspace import Workspace, digest, file_digest, write_atom
 
 def metrics(model: str, value: float) -> pd.DataFrame:
     row = {"model": model, "method": "cot", "setting": "mixed", "source": "ALL", "metric": "breakage_rate"}
-    return pd.DataFrame([row | {"value": value, "low": 0.0, "high": 5.0, "n": 10, "n_unscored": 0}])
+    bounds = {"low": 0.0, "high": 5.0, "like_low": 0.0, "like_high": 9.0, "least": 0.0, "most": 5.0}
+    return pd.DataFrame([row | {"value": value, **bounds, "n": 10, "n_unscored": 0}])
 
 
 def test_a_workspace_creates_nothing_until_something_is_written(tmp_path):

@@ -70,7 +70,7 @@ def test_there_is_no_row_for_all_where_fewer_than_two_sources_have_every_categor
 
 def test_the_interval_of_the_standardised_rate_holds_the_truth():
     rng, held = np.random.default_rng(4), []
-    for _ in range(300):
+    for _ in range(150):
         cells = [("TQA", "Clarity", 0.02, 60), ("TQA", "Creative", 0.02, 200)]
         cells += [("CQA", "Clarity", 0.2, 150), ("CQA", "Creative", 0.2, 30)]
         drawn = [(source, kind, int(rng.binomial(of, p)), of) for source, kind, p, of in cells]
@@ -91,11 +91,11 @@ def test_categories_are_tested_within_sources():
 
 def test_the_test_of_categories_keeps_its_level():
     rng, p = np.random.default_rng(5), []
-    for _ in range(300):
+    for _ in range(150):
         drawn = [
             (source, kind, int(rng.binomial(50, rate)), 50)
             for source, rate in (("TQA", 0.05), ("CQA", 0.3))
             for kind in ("Clarity", "Creative", "Context")
         ]
         p.append(category_tests(rows(drawn), permutations=199)["p"].item())
-    assert np.nanmean(np.array(p) < 0.05) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 300)
+    assert np.nanmean(np.array(p) < 0.05) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 150)
