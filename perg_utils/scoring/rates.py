@@ -244,8 +244,11 @@ def _summarise(outcomes: pd.DataFrame, keys: list[str], config: StatisticsConfig
     confidence = (config or StatisticsConfig()).confidence
     sums = outcomes.groupby(keys, sort=False, observed=True)[_SUMS].sum()
     out = estimate(sums, confidence)
-    # Only what is known, of rows that were shown a relevant preference.
-    shown = outcomes[outcomes["n"].astype(bool) & ~outcomes["open"].astype(bool) & outcomes["preference_id"].notna()]
+    # An open row counts with the event's expected part, as it does in the estimate.
+    shown = outcomes[outcomes["n"].astype(bool) & outcomes["preference_id"].notna()]
+    expected = (sums["rated_event"] / sums["rated"].where(sums["rated"] > 0)).rename("expected")
+    part = shown[keys].merge(expected.reset_index(), how="left", on=keys)["expected"].to_numpy(dtype=float)
+    shown = shown.assign(event=np.where(shown["open"].astype(bool), part, shown["event"].astype(float)))
     wide = 100 * like_these(shown, keys, confidence=confidence).reindex(out.index)
     out["like_low"] = np.minimum(wide["low"].to_numpy(), out["low"].to_numpy())
     out["like_high"] = np.maximum(wide["high"].to_numpy(), out["high"].to_numpy())

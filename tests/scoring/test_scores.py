@@ -93,6 +93,17 @@ def test_right_answers_without_a_rating_are_taken_to_follow_as_often_as_those_wi
     assert math.isnan(none["value"]) and (none["n"], none["least"], none["most"]) == (0, 25, 100)
 
 
+def test_the_interval_for_preferences_like_these_is_around_the_estimate_where_ratings_are_missing():
+    letters, ratings = "B" * 10 + "A" * 30, "?" * 10 + "555511" + "?" * 24
+    scores = score(**toy({("no_preference", "none"): ("A" * 40, ""), ("zero_shot", "relevant"): (letters, ratings)}))
+    shown = scores["setting"] == "relevant"
+    scores.loc[shown, "preference_id"] = [f"p{i % 8}" for i in range(shown.sum())]
+    error = metrics(scores).query("metric == 'robustness_error' and source == 'ALL'").iloc[0]
+    # Of the known rows 75 % fail, of all 50 %; preferences that are alike leave the interval for these.
+    assert error["value"] == pytest.approx(50)
+    assert (error["like_low"], error["like_high"]) == pytest.approx((error["low"], error["high"]))
+
+
 def test_a_broken_answer_names_another_option_names_none_or_could_not_be_read():
     scores = score(**toy({("no_preference", "none"): ("AAAAAB", ""), ("zero_shot", "relevant"): ("AB-rsB", "5555?5")}))
     shown = scores[scores["setting"] == "relevant"].set_index("example_id")["cause"]
