@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from perg_utils.core.run import Run
 from perg_utils.core.schema import ALL_SOURCES, Setting
 from perg_utils.reporting.figures.captions import MOST_BY_SOURCE
-from perg_utils.reporting.figures.drawing import STYLE, canvas, interval_arms, names_room, ticks
+from perg_utils.reporting.figures.drawing import STYLE, canvas, interval_arms, model_heading, names_room, ticks
 from perg_utils.reporting.figures.figure import Drawn, figure
 from perg_utils.reporting.figures.selection import PLAIN, Colours, Names, Selection, check_method
 from perg_utils.reporting.figures.shapes import Looks
@@ -108,7 +108,7 @@ def _draw(data: pd.DataFrame, marks: Looks) -> Figure:
         panels[0].set_yticks(list(places.values()), labels)
         panels[0].set_ylim(lines - 0.4, -0.6)
         for model, line in headings.items():
-            _heading(panels[0], model, line, marks[model][0])
+            model_heading(panels[0], model, line, marks[model][0])
         _written(panels[-1], data[data["shown"] == _FIXED], places)
         fig.text(0.5, 0.14 / fig.get_figheight(), _KEY, ha="center", va="bottom", size=6)
     return fig
@@ -145,22 +145,6 @@ def _points(axes: Axes, own: pd.DataFrame, places: dict[tuple[str, str], float],
             elinewidth=0.8,
             zorder=3,
         )
-
-
-def _heading(axes: Axes, model: str, line: float, colour: str) -> None:
-    axes.annotate(
-        model,
-        (0, line),
-        xycoords=("figure fraction", "data"),
-        xytext=(3, 0),
-        textcoords="offset points",
-        va="center",
-        size=6.5,
-        weight="bold",
-        color=colour,
-        annotation_clip=False,
-        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4},
-    )
 
 
 def _written(axes: Axes, own: pd.DataFrame, places: dict[tuple[str, str], float]) -> None:

@@ -84,6 +84,23 @@ def footer(fig: Figure, said: str) -> None:
     fig.text(0.99, 0.02 / fig.get_figheight(), said, ha="right", va="bottom", size=5.5, color="#666666")
 
 
+def model_heading(axes: Axes, text: str, line: float, colour: str, size: float = 6.5) -> None:
+    """Write a model's name in bold at the left edge of the figure, at the height `line` of the axes."""
+    axes.annotate(
+        text,
+        (0, line),
+        xycoords=("figure fraction", "data"),
+        xytext=(3, 0),
+        textcoords="offset points",
+        va="center",
+        size=size,
+        weight="bold",
+        color=colour,
+        annotation_clip=False,
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4},
+    )
+
+
 def names_room(names: Iterable[str]) -> float:
     """Return the share of the width that row labels need, e.g. 0.075 for `S`, at most 0.36 (21 letters)."""
     return min(0.36, 0.06 + 0.0155 * max(map(len, names), default=1))

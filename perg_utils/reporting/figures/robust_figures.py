@@ -10,13 +10,12 @@ from collections.abc import Sequence
 
 import pandas as pd
 from matplotlib import rc_context
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from perg_utils.core.run import Run
 from perg_utils.core.schema import ALL_MODELS, Method, Metric, Setting, ordered
-from perg_utils.reporting.figures.drawing import STYLE, TALLEST, canvas, names_room, ticks
+from perg_utils.reporting.figures.drawing import STYLE, TALLEST, canvas, model_heading, names_room, ticks
 from perg_utils.reporting.figures.figure import Drawn, figure
 from perg_utils.reporting.figures.selection import Colours, Names, Selection
 from perg_utils.reporting.figures.shapes import Looks
@@ -100,7 +99,7 @@ def _rows(data: pd.DataFrame, marks: Looks, keys: Sequence[str], label: str, mar
         axes.set_xlabel(label)
         for model, y in headings.items():
             name = "all models" if model == ALL_MODELS else model
-            _heading(axes, name, y, marks[model][0], min(6.5, 66 * step))
+            model_heading(axes, name, y, marks[model][0], min(6.5, 66 * step))
         key = [
             Line2D([], [], color="#444444", lw=width, label=text) for width, text in zip((1.8, 0.6), keys, strict=True)
         ]
@@ -120,19 +119,3 @@ def _places(data: pd.DataFrame) -> tuple[list[float], dict[str, float], float]:
         places.append(line)
         line += 1
     return places, headings, line
-
-
-def _heading(axes: Axes, text: str, line: float, colour: str, size: float) -> None:
-    axes.annotate(
-        text,
-        (0, line),
-        xycoords=("figure fraction", "data"),
-        xytext=(3, 0),
-        textcoords="offset points",
-        va="center",
-        size=size,
-        weight="bold",
-        color=colour,
-        annotation_clip=False,
-        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4},
-    )

@@ -25,6 +25,7 @@ from perg_utils.reporting.figures.drawing import (
     canvas,
     drawn_with_intervals,
     interval_arms,
+    model_heading,
     names_room,
     ticks,
 )
@@ -62,19 +63,8 @@ def bars(data: pd.DataFrame, by: str, marks: Looks, group: str = "model") -> Fig
             _tidy(axes, len(shown))
         panels[0].set_yticks(list(places.values()), [value for _, value in places], size=min(6, 62 * step))
         for heading, line in headings.items():
-            panels[0].annotate(
-                heading,
-                (0, line),
-                xycoords=("figure fraction", "data"),
-                xytext=(3, 0),
-                textcoords="offset points",
-                va="center",
-                size=min(6.5, 66 * step),
-                weight="bold",
-                color=marks[heading][0] if group == "model" else "black",
-                annotation_clip=False,
-                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4},
-            )
+            colour = marks[heading][0] if group == "model" else "black"
+            model_heading(panels[0], heading, line, colour, min(6.5, 66 * step))
         panels[0].set_ylim(lines - 0.2, -0.8)
         fig.text((left + right) / 2, 0.16 / fig.get_figheight(), "percent", size=7, ha="center", va="bottom")
     return fig
