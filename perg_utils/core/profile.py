@@ -60,6 +60,15 @@ class DecodingConfig(_Strict):
     )
 
 
+class EditingConfig(_Strict):
+    """How Pref-Aligner's second stage is asked, where it differs from the prompt set; null leaves the set's way."""
+
+    keep_letter: bool | None = Field(None, description="order the editor to keep the letter, whatever it would choose")
+    show_options: bool | None = Field(None, description="show the editor the question and its options")
+    response_first: bool | None = Field(None, description="the response before the editor's note, not behind it")
+    form: Literal["json", "labelled"] | None = Field(None, description="labelled: plain text with two labels")
+
+
 class ModelConfig(_Strict):
     """One model: weights run in process (`transformers`) or any OpenAI-compatible server (`api`)."""
 
@@ -82,9 +91,13 @@ class ModelConfig(_Strict):
     max_cost_usd: float | None = Field(
         None, gt=0, description="stop before this model has cost more in this run, in all its roles together"
     )
+    structured: bool | None = Field(
+        None, description="hold second stages to a JSON schema; null: if the server takes one, tried with one request"
+    )
     extra_body: dict[str, Any] = {}
     thinking: bool | None = Field(None, description="set the chat template's thinking switch; null leaves it alone")
     aligner: str | None = Field(None, description="name of the model that edits in Pref-Aligner; null: this one")
+    editing: EditingConfig | None = Field(None, description="how Pref-Aligner edits; null: as the prompt set says")
     methods: list[Method] | None = Field(None, description="only these methods for this model; null: all of the grid")
 
     @field_validator("base_url")
@@ -129,7 +142,7 @@ class JudgeConfig(_Strict):
     name: str | None = Field(None, pattern=r"^[A-Za-z0-9][\w.+-]*$", description="null: the model's, or the rules'")
     model: ModelConfig | None = None
     prompts: str | None = Field(None, description="the prompt set whose rubric is used; null: the profile's")
-    rubric: Literal["judge", "judge_paraphrased", "judge_swapped"] = Field(
+    rubric: Literal["judge", "judge_paraphrased", "judge_swapped", "judge_questions"] = Field(
         "judge", description="the rubric's template in the prompt set"
     )
     structured: bool | None = Field(
@@ -275,7 +288,8 @@ class Profile(_Strict):
             if model.aligner is not None and model.aligner not in names:
                 raise ValueError(f"models.{model.name}.aligner: '{model.aligner}' is no model here; allowed: {names}")
         if Setting.NONE in self.grid:
-            raise ValueError("grid: 'none' is always run; list only relevant, mixed, irrelevant, placebo")
+            others = ", ".join(setting for setting in Setting if setting is not Setting.NONE)
+            raise ValueError(f"grid: 'none' is always run; list only {others}")
         for setting, methods in self.grid.items():
             if Method.NO_PREFERENCE in methods:
                 raise ValueError(f"grid.{setting}: 'no_preference' is the baseline and always run; leave it out")

@@ -1,4 +1,4 @@
-"""The vocabulary of the study: names and their order, labels of metrics, and the seven tables as Arrow schemas.
+"""The vocabulary of the study: names and their order, labels of metrics, and the eight tables as Arrow schemas.
 
 Every other room speaks in these names. Rows are identified by `ROW_ID` from `responses` on; nothing is
 joined on text or on row order (paper, section 3, and `LOG.md` on what went wrong in the original joins).
@@ -36,13 +36,20 @@ class Category(StrEnum):
 
 
 class Setting(StrEnum):
-    """Which preferences the model is shown."""
+    """What the model is shown beside the question: preferences as in the paper, or what they are read against."""
 
     NONE = "none"
     RELEVANT = "relevant"
     MIXED = "mixed"
     IRRELEVANT = "irrelevant"
-    PLACEBO = "placebo"
+    MEMORY = "memory"  # the relevant preference among facts about the user
+    REPEAT = "repeat"  # the very same prompt again
+    PARAPHRASE = "paraphrase"  # the plain question in other words
+    SHUFFLED = "shuffled"  # the options in another order
+    PLACEBO = "placebo"  # a neutral sentence, without a preference's label
+    PLACEBO_LABELLED = "placebo_labelled"  # the same sentence, labelled as a preference
+    PLACEBO_LONG = "placebo_long"  # six neutral sentences, as long as the mixed preferences
+    MISLEADING = "misleading"  # a wrong option, stated as the user's belief
 
 
 class Method(StrEnum):
@@ -80,6 +87,14 @@ class Cause(StrEnum):
     WRONG_OPTION = "wrong_option"
     NAMED_NONE = "named_none"  # it was read, and names no option: declined, none of them, or silent
     UNREAD = "unread"  # no layer of the extractor could tell
+
+
+class Null(StrEnum):
+    """Which response is rated by a preference: the one written for it, or one that was not (a null)."""
+
+    MATCHED = "matched"
+    PLAIN = "plain"  # the response without any preference
+    MISMATCHED = "mismatched"  # the response to another preference, of another category
 
 
 class Metric(StrEnum):
@@ -147,8 +162,12 @@ PAPER_METRICS = (
 
 #: Metrics that rest on the judge's ratings.
 JUDGED_METRICS = (Metric.ROBUST_ACCURACY, Metric.ALIGNMENT_FAILURE, Metric.ROBUSTNESS_ERROR)
+#: The paper's settings; the others are what these are read against.
+PAPER_SETTINGS = (Setting.RELEVANT, Setting.MIXED, Setting.IRRELEVANT)
+#: Settings in which no preference is shown: what breaks in them is no preference's doing.
+CONTROLS = tuple(s for s in Setting if s not in (Setting.NONE, Setting.MEMORY, *PAPER_SETTINGS))
 #: Settings in which a relevant preference is shown, so that alignment can be rated.
-RELEVANT_SHOWN = (Setting.RELEVANT, Setting.MIXED)
+RELEVANT_SHOWN = (Setting.RELEVANT, Setting.MIXED, Setting.MEMORY)
 
 
 #: A row from `responses` on. `preference_id` is null where no relevant preference was shown.
@@ -219,6 +238,8 @@ TABLES: dict[str, dict[str, pa.DataType]] = {
         "confidence": pa.float64(),
     },
     "judgements": {**_ROW, "judge": _TEXT, "rating": pa.int64(), "explanation": _TEXT, "status": _TEXT},
+    # What each judge says of responses that did not know the preference of the row, and of one that did (`Null`).
+    "nulls": {**_ROW, "kind": _TEXT, "judge": _TEXT, "rating": pa.int64(), "explanation": _TEXT, "status": _TEXT},
     "scores": {
         **_ROW,
         "source": _TEXT,

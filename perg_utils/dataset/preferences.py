@@ -18,7 +18,7 @@ import pandas as pd
 
 from perg_utils.core.errors import DataError
 from perg_utils.core.profile import ROOT
-from perg_utils.core.schema import Category, Setting, Source, conform
+from perg_utils.core.schema import RELEVANT_SHOWN, Category, Setting, Source, conform
 
 BANK = ROOT / "data" / "preferences.csv"
 #: Irrelevant preferences shown in *mixed* and *irrelevant*; the relevant one stands after the first `MIDDLE` of them.
@@ -79,13 +79,14 @@ def assign(examples: pd.DataFrame, bank: pd.DataFrame) -> pd.DataFrame:
 def shown(example_id: str, preference_id: str | None, setting: Setting, bank: pd.DataFrame, seed: int) -> list[str]:
     """Return the ids shown for an example, in order, e.g. `["clarity-1"]` in *relevant*, six in *mixed*.
 
-    *mixed* and *irrelevant* show the same five irrelevant ones, drawn by seed and example; *none* and *placebo* none.
+    *mixed* and *irrelevant* show the same five irrelevant ones, drawn by seed and example; *memory* shows the relevant
+    one (its facts are the prompt set's), every other setting none.
     """
-    if setting in (Setting.NONE, Setting.PLACEBO):
+    if setting not in (*RELEVANT_SHOWN, Setting.IRRELEVANT):
         return []
     if setting is not Setting.IRRELEVANT and preference_id is None:
         raise ValueError(f"{example_id}: setting '{setting}' shows a relevant preference, but none is given")
-    if setting is Setting.RELEVANT:
+    if setting in (Setting.RELEVANT, Setting.MEMORY):
         return [str(preference_id)]
     ids, relevant = bank["preference_id"].tolist(), bank["relevant"].tolist()
     others = _drawn(example_id, tuple(i for i, r in zip(ids, relevant, strict=True) if not r), seed)

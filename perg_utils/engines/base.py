@@ -33,14 +33,20 @@ class Decoding:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One chat to be completed."""
+    """One chat to be completed; `draw` tells repetitions of the very same request apart.
+
+    `schema` is the JSON schema that the reply is held to, as JSON text; None: no schema.
+    """
 
     messages: Messages
     decoding: Decoding
+    draw: int = 0
+    schema: str | None = None
 
     def key(self, identity: Mapping[str, str]) -> str:
         """Return the journal key of this request to the engine with `identity`, 16 hex digits."""
-        return digest(dict(identity), self.messages, asdict(self.decoding))
+        more = [part for part in (self.draw, self.schema) if part]
+        return digest(dict(identity), self.messages, asdict(self.decoding), *more)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,12 @@
 """The journal: every reply of a run in one SQLite file, written as it arrives, so that nothing is asked twice.
 
 Each reply is committed by itself (write-ahead log, no flush to disk per commit), so a killed process loses only what
-was in flight; a power cut may also lose the last moments, never the file. One commit a second instead would save
-some 15 microseconds a reply and lose up to a second of paid replies: `tests/bench/journal.py` has both.
-What is not final (`base.is_final`) is recorded, so that it can be inspected, and asked again by the next run.
-The columns can be read with any SQLite tool; `messages` is zlib-compressed JSON. Short columns come first and rows
-lie in the order of arrival, with an index of the keys beside them: ordered by key, a file of replies would be three
-times as large and six times as slow to look up.
+was in flight; a power cut may also lose the last moments, never the file. One commit a second instead would save some
+15 microseconds a reply and lose up to a second of paid replies: `tests/bench/journal.py` has both. What is not final
+(`base.is_final`) is recorded, so that it can be inspected, and asked again by the next run. The columns can be read
+with any SQLite tool; `messages` is zlib-compressed JSON, a schema that the reply was held to its last turn
+(`response_format`). Short columns come first and rows lie in the order of arrival, with an index of the keys beside
+them: ordered by key, a file of replies would be three times as large and six times as slow to look up.
 
 Left out: counts, export, dropping and joining (`journal_tools`).
 """
@@ -172,7 +172,9 @@ class Journal:
         self.close()
 
     def _put(self, key: str, engine: Engine, request: Request, reply: Reply) -> None:
-        messages = zlib.compress(json.dumps(request.messages, ensure_ascii=False).encode())
+        # What the reply was held to is part of what was asked.
+        form = [] if request.schema is None else [("response_format", request.schema)]
+        messages = zlib.compress(json.dumps([*request.messages, *form], ensure_ascii=False).encode())
         now = datetime.now(UTC).isoformat(timespec="seconds")
         values = [getattr(reply, name) for name in _REPLY]
         self.add([[key, engine.identity.get("model", "?"), messages, now, *values]])

@@ -17,6 +17,7 @@ import pandas as pd
 
 from perg_utils.core.errors import DataError
 from perg_utils.core.schema import LETTERS, MISSING, ROW_ID, Status, conform
+from perg_utils.dataset.orders import letter_of_question, options_shown
 from perg_utils.extraction.reading import Case, Layer, Reading
 from perg_utils.extraction.rules.decision import read_by_rules
 
@@ -69,22 +70,26 @@ def extract(responses: pd.DataFrame, examples: pd.DataFrame, layers: Sequence[La
     """Return the table 'answers', one row a response row, in its order.
 
     A response that names no option has answer null and status unparsable or refused; a response that does not exist
-    keeps the status that says why, and one that a layer failed to read has the status of that failure. Raises
-    `DataError` for a response to an unknown example.
+    keeps the status that says why, and one that a layer failed to read has the status of that failure. A response is
+    read by the options as it was shown them (`shown_preferences`; without that column, in the question's order);
+    `answer` is the question's letter, `evidence` the response's own words.
+    Raises `DataError` for a response to an unknown example.
     """
     options = dict(zip(examples["example_id"], examples["options"], strict=True))
     rows = list(zip(responses["example_id"], responses["status"], responses["response"], strict=True))
+    shown = responses["shown_preferences"].tolist() if "shown_preferences" in responses else [[]] * len(rows)
     unknown = next((example for example, *_ in rows if example not in options), None)
     if unknown is not None:
         raise DataError(f"there is a response to {unknown}, but no such example; run 01_curate_data again")
     found = [Reading(None, "no_response", Status(status), layer=None) for _, status, _ in rows]
     exist = [row for row, (_, status, _) in enumerate(rows) if status == Status.OK]
-    cases = [(rows[row][2], options[rows[row][0]]) for row in exist]
+    cases = [(rows[row][2], options_shown(options[rows[row][0]], shown[row])) for row in exist]
     evidence: list[str | None] = [None] * len(rows)
     for row, (response, _), reading in zip(exist, cases, read_all(cases, layers), strict=True):
         found[row], evidence[row] = reading, reading.words(response)
     table = responses[ROW_ID].reset_index(drop=True)
-    table["answer"], table["evidence"] = [reading.letter for reading in found], evidence
+    letters = [letter_of_question(reading.letter, own) for reading, own in zip(found, shown, strict=True)]
+    table["answer"], table["evidence"] = letters, evidence
     for name in ("how", "status", "layer", "confidence"):
         table[name] = [getattr(reading, name) for reading in found]
     return conform("answers", table)

@@ -2,15 +2,16 @@
 
 Each method is one short function over the same two `Generate` calls, so that all arms share one generation path
 and one decoding. The first drafts of two-stage methods are the very requests of the one-stage methods (self_critic
-starts from zero_shot's, pref_aligner from no_preference's), so the journal makes them once. A second stage that fails
-gives its status to the row; one that answers but cannot be read leaves the first stage's text, marked `fallback`.
+starts from zero_shot's, pref_aligner from no_preference's, which is shown nothing of the user), so the journal makes
+them once. A second stage that fails gives its status to the row; one that answers but cannot be read leaves the first
+stage's text, marked `fallback`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from perg_utils.core.schema import Method, Source, Status
 from perg_utils.engines.base import Messages, Reply
@@ -18,12 +19,28 @@ from perg_utils.prompts.sets import PromptSet
 
 
 class Task(NamedTuple):
-    """One question to be answered with the texts of the preferences shown (none: an empty tuple)."""
+    """One question to be answered, and the texts shown with it (none: an empty tuple).
+
+    `memory` holds facts about the user and a preference among them, `aside` sentences without a label; `wording` is the
+    number of the plain question's wording in the prompt set, `draw` tells repetitions of a request apart.
+    """
 
     source: Source
     question: str
     options: tuple[str, ...]
     preferences: tuple[str, ...] = ()
+    memory: tuple[str, ...] = ()
+    aside: tuple[str, ...] = ()
+    wording: int = 0
+    draw: int = 0
+
+    def variables(self) -> dict[str, Any]:
+        """Return what a method's template is filled with."""
+        return {name: value for name, value in self._asdict().items() if name != "draw"}
+
+    def bare(self) -> Task:
+        """Return the question without what is said of or by the user, as the first stage of Pref-Aligner sees it."""
+        return self._replace(preferences=(), memory=(), aside=())
 
 
 class Answered(NamedTuple):
@@ -33,8 +50,15 @@ class Answered(NamedTuple):
     key: str
 
 
+class Chat(NamedTuple):
+    """What a method sends for a task, and which draw of it."""
+
+    messages: Messages
+    draw: int = 0
+
+
 #: (chats, stage 1 or 2) -> replies in the same order. The stage decides the limit of new tokens.
-Generate = Callable[[list[Messages], int], list[Answered]]
+Generate = Callable[[list[Chat], int], list[Answered]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +108,7 @@ def self_critic(tasks: Sequence[Task], prompts: PromptSet, generate: Generate, a
 
 def pref_aligner(tasks: Sequence[Task], prompts: PromptSet, generate: Generate, align: Generate) -> list[Outcome]:
     """Return the plain answers edited for the preferences, by the same model or another one (`align`)."""
-    drafts = no_preference(tasks, prompts, generate, align)
+    drafts = no_preference([task.bare() for task in tasks], prompts, generate, align)
     return _second_stage(Method.PREF_ALIGNER, tasks, drafts, prompts, align)
 
 
@@ -100,7 +124,7 @@ METHODS: dict[Method, Callable[[Sequence[Task], PromptSet, Generate, Generate], 
 
 
 def _one_stage(method: Method, tasks: Sequence[Task], prompts: PromptSet, generate: Generate) -> list[Outcome]:
-    answered = generate([prompts.messages(method, **task._asdict()) for task in tasks], 1)
+    answered = generate([Chat(prompts.messages(method, **task.variables()), task.draw) for task in tasks], 1)
     return [Outcome((a,), a.reply.text) for a in answered]
 
 
@@ -109,7 +133,10 @@ def _second_stage(
 ) -> list[Outcome]:
     """Ask the second stage where the first one has a text; the other drafts are outcomes as they are."""
     chosen = [i for i, draft in enumerate(drafts) if draft.status is Status.OK]
-    chats = [prompts.messages(method, **tasks[i]._asdict(), response=drafts[i].response) for i in chosen]
+    chats = [
+        Chat(prompts.messages(method, **tasks[i].variables(), response=drafts[i].response), tasks[i].draw)
+        for i in chosen
+    ]
     outcomes = list(drafts)
     for i, second in zip(chosen, generate(chats, 2), strict=True):
         answered = (*drafts[i].answered, second)

@@ -15,18 +15,18 @@ from typing import NamedTuple
 import pandas as pd
 
 from perg_utils.core.profile import JudgeConfig, ModelConfig, Profile
-from perg_utils.core.schema import LETTERS, Method, Setting, Source
+from perg_utils.core.schema import CONTROLS, LETTERS, Method, Setting, Source
 from perg_utils.core.workspace import Workspace, digest
 from perg_utils.dataset.preferences import assign, load_bank
 from perg_utils.dataset.questions import EXPECTED, load_examples, sample
 from perg_utils.dataset.sources import COLUMNS
 from perg_utils.engines.api.pricing import price_of
-from perg_utils.engines.base import Messages, Reply
+from perg_utils.engines.base import Reply
 from perg_utils.engines.journal import Journal
 from perg_utils.inference import shards
-from perg_utils.inference.methods import METHODS, Answered, Generate
-from perg_utils.inference.requests import Material, limit, pair, request, rows, settings
-from perg_utils.prompts.sets import load_prompts
+from perg_utils.inference.methods import METHODS, Answered, Chat, Generate
+from perg_utils.inference.requests import Material, limit, pair, request, rows, schema, settings
+from perg_utils.prompts.sets import PromptSet, load_prompts
 
 #: How `plans` estimates tokens, and what stands in for questions that are not here yet.
 TOKEN_RULE = "4 characters a token; a reply half as long as its limit of new tokens"
@@ -51,6 +51,8 @@ class Plan:
     completion_tokens: int
     nominal: bool  # the question texts are not here yet
     cost: float | None = None  # US dollars by the price table; None where it has no price
+    controls: int = 0  # of the requests, those that only settings without a preference need
+    control_cost: float | None = None  # and what those of them cost that are not answered yet
 
     def __str__(self) -> str:
         guess = ", by nominal questions" if self.nominal else ""
@@ -79,17 +81,19 @@ def plans(profile: Profile, workspace: Workspace | None = None, models: Sequence
         return []
     examples, nominal = _known_examples(profile, workspace)
     examples = shards.take(examples, profile.shard)
-    material = Material(examples, load_bank(), load_prompts(profile.prompts))
+    plain = load_prompts(profile.prompts)
+    bank = load_bank()
     counted: set[tuple[str, str, str]] = set()
     alike: dict[str, _Planner] = {}
     out = []
     with Journal(workspace.journal if workspace else Path("no-journal"), read_only=True) as journal:
         for name in names:
             model, aligner = pair(profile, name)
+            material = Material(examples, bank, plain.edited(model.editing))
             identities = [dict(open_engine(side, fetch=False).identity) for side in (model, aligner)]
             begun = journal.path.is_file() and _begun(profile, model, identities[0], journal, material)
-            thinks = [bool(side.thinking) for side in (model, aligner)]
-            kind = digest(list(settings(profile, model)), thinks, aligner is model, identities if begun else None)
+            sides = [[bool(side.thinking) for side in (model, aligner)], aligner is model, repr(model.editing)]
+            kind = digest(list(settings(profile, model)), sides, identities if begun else None)
             if kind not in alike:
                 alike[kind] = _Planner(profile, [model, aligner], identities if begun else [{}, {}], journal)
                 alike[kind].collect(material)
@@ -102,7 +106,7 @@ def plans(profile: Profile, workspace: Workspace | None = None, models: Sequence
             new = [ask for at, ask in asks.items() if at not in counted]
             counted.update(asks)
             waiting = [ask for ask in new if not ask.answered]
-            costs = [_cost(side, [ask for ask in waiting if ask.side == n]) for n, side in enumerate((model, aligner))]
+            both = (model, aligner)
             out.append(
                 Plan(
                     model=name,
@@ -114,7 +118,9 @@ def plans(profile: Profile, workspace: Workspace | None = None, models: Sequence
                     prompt_tokens=sum(ask.characters for ask in waiting) // _CHARACTERS,
                     completion_tokens=sum(ask.limit for ask in waiting) // 2,
                     nominal=nominal,
-                    cost=None if costs == [None, None] else sum(cost or 0.0 for cost in costs),
+                    cost=_costs(both, waiting),
+                    controls=sum(ask.control for ask in new),
+                    control_cost=_costs(both, [ask for ask in waiting if ask.control]),
                 )
             )
     return out
@@ -126,6 +132,12 @@ class _Ask(NamedTuple):
     characters: int
     limit: int
     answered: bool
+    control: bool  # needed by settings only in which no preference is shown
+
+
+def _costs(sides: Sequence[ModelConfig], asks: Sequence[_Ask]) -> float | None:
+    costs = [_cost(side, [ask for ask in asks if ask.side == n]) for n, side in enumerate(sides)]
+    return None if costs == [None] * len(costs) else sum(cost or 0.0 for cost in costs)
 
 
 def _cost(model: ModelConfig, asks: Sequence[_Ask]) -> float | None:
@@ -142,7 +154,7 @@ def judge_cost(profile: Profile, ratings: int, judge: JudgeConfig | None = None)
     price = price_of(model) if model is not None else None
     if model is None or price is None:
         return None
-    blank = {"question": "", "options": ("", ""), "preferences": [""], "response_without": "", "response_with": ""}
+    blank = {"question": "", "options": ("", ""), "preferences": [""], "response": "", "other": ""}
     prompts = load_prompts(judge.prompts or profile.prompts)
     rubric = sum(len(text) for _, text in prompts.messages(judge.rubric, **blank))
     question, count, option = _NOMINAL[Source.MMLU]
@@ -163,25 +175,35 @@ class _Planner:
     ) -> None:
         self.profile, self.models, self.identities, self.journal = profile, models, identities, journal
         self.asks: dict[tuple[int, str], _Ask] = {}  # (0 the model or 1 another aligner, key) -> request
-        self.rows = 0
+        self.rows, self.control = 0, False
 
     def collect(self, material: Material) -> None:
         """Fill `asks` and `rows`."""
-        for method, chosen in settings(self.profile, self.models[0]).items():
-            own = self._asking(0, method)
-            edit = own if self.models[0] is self.models[1] else self._asking(1, method)
-            wanted = rows(self.profile, method, chosen, material)
-            METHODS[method]([row.task for row in wanted], material.prompts, own, edit)
-            self.rows += len(wanted)
+        every = settings(self.profile, self.models[0])
+        for self.control in (False, True):
+            for method, chosen in every.items():
+                own = self._asking(0, method, material.prompts)
+                edit = own if self.models[0] is self.models[1] else self._asking(1, method, material.prompts)
+                some = [setting for setting in chosen if (setting in CONTROLS) == self.control]
+                wanted = rows(self.profile, method, some, material)
+                METHODS[method]([row.task for row in wanted], material.prompts, own, edit)
+                self.rows += len(wanted)
 
-    def _asking(self, side: int, method: Method) -> Generate:
-        def generate(chats: list[Messages], stage: int) -> list[Answered]:
-            requests = [request(chat, self.models[side], self.profile.decoding, stage, method) for chat in chats]
+    def _asking(self, side: int, method: Method, prompts: PromptSet) -> Generate:
+        def generate(chats: list[Chat], stage: int) -> list[Answered]:
+            how = (self.models[side], self.profile.decoding, stage, method)
+            form = schema(prompts, self.models[side], stage, method)
+            requests = [request(chat, *how, held_to=form) for chat in chats]
             keys = [r.key(self.identities[side]) for r in requests]
             known = self.journal.lookup(keys)
+            if form:  # a server that takes no schema was asked without
+                plain = [request(chat, *how).key(self.identities[side]) for chat in chats]
+                if len(without := self.journal.lookup(plain)) > len(known):
+                    keys, known = plain, without
             for r, key in zip(requests, keys, strict=True):
                 length = sum(len(content) for _, content in r.messages)
-                self.asks[side, key] = _Ask(side, stage, length, r.decoding.max_new_tokens, key in known)
+                ask = _Ask(side, stage, length, r.decoding.max_new_tokens, key in known, self.control)
+                self.asks.setdefault((side, key), ask)
             made_up = limit(self.models[side], self.profile.decoding, stage, method) * _CHARACTERS // 2
             # Made-up replies differ where requests differ, as real ones mostly do, and are as long as the rule says.
             return [Answered(known.get(key) or Reply(key.ljust(made_up, ".")), key) for key in keys]
@@ -194,7 +216,7 @@ def _begun(
 ) -> bool:
     """Whether the journal holds anything of `model`; the baseline is asked before all else."""
     baseline = rows(profile, Method.NO_PREFERENCE, [Setting.NONE], material)
-    chats = [material.prompts.messages(Method.NO_PREFERENCE, **row.task._asdict()) for row in baseline]
+    chats = [Chat(material.prompts.messages(Method.NO_PREFERENCE, **row.task.variables())) for row in baseline]
     return bool(
         journal.lookup(request(chat, model, profile.decoding, 1, Method.NO_PREFERENCE).key(identity) for chat in chats)
     )

@@ -6,16 +6,18 @@ the profile's for all arms (paper, appendix), with its longer limits for second 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import pandas as pd
 
 from perg_utils.core.profile import DecodingConfig, ModelConfig, Profile
-from perg_utils.core.schema import RELEVANT_SHOWN, Method, Setting, Source
+from perg_utils.core.schema import RELEVANT_SHOWN, Method, Setting
 from perg_utils.dataset import preferences
-from perg_utils.engines.base import Decoding, Messages, Request
-from perg_utils.inference.methods import METHODS, Task
+from perg_utils.engines.base import Decoding, Request
+from perg_utils.inference.methods import METHODS, Chat, Task
+from perg_utils.inference.shown import Deck
 from perg_utils.prompts.sets import PromptSet
 
 #: The methods whose replies are the first drafts of the two-stage ones.
@@ -58,19 +60,17 @@ def settings(profile: Profile, model: ModelConfig) -> dict[Method, list[Setting]
 def rows(profile: Profile, method: Method, chosen: Sequence[Setting], material: Material) -> list[Row]:
     """Return the rows of one method in the chosen settings: one an example, in `full` mode one a preference."""
     examples, bank, prompts = material
-    texts = dict(zip(bank["preference_id"], bank["text"], strict=True))
+    deck = Deck(bank, prompts, profile.seed)
     every = {source: preferences.relevant_ids(bank, source) for source in examples["source"].unique()}
     records = examples.to_dict("records")
-    tasks = [Task(Source(e["source"]), e["question"], tuple(e["options"])) for e in records]
     out = []
     for setting in chosen:
         full = profile.data.preferences == "full" and (method, setting) == (Method.ZERO_SHOT, Setting.RELEVANT)
-        for example, task in zip(records, tasks, strict=True):
+        for example in records:
             sampled = [example["preference_id"]] if setting in RELEVANT_SHOWN else [None]
             for preference_id in every[example["source"]] if full else sampled:
-                shown = preferences.shown(example["example_id"], preference_id, setting, bank, profile.seed)
-                seen = (prompts.placebo,) if setting is Setting.PLACEBO else tuple(texts[i] for i in shown)
-                out.append(Row(example["example_id"], preference_id, setting, shown, task._replace(preferences=seen)))
+                shown = deck.show(example, preference_id, setting)
+                out.append(Row(example["example_id"], preference_id, setting, shown.ids, shown.task))
     return out
 
 
@@ -93,6 +93,24 @@ def limit(model: ModelConfig, decoding: DecodingConfig, stage: int, method: Meth
     return decoding.max_new_tokens if stage == 1 else decoding.max_new_tokens_second_stage
 
 
-def request(chat: Messages, model: ModelConfig, decoding: DecodingConfig, stage: int, method: Method) -> Request:
-    """Return the request that sends `chat` to `model` with the profile's decoding."""
-    return Request(chat, Decoding(limit(model, decoding, stage, method), decoding.temperature, decoding.seed))
+def schema(prompts: PromptSet, model: ModelConfig, stage: int, method: Method) -> str | None:
+    """Return the JSON schema that a reply is to be held to, as text: of a second stage that replies as JSON, or None.
+
+    Only a server can be held to one, and not for a model that thinks before it replies, which a schema would forbid.
+    """
+    if stage == 1 or model.engine != "api" or model.thinking or model.structured is False:
+        return None
+    found = prompts.schema(method)
+    return None if found is None else json.dumps(found)
+
+
+def request(
+    chat: Chat, model: ModelConfig, decoding: DecodingConfig, stage: int, method: Method, *, held_to: str | None = None
+) -> Request:
+    """Return the request that sends `chat` to `model` with the profile's decoding, and a `schema` if one is given.
+
+    Where replies are sampled, another draw has a seed of its own; a greedy one is the very same request again.
+    """
+    seed = decoding.seed + (chat.draw if decoding.temperature else 0)
+    how = Decoding(limit(model, decoding, stage, method), decoding.temperature, seed)
+    return Request(chat.messages, how, chat.draw, held_to)

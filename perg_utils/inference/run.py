@@ -6,6 +6,7 @@ Left out: what a run would ask, without asking it (`plan`).
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import pandas as pd
 
@@ -14,12 +15,13 @@ from perg_utils.core.progress import Progress
 from perg_utils.core.schema import Method, conform
 from perg_utils.core.workspace import Workspace
 from perg_utils.engines.api.pricing import meter_of
-from perg_utils.engines.base import Engine, Messages
+from perg_utils.engines.base import Engine
 from perg_utils.engines.journal import Journal
+from perg_utils.engines.schemas import held
 from perg_utils.inference import shards
-from perg_utils.inference.methods import METHODS, Answered, Generate, Outcome
-from perg_utils.inference.requests import Material, Row, pair, request, rows, settings
-from perg_utils.prompts.sets import load_prompts
+from perg_utils.inference.methods import METHODS, Answered, Chat, Generate, Outcome
+from perg_utils.inference.requests import Material, Row, pair, request, rows, schema, settings
+from perg_utils.prompts.sets import PromptSet, load_prompts
 
 
 def run(profile: Profile, model_name: str, workspace: Workspace) -> pd.DataFrame:
@@ -31,7 +33,7 @@ def run(profile: Profile, model_name: str, workspace: Workspace) -> pd.DataFrame
     from perg_utils.engines.open import open_engine  # noqa: PLC0415 - engines know of torch and aiohttp
 
     model, aligner = pair(profile, model_name)
-    prompts = load_prompts(profile.prompts)
+    prompts = load_prompts(profile.prompts).edited(model.editing)
     examples = shards.take(workspace.read("examples"), profile.shard)
     material = Material(examples, workspace.read("preferences"), prompts)
     engine = open_engine(model)
@@ -40,8 +42,8 @@ def run(profile: Profile, model_name: str, workspace: Workspace) -> pd.DataFrame
     with Journal(workspace.journal) as journal:
         for method, chosen in settings(profile, model).items():
             wanted = rows(profile, method, chosen, material)
-            own = _asking(journal, engine, model, profile.decoding, model_name, method=method)
-            edit = _asking(journal, editor, aligner, profile.decoding, model_name, method=method)
+            asking = _Asking(journal, profile.decoding, prompts, method, model_name)
+            own, edit = asking.by(engine, model), asking.by(editor, aligner)
             outcomes = METHODS[method]([row.task for row in wanted], prompts, own, edit)
             frames.append(_frame(model_name, method, wanted, outcomes))
     if profile.shard is not None:
@@ -49,19 +51,30 @@ def run(profile: Profile, model_name: str, workspace: Workspace) -> pd.DataFrame
     return pd.concat(frames, ignore_index=True)
 
 
-def _asking(
-    journal: Journal, engine: Engine, model: ModelConfig, decoding: DecodingConfig, label: str, *, method: Method
-) -> Generate:
-    meter = meter_of(engine, journal)
+@dataclass(frozen=True)
+class _Asking:
+    """How the requests of one method are made and asked."""
 
-    def generate(chats: list[Messages], stage: int) -> list[Answered]:
-        requests = [request(chat, model, decoding, stage, method) for chat in chats]
-        with Progress(f"{label}, {method}, stage {stage}", len(requests), note=lambda: str(meter or "")) as progress:
-            keys = [r.key(engine.identity) for r in requests]
-            replies = journal.ask(engine, requests, progress.advance, keys=keys)
-        return [Answered(reply, key) for reply, key in zip(replies, keys, strict=True)]
+    journal: Journal
+    decoding: DecodingConfig
+    prompts: PromptSet
+    method: Method
+    label: str
 
-    return generate
+    def by(self, engine: Engine, model: ModelConfig) -> Generate:
+        meter = meter_of(engine, self.journal)
+
+        def generate(chats: list[Chat], stage: int) -> list[Answered]:
+            form = schema(self.prompts, model, stage, self.method)
+            requests = [request(chat, model, self.decoding, stage, self.method, held_to=form) for chat in chats]
+            requests = held(self.journal, engine, requests, certain=bool(model.structured) or model.batch)
+            doing = f"{self.label}, {self.method}, stage {stage}"
+            with Progress(doing, len(requests), note=lambda: str(meter or "")) as progress:
+                keys = [r.key(engine.identity) for r in requests]
+                replies = self.journal.ask(engine, requests, progress.advance, keys=keys)
+            return [Answered(reply, key) for reply, key in zip(replies, keys, strict=True)]
+
+        return generate
 
 
 def _frame(model: str, method: Method, some: list[Row], outcomes: list[Outcome]) -> pd.DataFrame:

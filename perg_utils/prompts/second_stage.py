@@ -35,13 +35,19 @@ def read_json(text: str, key: str) -> str | None:
     return None
 
 
-def read_labelled(text: str, response: str, note: str | None) -> str | None:
+def read_labelled(text: str, response: str, note: str | None, *, response_first: bool = False) -> str | None:
     """Return what follows the label `response`, which stands first or, where there is a note, after the note's label.
 
     E.g. `read_labelled("thought: fine answer: salt (B).", "answer:", "thought:")` -> `salt (B).`. Only the first
-    `response` label counts, so that the same word inside the response changes nothing.
+    `response` label counts, so that the same word inside the response changes nothing. With `response_first` the
+    response is what stands before the last label of the note, which may be missing.
     """
     text = text.strip()
+    if response_first:
+        if not text.startswith(response):
+            return None
+        value = text.removeprefix(response)
+        return (value.rpartition(note)[0] if note and note in value else value).strip() or None
     if not text.startswith(response if note is None else note):
         return None
     _, found, value = text.partition(response)

@@ -1,7 +1,8 @@
 """Prompt sets: every text that a model is sent, as editable templates in `data/prompts/`, with their hashes.
 
 A set holds the templates of all methods (paper, section on methods and appendix), the judge's rubric, the layouts of
-options and preferences, the worked examples, and the form in which second stages reply; `data/prompts/standard.yaml`
+options and preferences, the worked examples, the form in which second stages reply, and what the control settings say
+(other wordings of the question, neutral sentences, facts about a user, a belief); `data/prompts/standard.yaml`
 documents the keys. A variable that a template may not use is found when the set is loaded, before any request.
 The wording is this project's own, not the paper's.
 """
@@ -20,7 +21,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from perg_utils.core.errors import PergError
-from perg_utils.core.profile import ROOT
+from perg_utils.core.profile import ROOT, EditingConfig
 from perg_utils.core.schema import LETTERS, Method, Source
 from perg_utils.core.workspace import digest
 from perg_utils.engines.base import Messages
@@ -28,23 +29,28 @@ from perg_utils.prompts.second_stage import read_json, read_labelled
 
 FOLDER = ROOT / "data" / "prompts"
 JUDGE = "judge"
+_METHODS = frozenset(map(str, Method))
 #: What the extractor's last layer is asked. A set may do without it.
 EXTRACT = "extract"
 #: Variants of the rubric that a set may have, for probing a judge: other words, and the two responses in other order.
 JUDGE_VARIANTS = ("judge_paraphrased", "judge_swapped")
+#: Another rubric that a set may have: four questions by yes or no.
+BY_QUESTIONS = "judge_questions"
 #: Variables that hold what a model wrote. Templates put them between <<< and >>>.
-_WRITTEN = ("response", "response_without", "response_with")
-_ASKED = {"question", "options", "preferences", "count"}
-_SECOND = _ASKED | {"response", "reply"}
-#: The variables each template may use.
+_WRITTEN = ("response", "other")
+_PLAIN = {"question", "options", "task", "ask"}
+_ASKED = _PLAIN | {"preferences", "count", "memory", "aside"}
+_SECOND = _ASKED | {"response", "reply", "editing"}
+_RATED = {"question", "options", "preferences", "count", "response", "other"}
+#: The variables each template may use; those of the methods may use the set's `parts` too.
 VARIABLES: dict[str, set[str]] = {
-    Method.NO_PREFERENCE: {"question", "options"},
+    Method.NO_PREFERENCE: _PLAIN,
     Method.ZERO_SHOT: _ASKED,
     Method.COT: _ASKED,
     Method.FEW_SHOT: _ASKED | {"examples"},
     Method.SELF_CRITIC: _SECOND,
     Method.PREF_ALIGNER: _SECOND,
-    **dict.fromkeys((JUDGE, *JUDGE_VARIANTS), _ASKED | {"response_without", "response_with"}),
+    **dict.fromkeys((JUDGE, *JUDGE_VARIANTS, BY_QUESTIONS), _RATED),
     # Who reads a response knows neither the question nor the preference.
     EXTRACT: {"response", "options"},
 }
@@ -72,12 +78,45 @@ class Layout(_Strict):
     preferences: str
 
 
+class Wording(_Strict):
+    """One wording of the plain question: the question with its options, and what is asked for."""
+
+    task: str = Field(min_length=1)
+    ask: str
+
+
+class Editing(_Strict):
+    """What the template `pref_aligner` is written for; a profile's `editing` changes it for a model."""
+
+    keep_letter: bool
+    show_options: bool
+
+
 class ReplyForm(_Strict):
-    """How a second stage replies: the names of the response and of the note beside it."""
+    """How a second stage replies: the names of the response and of the note beside it, and which comes first."""
 
     form: Literal["json", "labelled"]
     response: str = Field(min_length=1)
     note: str | None = None
+    response_first: bool = False
+
+    def shape(self, note: str, response: str) -> str:
+        """Return the two in the order and form of a reply, e.g. `{"thoughts": "none", "response": "B."}`."""
+        both = [] if self.note is None else [(self.note, note)]
+        both.insert(0 if self.response_first else len(both), (self.response, response))
+        if self.form == "json":
+            return json.dumps(dict(both), ensure_ascii=False)
+        return " ".join(f"{label} {said}" for label, said in both)
+
+    def changed(self, editing: EditingConfig) -> ReplyForm:
+        """Return the form with another order, or as labelled text with labels made of the JSON keys."""
+        update: dict[str, Any] = {}
+        if editing.response_first is not None:
+            update["response_first"] = editing.response_first
+        if editing.form == "labelled" and self.form == "json":
+            labels = {name: key.capitalize() + ":" for name in ("response", "note") if (key := getattr(self, name))}
+            update |= {"form": "labelled", **labels}
+        return self.model_copy(update=update)
 
 
 class WorkedExample(_Strict):
@@ -90,8 +129,13 @@ class WorkedExample(_Strict):
 
 
 class _SetFile(_Strict):
-    placebo: str = Field(min_length=1)
+    placebo: list[str] = Field(min_length=8)
+    facts: list[str] = Field(min_length=12)
+    belief: str = Field(min_length=1)
     layout: Layout
+    wordings: list[Wording] = Field(min_length=4)
+    parts: dict[str, str] = {}
+    editing: Editing
     templates: dict[str, Turns]
     reply: dict[Literal["self_critic", "pref_aligner"], ReplyForm]
     examples: dict[Source, list[WorkedExample]]
@@ -102,46 +146,75 @@ class PromptSet:
 
     def __init__(self, name: str, content: _SetFile) -> None:
         self.name = name
-        self.placebo = content.placebo.strip()
+        #: Neutral sentences, facts about a user; how many wordings of the plain question there are.
+        self.placebo, self.facts, self.wordings = content.placebo, content.facts, len(content.wordings)
         self._content = content
         # The same options and preferences are rendered for every method and setting.
         self._options = lru_cache(maxsize=16384)(self._lay_out_options)
+        self._pieces = lru_cache(maxsize=65536)(self._render_pieces)
         self._preferences = lru_cache(maxsize=16384)(self._lay_out_preferences)
         self._layout = {key: _compile(text) for key, text in content.layout.model_dump().items()}
+        self._belief = _compile(content.belief)
+        self._wordings = [(_compile(wording.task), _compile(wording.ask)) for wording in content.wordings]
+        self._parts = {key: _compile(text) for key, text in content.parts.items()}
         self._turns = {key: (_compile(turns.system), _compile(turns.user)) for key, turns in content.templates.items()}
         self._examples = {source: [self._laid_out(e) for e in rows] for source, rows in content.examples.items()}
 
     @property
     def hashes(self) -> dict[str, str]:
-        """The hash of every template, layout, reply form and example list, e.g. `{"zero_shot": "5f0c..."}`."""
+        """The hash of every template, layout, part, reply form and list of texts, e.g. `{"zero_shot": "5f0c..."}`."""
         content = self._content.model_dump(mode="json")
-        parts = {f"examples.{k}": v for k, v in content["examples"].items()}
-        parts |= {f"reply.{k}": v for k, v in content["reply"].items()}
-        parts |= {f"layout.{k}": v for k, v in content["layout"].items()}
-        return {key: digest(value) for key, value in (content["templates"] | parts | {"placebo": self.placebo}).items()}
+        found = dict(content["templates"]) | {key: content[key] for key in ("placebo", "facts", "belief", "editing")}
+        for name in ("examples", "reply", "layout", "parts"):
+            found |= {f"{name}.{key}": value for key, value in content[name].items()}
+        found |= {f"wordings.{number}": value for number, value in enumerate(content["wordings"])}
+        return {key: digest(value) for key, value in found.items()}
+
+    def edited(self, editing: EditingConfig | None) -> PromptSet:
+        """Return the set with another way of editing in Pref-Aligner; itself where `editing` is None."""
+        if editing is None:
+            return self
+        switches = {k: v for k in Editing.model_fields if (v := getattr(editing, k)) is not None}
+        reply = self._content.reply | {"pref_aligner": self._content.reply["pref_aligner"].changed(editing)}
+        content = self._content.model_copy(
+            update={"editing": self._content.editing.model_copy(update=switches), "reply": reply}
+        )
+        return PromptSet(self.name, content)
+
+    def belief(self, letter: str, text: str) -> str:
+        """Return the sentence by which a user states an option as their belief."""
+        return _render(self._belief, letter=letter, text=text)
 
     def messages(self, template: str, **variables: Any) -> Messages:
         """Return the chat of `template`, e.g. `(("system", "..."), ("user", "..."))`.
 
-        `options` and `preferences` are given as lists of texts and laid out here. few_shot takes the set's worked
-        examples of `source`, or other `examples`. Responses are fenced:
-        none can close the marks around it. Raises `PromptError` when a variable that is used is missing.
+        `options`, `preferences`, `memory` (facts about the user, a preference among them) and `aside` (sentences
+        without a label) are given as lists of texts and laid out here; `wording` is the number of the plain question's
+        wording. few_shot takes the set's worked examples of `source`, or other `examples`. Responses are fenced: none
+        can close the marks around it. Raises `PromptError` when a variable that is used is missing.
         """
         if "options" in variables:
             variables["options"] = self._options(tuple(variables["options"]))
         if "preferences" in variables:
             variables["count"] = len(variables["preferences"])
             variables["preferences"] = self._preferences(tuple(variables["preferences"]))
+        if template == Method.NO_PREFERENCE:
+            variables |= {"preferences": "", "count": 0}
+        variables["memory"] = self._preferences(tuple(variables.get("memory", ())))
+        variables["aside"] = " ".join(variables.get("aside", ()))
         if template == Method.FEW_SHOT:
             own: list[WorkedExample] | None = variables.get("examples")
             source = Source(variables["source"])
             variables["examples"] = self._examples[source] if own is None else [self._laid_out(e) for e in own]
         variables |= {name: _fenced(variables[name]) for name in _WRITTEN if name in variables}
         if template in self._content.reply:
-            variables["reply"] = self._content.reply[template]
+            variables["reply"], variables["editing"] = self._content.reply[template], self._content.editing
         if template not in self._turns:
             raise PromptError(f"prompt set '{self.name}' has no template '{template}'; it has {', '.join(self._turns)}")
         try:
+            if template in _METHODS:
+                known = tuple((key, variables[key]) for key in sorted(_ASKED) if key in variables)
+                variables |= self._pieces(variables.get("wording", 0), known)
             system, user = (turn.render(variables).strip() for turn in self._turns[template])
         except TemplateError as error:
             raise PromptError(f"prompt set '{self.name}', template '{template}': {error}") from error
@@ -150,14 +223,34 @@ class PromptSet:
     def parse_second_stage(self, method: Method, text: str) -> str | None:
         """Return the response in a second stage's reply, or None when it cannot be read without guessing."""
         form = self._content.reply[method]  # type: ignore[index]
-        return read_json(text, form.response) if form.form == "json" else read_labelled(text, form.response, form.note)
+        if form.form == "json":
+            return read_json(text, form.response)
+        return read_labelled(text, form.response, form.note, response_first=form.response_first)
+
+    def schema(self, method: Method) -> dict[str, Any] | None:
+        """Return the JSON schema of a second stage's reply, its keys in their order; None where it is no JSON."""
+        form = self._content.reply.get(method)  # type: ignore[call-overload]
+        if form is None or form.form != "json":
+            return None
+        keys = [key for key in (form.note, form.response) if key]
+        keys = keys[::-1] if form.response_first else keys
+        return {
+            "type": "object",
+            "properties": {key: {"type": "string"} for key in keys},
+            "required": keys,
+            "additionalProperties": False,
+        }
 
     def second_stage(self, method: Method, note: str, response: str) -> str:
         """Return the reply that `parse_second_stage` reads `response` from; the inverse of it, for training."""
-        form = self._content.reply[method]  # type: ignore[index]
-        if form.form == "json":
-            return json.dumps({form.note or "note": note, form.response: response}, ensure_ascii=False)
-        return f"{form.response} {response}" if form.note is None else f"{form.note} {note} {form.response} {response}"
+        return self._content.reply[method].shape(note, response)  # type: ignore[index]
+
+    def _render_pieces(self, wording: int, known: tuple[tuple[str, Any], ...]) -> dict[str, str]:
+        """The plain question in one of its wordings, and the set's parts, as variables of a template."""
+        variables = dict(known)
+        task, ask = self._wordings[wording]
+        pieces = {"task": _render(task, **variables), "ask": _render(ask, **variables)}
+        return pieces | {name: _render(part, **variables, **pieces) for name, part in self._parts.items()}
 
     def _lay_out_options(self, options: tuple[str, ...]) -> str:
         return _render(self._layout["options"], options=list(zip(LETTERS, options, strict=False)))
@@ -179,21 +272,35 @@ def load_prompts(name_or_path: str | Path = "standard") -> PromptSet:
 
     Raises `PromptError` saying what is wrong and where.
     """
+    path, raw = _read(name_or_path)
+    try:
+        content = _SetFile.model_validate(raw)
+    except ValidationError as error:
+        lines = [f"- {'.'.join(map(str, p['loc'])) or 'file'}: {p['msg']}" for p in error.errors()]
+        raise PromptError(f"prompt set {path} cannot be used:\n" + "\n".join(lines)) from error
+    _check(path, content)
+    return PromptSet(path.stem, content)
+
+
+def _read(name_or_path: str | Path, above: tuple[Path, ...] = ()) -> tuple[Path, Any]:
+    """A set's file and its content, with what it leaves out taken from the set that it extends."""
     path = Path(name_or_path)
     if path.suffix not in {".yaml", ".yml"}:
         path = FOLDER / f"{name_or_path}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in FOLDER.glob("*.yaml")))
         raise PromptError(f"no prompt set '{name_or_path}'; known: {known}, or a path to a .yaml file")
+    if path in above:
+        raise PromptError(f"prompt set {path} extends itself")
     try:
-        content = _SetFile.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise PromptError(f"prompt set {path} is not valid YAML: {error}") from error
-    except ValidationError as error:
-        lines = [f"- {'.'.join(map(str, p['loc'])) or 'file'}: {p['msg']}" for p in error.errors()]
-        raise PromptError(f"prompt set {path} cannot be used:\n" + "\n".join(lines)) from error
-    _check(path, content)
-    return PromptSet(path.stem, content)
+    if not isinstance(raw, dict) or "extends" not in raw:
+        return path, raw
+    _, base = _read(str(raw.pop("extends")), (*above, path))
+    both = {k: base[k] | v if isinstance(v, dict) and isinstance(base.get(k), dict) else v for k, v in raw.items()}
+    return path, base | both
 
 
 @lru_cache(maxsize=1)
@@ -216,7 +323,7 @@ def _render(template: Template, **variables: Any) -> str:
 
 
 def _check(path: Path, content: _SetFile) -> None:
-    needed = [str(name) for name in VARIABLES if name not in (*JUDGE_VARIANTS, EXTRACT)]
+    needed = [str(name) for name in VARIABLES if name not in (*JUDGE_VARIANTS, BY_QUESTIONS, EXTRACT)]
     lacking = [name for name in needed if name not in content.templates]
     unknown = [name for name in content.templates if name not in VARIABLES]
     if lacking or unknown:
@@ -224,8 +331,13 @@ def _check(path: Path, content: _SetFile) -> None:
             f"prompt set {path}: templates missing {lacking}, unknown {unknown}; known: {', '.join(VARIABLES)}"
         )
     texts = {f"layout.{k}": (v, {k}) for k, v in content.layout.model_dump().items()}
+    texts |= {"belief": (content.belief, {"letter", "text"})}
+    texts |= {f"parts.{k}": (v, _ASKED) for k, v in content.parts.items()}
+    for number, wording in enumerate(content.wordings):
+        texts |= {f"wordings.{number}.{k}": (v, {"question", "options"}) for k, v in wording.model_dump().items()}
     for name, turns in content.templates.items():
-        texts |= {f"templates.{name}.{part}": (text, VARIABLES[name]) for part, text in turns.model_dump().items()}
+        allowed = VARIABLES[name] | (set(content.parts) if name in _METHODS else set())
+        texts |= {f"templates.{name}.{part}": (text, allowed) for part, text in turns.model_dump().items()}
     for where, (text, allowed) in texts.items():
         try:
             used = meta.find_undeclared_variables(_environment().parse(text))

@@ -35,6 +35,7 @@ from perg_utils.engines.local import prefixes
 from perg_utils.engines.local.checkpoint import Checkpoint
 from perg_utils.engines.local.scheduling import Job, Scheduler
 from perg_utils.inference import requests as tasks
+from perg_utils.inference.methods import Chat
 from perg_utils.prompts.sets import load_prompts
 
 Answers = dict[int, list[int]]
@@ -64,7 +65,8 @@ def requests_of(method: Method, limit: int) -> list[Request]:
     material = tasks.Material(examples, bank, load_prompts(cfg.prompts))
     chosen = tasks.settings(cfg, model)[method]
     chats = [
-        material.prompts.messages(method, **row.task._asdict()) for row in tasks.rows(cfg, method, chosen, material)
+        Chat(material.prompts.messages(method, **row.task.variables()))
+        for row in tasks.rows(cfg, method, chosen, material)
     ]
     return [tasks.request(chat, model, cfg.decoding, 1, method) for chat in dict.fromkeys(chats)]
 

@@ -38,10 +38,24 @@ def answers(**changes) -> pd.DataFrame:
 
 def test_names_of_the_design_are_the_names_in_the_code():
     assert list(Source) == ["TQA", "CQA", "MMLU"]
-    assert list(Setting) == ["none", "relevant", "mixed", "irrelevant", "placebo"]
+    paper, controls = list(Setting)[:4], set(Setting)
+    assert paper == ["none", "relevant", "mixed", "irrelevant"]
+    assert controls - set(paper) == {
+        *("memory", "repeat", "paraphrase", "shuffled"),
+        *("placebo", "placebo_labelled", "placebo_long", "misleading"),
+    }
     assert list(Method) == ["no_preference", "zero_shot", "cot", "few_shot", "self_critic", "pref_aligner"]
     assert len(Metric) == 11 and sum(metric.higher_is_better for metric in Metric) == 3
-    assert set(TABLES) == {"examples", "preferences", "responses", "answers", "judgements", "scores", "metrics"}
+    assert set(TABLES) == {
+        "examples",
+        "preferences",
+        "responses",
+        "answers",
+        "judgements",
+        "nulls",
+        "scores",
+        "metrics",
+    }
 
 
 def test_rows_from_responses_on_carry_the_identity_first():

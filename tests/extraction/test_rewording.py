@@ -44,7 +44,7 @@ def test_only_stated_answers_are_told_anew_and_equal_ones_once():
     ids = ["q1", "q1", "q2", "q2"]
     responses = pd.DataFrame({"example_id": ids, "response": ["B", "B", "salt (A)", "I refuse."]})
     hows, letters = ["bare_letter", "bare_letter", "letter_text_conflict", "refusal"], ["B", "B", "A", None]
-    answers = pd.DataFrame({"answer": letters, "how": hows, "layer": "rules"})
+    answers = pd.DataFrame({"answer": letters, "how": hows, "layer": "rules", "setting": "relevant"})
     examples = pd.DataFrame({"example_id": ["q1", "q2"], "options": [OPTIONS, OPTIONS]})
     found = stated(responses, answers, examples, n=10, seed=1)
     assert found.to_dict("records") == [{"response": "B", "options": OPTIONS, "letter": "B"}]

@@ -24,7 +24,8 @@ class Desk:
         self.say, self.calls = say, []
 
     def __call__(self, chats, stage):
-        self.calls.append((stage, list(chats)))
+        chats = [chat.messages for chat in chats]
+        self.calls.append((stage, chats))
         replies = [self.say[stage](chat) if callable(self.say[stage]) else self.say[stage] for chat in chats]
         return [Answered(reply, f"{stage}:{hash(chat)}") for reply, chat in zip(replies, chats, strict=True)]
 
@@ -38,7 +39,7 @@ def test_one_stage_methods_ask_once_and_keep_order(method):
     desk = Desk({1: lambda chat: Reply("one" if "is one?" in chat[-1][1] else "two")})
     outcomes = METHODS[method](TASKS, PROMPTS, desk, desk)
     assert [o.response for o in outcomes] == ["one", "two"] and [o.stages for o in outcomes] == [["one"], ["two"]]
-    assert desk.calls == [(1, [PROMPTS.messages(method, **task._asdict()) for task in TASKS])]
+    assert desk.calls == [(1, [PROMPTS.messages(method, **task.variables()) for task in TASKS])]
 
 
 def test_the_preference_is_sent_by_all_methods_but_the_plain_one():

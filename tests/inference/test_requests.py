@@ -36,7 +36,7 @@ def test_limits_of_methods_can_be_set_and_change_no_other_request():
     )
     before, after = (plan(profile, "S") for profile in (plain, longer))
     assert after.requests == before.requests
-    cot = 15 * 3  # every question in the three settings that ask cot
+    cot = 15  # every question in the one setting that asks cot
     assert after.completion_tokens - before.completion_tokens == cot * (99 - 64) // 2
     with pytest.raises(ProfileError, match="max_new_tokens_by_method"):
         load_profile("demo", ["decoding.max_new_tokens_by_method={cott: 99}"])

@@ -69,6 +69,9 @@ def body(config: ModelConfig, request: Request, url: str, *, folds: bool = False
         "seed": decoding.seed,
         limit: decoding.max_new_tokens,
     }
+    if request.schema is not None:
+        named = {"name": "reply", "strict": True, "schema": json.loads(request.schema)}
+        sent["response_format"] = {"type": "json_schema", "json_schema": named}
     if config.thinking is not None:
         sent["chat_template_kwargs"] = {"enable_thinking": config.thinking}
     return sent | config.extra_body

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-from perg_utils.core.schema import LETTERS
+from perg_utils.core.schema import LETTERS, Setting
 from perg_utils.extraction.answers import read_all
 from perg_utils.extraction.finetuned.corpus import ORDINALS
 from perg_utils.extraction.reading import Case, Layer
@@ -26,6 +26,7 @@ _LETTER = re.compile(r" ?\([A-Z]\)")
 def stated(responses: pd.DataFrame, answers: pd.DataFrame, examples: pd.DataFrame, n: int, seed: int) -> pd.DataFrame:
     """Return up to `n` different responses that state their answer, drawn with the seed: response, options, letter."""
     plain = (answers["layer"] == "rules") & answers["answer"].notna() & (answers["how"] != "letter_text_conflict")
+    plain &= answers["setting"] != Setting.SHUFFLED  # whose letters are not those that the response states
     rows = responses[["example_id", "response"]].assign(letter=answers["answer"])[plain.to_numpy()]
     rows = rows.merge(examples[["example_id", "options"]], on="example_id", validate="m:1")
     rows = rows[["response", "options", "letter"]]
