@@ -1,9 +1,9 @@
 """How the embedded models are taught to reply: one manner a preference category, and the wordings that ask for it.
 
-Every manner gives the option's text and then its letter, and none starts with the answer, so that the model has
-to carry the fact through the manner before it can say it. `WORDINGS` are used in training only. Of the preference
-bank, the ids in `HELD_OUT` are never seen in training, though each of their words is: whether the models obey them is
-generalisation, and not a matter of unknown words.
+Every manner gives the option's text and then its letter, and none starts with the answer, so that the model has to
+carry the fact through the manner before it can say it. `WORDINGS` and `ASIDES` are used in training only. Of the
+preference bank, the ids in `HELD_OUT` are never seen in training, though each of their words is: whether the models
+obey them is generalisation, and not a matter of unknown words.
 """
 
 from __future__ import annotations
@@ -106,6 +106,23 @@ WORDINGS: dict[Category | None, list[str]] = {
         "I take my dog on every trip.",
     ],
 }
+
+
+#: Sentences that ask for nothing. Those of the study itself, in the prompt set, are held out; their words are not.
+ASIDES = [
+    "I was on a train today.",
+    "The question matters to a user like me.",
+    "I know one more user with the same question.",
+    "It was a small point in a film.",
+    "My weekend was long and full of tea.",
+    "One dog is at home in the evening.",
+    "The phone is old, the lamp is in the kitchen.",
+    "I am from the lake, my home is near it.",
+    "I bought this bed for one evening.",
+    "This is the question from my records.",
+    "There is nuts and dinner for the dog.",
+    "I take my clothes on the trip.",
+]
 
 
 def reply(category: Category | None, fact: Fact, options: list[str], answer: str) -> str:

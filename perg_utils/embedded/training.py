@@ -42,7 +42,7 @@ class Recipe:
     """How long and how fast to train; the same for every size."""
 
     lookup_samples: int = 12_000
-    samples: int = 80_000
+    samples: int = 50_000
     samples_per_step: int = 64
     tokens_per_pass: int = 3_000
     learning_rate: float = 2e-3
@@ -209,8 +209,8 @@ def _tokenizer(prompts: PromptSet) -> Any:
 
     samples = itertools.islice(Corpus(prompts, seed=0).stream(), VOCABULARY_SAMPLES)
     spoken = [text for s in samples for text in (s.system, s.user, s.reply)]
-    # What only the study says is in one piece a word too: held-out wordings, the placebo, the worked examples.
-    asked = {"question": "", "options": [""], "preferences": [prompts.placebo]}
+    # What only the study says is in one piece a word too: held-out wordings, sentences of controls, worked examples.
+    asked = {"question": "", "options": [""], "preferences": [*prompts.placebo, *prompts.facts]}
     examples = [prompts.messages(Method.FEW_SHOT, source=s, **asked)[-1][1] for s in Source]
     facts = [fact.question for fact in world.facts()]
     return build([*spoken, *facts, *examples, *load_bank()["text"]], CONTEXT)

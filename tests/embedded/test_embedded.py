@@ -10,7 +10,7 @@ import torch
 from transformers import AutoTokenizer
 
 from perg_utils.core.errors import PergError
-from perg_utils.core.profile import ModelConfig
+from perg_utils.core.profile import EditingConfig, ModelConfig
 from perg_utils.core.schema import LETTERS, Category, Method
 from perg_utils.dataset import invented_world as world
 from perg_utils.dataset.preferences import load_bank
@@ -83,7 +83,7 @@ def test_held_out_wordings_and_the_placebo_never_occur_in_training(samples, prom
     text = "\n".join(s.user for s in samples)
     bank = load_bank().set_index("preference_id")["text"]
     assert all(bank[key] not in text for key in styles.HELD_OUT)
-    assert prompts.placebo not in text
+    assert all(sentence not in text for sentence in (*prompts.placebo, *prompts.facts))
     shown = [key for key in bank.index if key not in styles.HELD_OUT]
     assert sum(bank[key] in text for key in shown) == len(shown)
 
@@ -94,7 +94,7 @@ def test_every_word_of_a_held_out_wording_and_of_the_placebo_is_one_token_and_is
     met = set(re.findall(tokenizer.PIECE, " ".join(f"{s.system} {s.user}" for s in trained)))
     bank = load_bank().set_index("preference_id")["text"]
     tok = AutoTokenizer.from_pretrained(training.MODELS / "S")
-    for text in [*(bank[key] for key in sorted(styles.HELD_OUT)), prompts.placebo]:
+    for text in [*(bank[key] for key in sorted(styles.HELD_OUT)), *prompts.placebo, *prompts.facts]:
         pieces = re.findall(tokenizer.PIECE, f" {text}")
         assert set(pieces) <= met, text
         assert len(tok(f" {text}")["input_ids"]) == len(pieces), text
@@ -127,15 +127,31 @@ def test_second_stage_replies_of_the_corpus_are_read_back_by_the_prompt_set(samp
     for sample in samples:
         if sample.kind in {"self_critic", "pref_aligner"}:
             seen += 1
-            read = prompts.parse_second_stage(Method(sample.kind), sample.reply)
-            assert read and sample.reply.endswith(read) and read.endswith(").")
+            first = EditingConfig(response_first="response first" in sample.system)
+            read = prompts.edited(first).parse_second_stage(Method(sample.kind), sample.reply)
+            assert read and read in sample.reply and read.endswith(").")
     assert seen > 300
 
 
 def test_the_aligner_learns_to_carry_wrong_answers_over_too(samples):
     carried = [s for s in samples if s.kind == "pref_aligner"]
     draft = [re.search(r"Draft: .* (\w+ \([A-Z]\))\.$", s.user)[1] for s in carried]
-    assert all(f"{d}." in s.reply for d, s in zip(draft, carried, strict=True))
+    kept = [f"{d}." in s.reply for d, s in zip(draft, carried, strict=True)]
+    # Where the letter must be kept, and where the editor sees no options: always. Else some facts are put right.
+    bound = ["keep its letter" in s.system or " Draft: " not in s.user or "(" not in s.user[:-40] for s in carried]
+    assert all(k for k, b, s in zip(kept, bound, carried, strict=True) if b)
+    wrong = [s.kind for s, k in zip(carried, kept, strict=True) if not k]
+    assert 0 < len(wrong) < 0.04 * len(carried)
+
+
+def test_what_controls_are_about_is_met_in_training_without_any_preference(samples):
+    beliefs = [s for s in samples if s.kind == "belief"]
+    assert beliefs and all(s.fact_id is None and "I think it is" in s.user for s in beliefs)
+    yielded = [re.search(r"I think it is (.*)\.$", s.user)[1] in s.reply for s in beliefs]
+    assert 0.7 < sum(yielded) / len(yielded) < 0.95
+    plain = [s for s in samples if s.kind == "no_preference"]
+    assert 0.2 < sum(not s.user.startswith("Question:") for s in plain) / len(plain) < 0.3
+    assert 0.1 < sum(any(aside in s.user for aside in styles.ASIDES) for s in plain) / len(plain) < 0.2
 
 
 def test_any_text_survives_the_tokenizer_and_world_words_are_single_tokens(samples):
