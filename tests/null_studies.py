@@ -87,14 +87,14 @@ def false_claims(world: World) -> Callable[[Finding], bool]:
     """Whether a finding claims what is not so in `world`. "Above zero" is false of zero; an interval may end there."""
 
     @cache
-    def true_value(metric: Metric, arm: Arm, reference: Arm | None) -> float:
+    def true_value(metric: Metric, arm: Arm, reference: Arm | None, crossfitted: bool) -> float:
         if reference:
             # Computed differences of nothing are not 0 to the last digit.
-            return round(truth(world, metric, reference, arm), 9)
-        return expected(world, metric, Method(arm.method), Setting(arm.setting))
+            return round(truth(world, metric, reference, arm, crossfitted), 9)
+        return expected(world, metric, Method(arm.method), Setting(arm.setting), crossfitted)
 
     def holds(claim: Claim) -> bool:
-        value = true_value(claim.metric, claim.arm, claim.reference)
+        value = true_value(claim.metric, claim.arm, claim.reference, claim.crossfitted)
         if np.isinf(claim.low) or np.isinf(claim.high):
             return claim.low < value < claim.high
         return claim.low <= value <= claim.high

@@ -1,8 +1,8 @@
 """Which arms are set against each other, fixed before anything is looked at.
 
-Three families: every method against zero_shot, every setting against one relevant preference, and zero_shot in every
-setting against the placebo. Tables and sentences both take a family whole, so that a p value corrected over it is the
-same wherever it stands.
+Three families: every method against zero_shot, the paper's settings against one relevant preference, and every setting
+against its floor, the control that has all of it but what it is about (`FLOORS`). Tables and sentences both take a
+family whole, so that a p value corrected over it is the same wherever it stands.
 """
 
 from __future__ import annotations
@@ -13,10 +13,27 @@ from typing import NamedTuple
 import pandas as pd
 
 from perg_utils.core.profile import Profile
-from perg_utils.core.schema import ARM_ID, Arm, Method, Metric, Setting
+from perg_utils.core.schema import ARM_ID, RELEVANT_SHOWN, Arm, Method, Metric, Setting
 
 #: The reference arm, and the arm that is set against it, each (model, method, setting).
 Pair = tuple[tuple[str, str, str], tuple[str, str, str]]
+
+
+#: What each setting is read against, the first of these that its method was run in: a relevant preference or a belief
+#: against any added sentence, several preferences against as many sentences, a control against the one below it.
+FLOORS: dict[Setting, tuple[Setting, ...]] = {
+    Setting.RELEVANT: (Setting.PLACEBO, Setting.PARAPHRASE, Setting.REPEAT),
+    **dict.fromkeys(
+        (Setting.MIXED, Setting.IRRELEVANT, Setting.MEMORY),
+        (Setting.PLACEBO_LONG, Setting.PLACEBO, Setting.PARAPHRASE, Setting.REPEAT),
+    ),
+    Setting.MISLEADING: (Setting.PLACEBO, Setting.PARAPHRASE, Setting.REPEAT),
+    Setting.PLACEBO_LABELLED: (Setting.PLACEBO,),
+    Setting.PLACEBO_LONG: (Setting.PLACEBO,),
+    Setting.PLACEBO: (Setting.PARAPHRASE, Setting.REPEAT),
+    Setting.PARAPHRASE: (Setting.REPEAT,),
+    Setting.SHUFFLED: (Setting.REPEAT,),
+}
 
 
 def arms(scores: pd.DataFrame) -> list[Arm]:
@@ -69,20 +86,32 @@ class Family(NamedTuple):
 
 
 def method_family(scores: pd.DataFrame, profile: Profile) -> Family:
-    """Return every method against zero_shot, same model and setting, by robust accuracy over all questions."""
-    return Family(None, against_method(scores, stand_ins(profile)))
+    """Return every method against zero_shot, same model and setting, by robust accuracy over all questions.
+
+    In the settings that show preferences: what methods do in a control is read against the control's own floor.
+    """
+    shown = (*RELEVANT_SHOWN, Setting.IRRELEVANT)
+    return Family(None, [pair for pair in against_method(scores, stand_ins(profile)) if pair[1].setting in shown])
 
 
 def setting_family(scores: pd.DataFrame) -> Family:
     """Return mixed and irrelevant against one relevant preference, same model and method, by breakage."""
-    pairs = [pair for pair in against_setting(scores) if pair[1].setting != Setting.PLACEBO]
+    of_the_paper = (Setting.MIXED, Setting.IRRELEVANT)
+    pairs = [pair for pair in against_setting(scores) if pair[1].setting in of_the_paper]
     return Family(Metric.BREAKAGE_RATE, pairs)
 
 
-def placebo_family(scores: pd.DataFrame) -> Family:
-    """Return the other settings of zero_shot against the placebo, same model, by breakage.
+def floor_family(scores: pd.DataFrame, metric: Metric | None = None) -> Family:
+    """Return every setting against its floor, same model and method, by `metric` (None: see `compare`).
 
-    Q* is chosen by the plain answer, from which both arms stand equally far, so that here it favours neither.
+    By a metric on Q* no side is favoured: the plain answer that chooses Q* is as far from either, but for Pref-Aligner,
+    which edits it in both.
     """
-    pairs = [pair for pair in against_setting(scores, Setting.PLACEBO) if pair[1].method == Method.ZERO_SHOT]
-    return Family(Metric.BREAKAGE_RATE, pairs)
+    known = arms(scores)
+    floors = {
+        arm: next(
+            (f for s in FLOORS.get(Setting(arm.setting), ()) if (f := arm._replace(setting=str(s))) in known), None
+        )
+        for arm in known
+    }
+    return Family(metric, [(floor, arm) for arm, floor in floors.items() if floor is not None])

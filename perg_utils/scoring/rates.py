@@ -32,6 +32,7 @@ from perg_utils.core.schema import (
     ALL_SOURCES,
     BROKE_BY,
     PAPER_METRICS,
+    PAPER_SETTINGS,
     RELEVANT_SHOWN,
     Metric,
     Setting,
@@ -103,9 +104,12 @@ def followed_model(metrics: pd.DataFrame) -> str | None:
 
 
 def in_settings(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Return the paper's metrics over all sources, of the methods that a model was run with in two settings or more."""
+    """Return the paper's metrics over all sources, of methods that a model was run with in two of its settings."""
     known = metrics[
-        (metrics["source"] == ALL_SOURCES) & metrics["metric"].isin(PAPER_METRICS) & metrics["value"].notna()
+        (metrics["source"] == ALL_SOURCES)
+        & metrics["metric"].isin(PAPER_METRICS)
+        & metrics["setting"].isin(PAPER_SETTINGS)
+        & metrics["value"].notna()
     ]
     return known[known.groupby(["model", "method"])["setting"].transform("nunique") > 1]
 

@@ -45,13 +45,14 @@ Shows = Mapping[tuple[Method, Setting], Shown]
 
 
 def usual_arms(zero_shot: Shown = Shown(), aligner: Shown = Shown()) -> Shows:
-    """Return the arms of the study's demo: zero-shot in four settings, Pref-Aligner in three.
+    """Return arms as the study's demo has them: zero-shot in five settings, Pref-Aligner in three.
 
-    `zero_shot` holds where a relevant preference is shown (relevant, mixed), `aligner` everywhere; the zero-shot
-    placebo and irrelevant settings have no effect.
+    `zero_shot` holds where a relevant preference is shown (relevant, mixed), `aligner` everywhere; the other zero-shot
+    settings (irrelevant, and the controls paraphrase and placebo) have no effect.
     """
     settings = (Setting.RELEVANT, Setting.MIXED, Setting.IRRELEVANT)
-    asked = {(Method.ZERO_SHOT, s): zero_shot if s in RELEVANT_SHOWN else Shown() for s in (Setting.PLACEBO, *settings)}
+    controls = (Setting.PARAPHRASE, Setting.PLACEBO)
+    asked = {(Method.ZERO_SHOT, s): zero_shot if s in RELEVANT_SHOWN else Shown() for s in (*controls, *settings)}
     return asked | {(Method.PREF_ALIGNER, s): aligner for s in settings}
 
 
@@ -122,7 +123,7 @@ def different_preferences(sd: float) -> World:
     return replace(churn_only(), preference_sd=sd)
 
 
-def truth(world: World, metric: str, reference: Arm, arm: Arm) -> float:
+def truth(world: World, metric: str, reference: Arm, arm: Arm, crossfitted: bool = False) -> float:
     """Return the true difference, `arm` minus `reference`, in points: of accuracies above zero is better.
 
     `metric` is a `Metric` or "robust_accuracy". What a study of endlessly many questions and answers would find,
@@ -138,14 +139,15 @@ def truth(world: World, metric: str, reference: Arm, arm: Arm) -> float:
     >>> round(truth(churn_only(), "breakage_rate", reference, arm), 6)  # half of the churn, of the 75 % right before
     -10.0
     """
-    ends = [expected(world, metric, Method(one.method), Setting(one.setting)) for one in (arm, reference)]
+    ends = [expected(world, metric, Method(one.method), Setting(one.setting), crossfitted) for one in (arm, reference)]
     return ends[0] - ends[1]
 
 
-def expected(world: World, metric: str, method: Method, setting: Setting) -> float:
+def expected(world: World, metric: str, method: Method, setting: Setting, crossfitted: bool = False) -> float:
     """Return the true value of a metric in percent, e.g. `expected(world, "accuracy_with", *DRAFT)` -> 75.0.
 
-    The answer without preference counts as its own accuracy with and robust accuracy; raises as `truth` does.
+    `crossfitted`: Q* is chosen by another answer without preference than the one that a copying aligner returns. The
+    answer without preference counts as its own accuracy with and robust accuracy; raises as `truth` does.
     """
     key = (method, setting)
     if key not in {DRAFT, *world.arms}:
@@ -153,7 +155,12 @@ def expected(world: World, metric: str, method: Method, setting: Setting) -> flo
     shown, judged = world.arms.get(key, Shown(copies=True)), setting in RELEVANT_SHOWN
     if (metric in PAPER_METRICS and key == DRAFT) or (metric == Metric.ALIGNMENT_FAILURE and not judged):
         raise DataError(f"{metric} does not apply to {method} {setting}")
-    cells = _cells(world, shown, judged)
+    # A copied draft is a new answer without effect to whoever did not choose Q* by it.
+    cells = _cells(
+        world,
+        replace(shown, copies=False, effect=0.0) if crossfitted and shown.copies else shown,
+        judged and not (crossfitted and shown.copies),
+    )
     followed = shown.following if judged else 1.0
     star, with_ = cells.kept + cells.broke, cells.kept + cells.fixed
     values = {

@@ -47,7 +47,7 @@ def test_the_tables_have_the_schema_of_a_run_and_the_same_state_gives_the_same_s
     for name, frame in first.items():
         assert list(frame) == list(TABLES[name])
         pd.testing.assert_frame_equal(frame, again[name])
-    assert len(first["responses"]) == 600 * 3 * 8
+    assert len(first["responses"]) == 600 * 3 * 9
     assert not first["answers"].equals(other["answers"])
 
 
@@ -182,7 +182,7 @@ def test_unrated_and_silent_answers_are_as_frequent_as_promised_and_silent_ones_
     world = replace(churn_only(), silent=0.1, unrated=0.2, questions={Source.CQA: 20_000}, models=("S",))
     tables = study(world, np.random.default_rng(0))
     said = tables["answers"].groupby(["method", "setting"])["status"].apply(lambda s: (s == "unparsable").mean())
-    assert len(said) == 8 and said.to_numpy() == pytest.approx(0.1, abs=0.011)
+    assert len(said) == 9 and said.to_numpy() == pytest.approx(0.1, abs=0.011)
     judged = tables["judgements"].query("setting == 'relevant'")
     assert (judged["status"] == "unparsable").mean() == pytest.approx(0.2, abs=0.01)
     assert (judged["rating"].isna() == (judged["status"] == "unparsable")).all()
