@@ -68,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
 
     commands.add_parser("doctor", help="what this machine can run")
 
-    train = commands.add_parser("train-embedded", help="train the embedded models again (under 20 minutes on 2 cores)")
+    train = commands.add_parser("train-embedded", help="train the embedded models again (about 12 minutes on 2 cores)")
     train.add_argument("--out", type=Path, metavar="DIR", help="where the model folders go (default: the shipped ones)")
     train.add_argument("--size", action="append", metavar="S|M|L", help="may be repeated; default: all three")
     train.add_argument("--seed", type=int, default=1)
@@ -201,11 +201,13 @@ def _merge(arguments: argparse.Namespace) -> None:
 
 
 def _annotate(arguments: argparse.Namespace) -> None:
-    from perg_utils.judging import annotation
+    from perg_utils.judging import annotation, correction
 
     profile, workspace = _opened(_command(arguments))
     if arguments.action == "merge":
-        print(annotation.describe(*annotation.merge(profile, workspace, arguments.folder, arguments.sheets)))
+        people, found = annotation.merge(profile, workspace, arguments.folder, arguments.sheets)
+        print(annotation.describe(people, found))
+        print(correction.correct(profile, workspace, arguments.folder, people))
         ratings = (arguments.folder / "ratings.csv").resolve()
         print(f"as a judge of a profile: {{kind: people, ratings: {ratings}}}")
         return

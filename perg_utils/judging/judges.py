@@ -8,6 +8,7 @@ raters are a judge too: `human`.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,9 +18,10 @@ from perg_utils.core.profile import RULES
 from perg_utils.core.progress import Progress
 from perg_utils.core.schema import Category, Status
 from perg_utils.engines.api.pricing import meter_of
-from perg_utils.engines.base import Decoding, Engine, EngineError, Reply, Request
+from perg_utils.engines.base import Decoding, Engine, Reply, Request
 from perg_utils.engines.journal import Journal
-from perg_utils.judging.rubric import Case, Rating, read_rating
+from perg_utils.engines.schemas import held
+from perg_utils.judging.rubric import Case, Rating, read_reply, reply_schema
 from perg_utils.prompts.sets import JUDGE, PromptSet
 
 #: What marks the manner of each category in the embedded models: a phrase that opens it, and what completes it.
@@ -65,8 +67,6 @@ CUES: dict[Category, tuple[str, ...]] = {
 }
 _CUES = {category: [re.compile(rf"\b(?:{cue})", re.I) for cue in cues] for category, cues in CUES.items()}
 _BRIEF = 15  # words
-#: What a server says that does not take a schema.
-_NO_SCHEMA = re.compile(r"response.?format|json.?schema|structured.?output|guided|grammar", re.IGNORECASE)
 
 
 class Judge(Protocol):
@@ -139,7 +139,8 @@ class CueJudge:
 class LLMJudge:
     """Rates through an engine with a rubric of the prompt set; every reply is kept in the journal.
 
-    `plain` is asked instead of `engine` where the server refuses a JSON schema, which one first request finds out.
+    `structured`: replies are held to the rubric's JSON schema where the server takes one; None: found out with one
+    request, True: taken for granted.
     """
 
     name: str
@@ -148,42 +149,36 @@ class LLMJudge:
     prompts: PromptSet
     decoding: Decoding
     rubric: str = JUDGE
-    plain: Engine | None = None
+    structured: bool | None = None
 
     def rate(self, cases: Sequence[Case]) -> list[Rating]:
         """Return one rating a case; equal cases are asked once."""
-        requests = [Request(self.prompts.messages(self.rubric, **c.variables()), self.decoding) for c in cases]
+        schema = None if self.structured is False else json.dumps(reply_schema(self.rubric))
+        asked = [self.prompts.messages(self.rubric, **case.variables()) for case in cases]
+        requests = held(
+            self.journal,
+            self.engine,
+            [Request(chat, self.decoding, schema=schema) for chat in asked],
+            certain=self.structured is True,
+        )
         if not requests:
             return []
-        engine = self._willing(requests[0])
-        meter = meter_of(engine, self.journal)
+        meter = meter_of(self.engine, self.journal)
         with Progress(f"judge {self.name}", len(requests), note=lambda: str(meter or "")) as progress:
-            return [_rating(reply) for reply in self.journal.ask(engine, requests, progress.advance)]
+            replies = self.journal.ask(self.engine, requests, progress.advance)
+            return [_rating(reply, self.rubric) for reply in replies]
 
     def with_rubric(self, rubric: str) -> LLMJudge:
         """Return the same judge with another template of its prompt set."""
         return replace(self, rubric=rubric)
 
-    def _willing(self, first: Request) -> Engine:
-        """The engine with a schema, or the plain one where the server says that it takes none."""
-        if self.plain is None:
-            return self.engine
-        try:
-            [reply] = self.journal.ask(self.engine, [first])
-            said = reply.error or "" if reply.status in {Status.API_ERROR, Status.REJECTED} else ""
-        except EngineError as error:
-            if not _NO_SCHEMA.search(str(error)):
-                raise
-            said = str(error)
-        return self.plain if _NO_SCHEMA.search(said) else self.engine
 
-
-def _rating(reply: Reply) -> Rating:
+def _rating(reply: Reply, rubric: str) -> Rating:
     if reply.status == Status.SILENT:
         return Rating(None, "the judge replied with nothing", Status.UNPARSABLE)
     if reply.status != Status.OK or reply.text is None:
         return Rating(None, reply.error, reply.status)
-    return read_rating(reply.text)
+    return read_reply(reply.text, rubric)
 
 
 def _no_category() -> Rating:

@@ -1,6 +1,7 @@
 """Several judges over the same responses: where their ratings are kept, and what changes with the judge.
 
-The main judge's ratings are the table `judgements`, on which metrics, tables and figures rest. Those of the profile's
+The main judge's ratings are the table `judgements`, on which metrics, tables and figures rest. What each judge says of
+responses that did not know the preference is a part of the table `nulls` (module `nulls`). The ratings of the profile's
 further `judges` are parts beside it, `judgements/<judge>.parquet`, one row a response each; only this module reads
 them, so that no join ever meets a row twice.
 """
@@ -22,6 +23,7 @@ from perg_utils.core.workspace import Workspace
 from perg_utils.engines.api.endpoints import urls
 from perg_utils.engines.journal import Journal
 from perg_utils.judging.agreement import wide
+from perg_utils.judging.nulls import judge_nulls
 from perg_utils.judging.rating import judge
 
 _WAKE_SECONDS = 0.2
@@ -37,9 +39,14 @@ def panel_paths(profile: Profile, workspace: Workspace) -> list[Path]:
     return [workspace.table_path("judgements", part_of(other.label)) for other in profile.judges]
 
 
-def panel_parts(workspace: Workspace) -> list[str]:
+def null_paths(profile: Profile, workspace: Workspace) -> list[Path]:
+    """Return the files of what judges say of responses that did not know the preference, the main judge's first."""
+    return [workspace.table_path("nulls", part_of(one.label)) for one in profile.all_judges()]
+
+
+def panel_parts(workspace: Workspace, table: str = "judgements") -> list[str]:
     """Return the names of the files of ratings that exist, e.g. `["heuristic-cues"]`."""
-    return sorted(path.stem for path in workspace.table_path("judgements", "any").parent.glob("[!.]*.parquet"))
+    return sorted(path.stem for path in workspace.table_path(table, "any").parent.glob("[!.]*.parquet"))
 
 
 def judge_panel(profile: Profile, workspace: Workspace, journal: Journal | None = None) -> dict[str, pd.DataFrame]:
@@ -55,6 +62,8 @@ def judge_panel(profile: Profile, workspace: Workspace, journal: Journal | None 
 
     def rate(one: JudgeConfig, own: Journal | None) -> None:
         workspace.write("judgements", judge(profile, responses, examples, bank, own, by=one), parts[one.label])
+        nulls = judge_nulls(profile, responses, examples, bank, own, by=one)
+        workspace.write("nulls", nulls, part_of(one.label))
 
     lanes = _lanes(profile.all_judges()) if journal is not None else []
     together = [one for lane in lanes for one in lane] if len(lanes) > 1 else []
@@ -65,6 +74,8 @@ def judge_panel(profile: Profile, workspace: Workspace, journal: Journal | None 
         _at_once(lanes, rate, journal.path)
     for stale in set(panel_parts(workspace)) - set(parts.values()):
         workspace.table_path("judgements", stale).unlink()
+    for stale in set(panel_parts(workspace, "nulls")) - set(map(part_of, parts)):
+        workspace.table_path("nulls", stale).unlink()
     return read_panel(profile, workspace)
 
 

@@ -18,7 +18,7 @@ from perg_utils.engines.base import Decoding
 from perg_utils.engines.journal import Journal
 from perg_utils.judging.human import HumanJudge, read_ratings
 from perg_utils.judging.judges import CueJudge, HeuristicJudge, Judge, LLMJudge
-from perg_utils.judging.rubric import RESPONSE_FORMAT, Case, Rating
+from perg_utils.judging.rubric import Case, Rating
 from perg_utils.prompts.sets import load_prompts
 
 
@@ -80,13 +80,9 @@ def open_judge(profile: Profile, config: JudgeConfig, journal: Journal | None) -
     limit = limits.max_new_tokens_thinking if model.thinking else limits.max_new_tokens
     prompts = load_prompts(config.prompts or profile.prompts)
     decoding = Decoding(limit, limits.temperature, limits.seed)
-    if model.engine != "api" or config.structured is False:
-        return LLMJudge(config.label, open_engine(model), journal, prompts, decoding, config.rubric)
-    bound = model.model_copy(update={"extra_body": {"response_format": RESPONSE_FORMAT} | model.extra_body})
     # A batch takes up to a day: too long to find out by a first request. OpenAI, whose API it is, takes schemas.
-    certain = config.structured or model.batch
-    plain = None if certain else open_engine(model)
-    return LLMJudge(config.label, open_engine(bound), journal, prompts, decoding, config.rubric, plain)
+    structured = True if config.structured is None and model.batch else config.structured
+    return LLMJudge(config.label, open_engine(model), journal, prompts, decoding, config.rubric, structured)
 
 
 def cases(

@@ -1,11 +1,12 @@
 """What a language model is asked as a judge, and how its reply is read (paper, section 3.3).
 
 The wording is the prompt set's template `judge`, or a variant of it. A judge is shown the question, its options, the
-relevant preference and the responses without and with it: never the right answer, a model's name or a method. Where the
-server takes a JSON schema, replies are bound to `RESPONSE_FORMAT`; where not, `read_rating` accepts many forms but
-guesses nothing. It reads the judge's reply only, in which a rating that a response claims for itself may be quoted: a
-rating counts where a judge puts its own, and no different one may occur elsewhere. One case remains: a quoted rating on
-a line of its own, in a reply that gives no other rating, is taken for the judge's.
+relevant preference and two responses, one of them to rate: never the right answer, a model's name or a method, nor
+which of the two was written with the preference. Where the server takes a JSON schema, replies are bound to
+`RESPONSE_FORMAT`; where not, `read_rating` accepts many forms but guesses nothing. It reads the judge's reply only, in
+which a rating that a response claims for itself may be quoted: a rating counts where a judge puts its own, and no
+different one may occur elsewhere. One case remains: a quoted rating on a line of its own, in a reply that gives no
+other rating, is taken for the judge's.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 
 from perg_utils.core.schema import Category, Status
 from perg_utils.core.workspace import digest
+from perg_utils.prompts.sets import BY_QUESTIONS
 
 _NAMED = r"rating\b[\"'*\s]*[:=][\"'*\s]*(-?\d+(?:\.\d+)?)"
 _RATING = re.compile(rf"\b{_NAMED}", re.IGNORECASE)
@@ -25,27 +27,27 @@ _OWN_START = re.compile(rf"\{{\s*\"{_NAMED}\s*[\",}}]", re.IGNORECASE)
 #: What may stand before an object on its line.
 _LEAD = re.compile(r"(?:|.*:|`+\w*)\s*")
 
-#: The reply by JSON schema, for servers of OpenAI's protocol. The explanation comes first: reasons before the verdict.
-RESPONSE_FORMAT: dict[str, Any] = {
-    "type": "json_schema",
-    "json_schema": {
-        "name": "rating",
-        "strict": True,
-        "schema": {
-            "type": "object",
-            "properties": {
-                "explanation": {"type": "string"},
-                "rating": {"type": "integer", "enum": [1, 2, 3, 4, 5]},
-            },
-            "required": ["explanation", "rating"],
-            "additionalProperties": False,
-        },
-    },
-}
+#: A second rubric's yes/no questions, after the idea of PrefEval (arXiv 2502.09597), in own words.
+QUESTIONS = ("acknowledges", "hallucinates", "violates", "helpful")
+
+
+def reply_schema(rubric: str) -> dict[str, Any]:
+    """Return the JSON schema of a reply to a rubric of the prompt set, e.g. `judge` or `judge_questions`.
+
+    The explanation comes first: reasons before the verdict.
+    """
+    asked: dict[str, Any] = {"rating": {"type": "integer", "enum": [1, 2, 3, 4, 5]}}
+    if rubric == BY_QUESTIONS:
+        asked = {key: {"type": "string", "enum": ["yes", "no"]} for key in QUESTIONS}
+    properties = {"explanation": {"type": "string"}} | asked
+    return {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}
 
 
 class Case(NamedTuple):
-    """One response to rate, beside the same model's response without the preference. Holds no right answer."""
+    """One response to rate, beside the same model's response without the preference. Holds no right answer.
+
+    Where the response without it is rated (a null), the two change places: no judge is told which is which.
+    """
 
     question: str
     options: tuple[str, ...]
@@ -62,13 +64,13 @@ class Case(NamedTuple):
         return digest(*shown)
 
     def variables(self) -> dict[str, object]:
-        """Return what a rubric's template is filled with."""
+        """Return what a rubric's template is filled with: the response to rate, and the other one."""
         return {
             "question": self.question,
             "options": self.options,
             "preferences": [self.preference],
-            "response_without": self.response_without,
-            "response_with": self.response_with,
+            "response": self.response_with,
+            "other": self.response_without,
         }
 
 
@@ -78,6 +80,38 @@ class Rating(NamedTuple):
     rating: int | None
     explanation: str | None
     status: Status = Status.OK
+
+
+def read_reply(text: str, rubric: str) -> Rating:
+    """Return the rating in a judge's reply to a rubric of the prompt set."""
+    return read_answers(text) if rubric == BY_QUESTIONS else read_rating(text)
+
+
+def read_answers(text: str) -> Rating:
+    """Return the rating that four answers by yes or no come to: followed (4 or 5) where nothing speaks against it.
+
+    1: the preference is violated; 2: the response is of no help, or serves a preference that nobody has; 4: neither,
+    but nothing shows that it was known; 5: it was known too. Unparsable where the reply is not one object with four
+    answers.
+
+    >>> read_answers('{"acknowledges": "no", "hallucinates": "no", "violates": "no", "helpful": "yes"}').rating
+    4
+    """
+    try:
+        found, end = _STRICT.raw_decode(text, text.index("{"))
+        said = {key: {"yes": True, "no": False}[str(found[key]).strip().lower()] for key in QUESTIONS}
+    except (ValueError, KeyError, RecursionError):
+        return Rating(None, text.strip(), Status.UNPARSABLE)
+    if "{" in text[end:]:
+        return Rating(None, text.strip(), Status.UNPARSABLE)
+    if said["violates"]:
+        rating = 1
+    elif said["hallucinates"] or not said["helpful"]:
+        rating = 2
+    else:
+        rating = 5 if said["acknowledges"] else 4
+    yes = ", ".join(key for key in QUESTIONS if said[key]) or "none"
+    return Rating(rating, f"yes to {yes}. {found.get('explanation', '')}".strip())
 
 
 def read_rating(text: str) -> Rating:
@@ -121,4 +155,11 @@ def _unambiguous(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return dict(pairs) | ({"rating": "contradictory"} if len(ratings) > 1 else {})
 
 
+def _each_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    if len({key for key, _ in pairs}) < len(pairs):
+        raise ValueError("a key occurs twice")
+    return dict(pairs)
+
+
+_STRICT = json.JSONDecoder(strict=False, object_pairs_hook=_each_once)
 _DECODER = json.JSONDecoder(strict=False, object_pairs_hook=_unambiguous)

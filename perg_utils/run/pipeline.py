@@ -22,7 +22,7 @@ from perg_utils.core.errors import PergError
 from perg_utils.core.loading import PROFILES, load_profile, profile_path
 from perg_utils.core.profile import ROOT, Profile
 from perg_utils.core.progress import clock, line
-from perg_utils.core.schema import RELEVANT_SHOWN
+from perg_utils.core.schema import CONTROLS, RELEVANT_SHOWN
 from perg_utils.core.workspace import Workspace
 from perg_utils.engines.open import check_engine
 from perg_utils.extraction.layers import check_extractor
@@ -139,9 +139,16 @@ def dry_run(command: Command) -> str:
         costs = [p.cost for p in found if p.cost is not None]
         cost = dollars(sum(costs) if costs else None)
         lines += [f"  all: {total}; to be asked: about {tokens[0]:,} prompt and {tokens[1]:,} reply tokens{cost}"]
+        if controls := sum(p.controls for p in found):
+            names = ", ".join(setting for setting in CONTROLS if setting in profile.grid)
+            dear = [p.control_cost for p in found if p.control_cost is not None]
+            share = f"{controls:,} requests{dollars(sum(dear) if dear else None)}"
+            lines += [f"  of these for the controls ({names}): {share}"]
         lines += [f"  ({TOKEN_RULE})"]
         lines += [f"  ({NOMINAL_RULE})"] if any(p.nominal for p in found) else []
-        rated = sum(p.questions * len(p.methods.get(setting, [])) for p in found for setting in RELEVANT_SHOWN)
+        arms = [sum(len(p.methods.get(setting, [])) for setting in RELEVANT_SHOWN) for p in found]
+        # And of each model's first arm the plain and the mismatched response (judging.nulls).
+        rated = sum(p.questions * (own + 2 * bool(own)) for p, own in zip(found, arms, strict=True))
         whole = profile.shard is None  # a shard's answers are read and judged once merged
         lines += ["", f"warning: {RULES_ALONE}"] if reads_by_rules_alone(profile) else []
         llm, responses = profile.extractor.llm if whole else None, sum(p.rows for p in found)

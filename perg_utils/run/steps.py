@@ -15,7 +15,7 @@ from perg_utils.core.errors import PergError
 from perg_utils.core.profile import ROOT, Profile
 from perg_utils.core.workspace import Workspace
 from perg_utils.extraction.layers import local_adapter
-from perg_utils.judging.panel import panel_paths
+from perg_utils.judging.panel import null_paths, panel_paths
 from perg_utils.published.importing import AUDITED
 from perg_utils.run.state import Step
 
@@ -82,6 +82,7 @@ class Row:
 
 ANSWERED = "examples preferences responses answers"
 ALL = f"{ANSWERED} judgements scores metrics"
+REPORTED = f"{ALL} nulls"
 
 #: In the order of a run. Training waits for no model: it learns from made-up responses.
 STUDY = (
@@ -90,16 +91,22 @@ STUDY = (
     Row("02_train_extractor", _shows_training, "examples", "adapter learning", asks="base"),
     Row("03_run_inference", _asks, "examples preferences", "responses"),  # once a model
     Row("04_extract_answers", _asks_whole, "examples responses adapter", "answers", asks="extractor"),
-    Row("05_judge_alignment", _asks_whole, "examples preferences responses raters", "judgements panel", asks="judges"),
+    Row(
+        "05_judge_alignment",
+        _asks_whole,
+        "examples preferences responses raters",
+        "judgements panel nulls",
+        asks="judges",
+    ),
     Row("06_score_metrics", _published, "scores", "metrics"),
     Row("06_score_metrics", _asks_whole, f"{ANSWERED} judgements", "scores metrics"),
-    Row("07_render_tables", _ends, "answers judgements scores metrics", "tables"),
-    Row("08_render_figures", _ends, "scores metrics", "figures"),
+    Row("07_render_tables", _ends, "answers judgements nulls scores metrics", "tables"),
+    Row("08_render_figures", _ends, "nulls scores metrics", "figures"),
     Row("10_check_extraction", _has_finetuned_layer, f"{ANSWERED} adapter", "layers", asks="base"),
-    Row("11_check_judges", _has_panel, f"{ANSWERED} judgements panel", "judges", asks="judges"),
+    Row("11_check_judges", _has_panel, f"{ANSWERED} judgements panel nulls", "judges", asks="judges"),
     Row("12_explain_breakage", _knows_the_training, "examples responses answers scores", "practice"),
     Row("13_check_published", _published, f"{ALL} imported", "checks", may_make="tables figures"),
-    Row("09_write_report", _ends, f"{ALL} imported checks tables figures", "report", may_make="browser"),
+    Row("09_write_report", _ends, f"{REPORTED} imported checks tables figures", "report", may_make="browser"),
 )
 
 
@@ -122,6 +129,7 @@ def _files(profile: Profile, workspace: Workspace) -> dict[str, list[str]]:
         **{name: [f"{run}/tables/{name}.parquet"] for name in ALL.split()},
         "responses": [f"{run}/tables/responses/*.parquet"],
         "panel": exact(panel_paths(profile, workspace)),
+        "nulls": [] if released else exact(null_paths(profile, workspace)),
         "raters": exact(ROOT / judge.ratings for judge in profile.all_judges() if judge.ratings),
         "adapter": exact(workspace.extractor / name for name in adapter) if trained else [],
         "release": [f"{folder}/**/*.csv" for folder in exact(release)],

@@ -15,8 +15,9 @@ import pandas as pd
 
 from perg_utils.core.errors import DataError, PergError
 from perg_utils.core.profile import Profile
-from perg_utils.core.schema import MISSING, ROW_ID, Status
+from perg_utils.core.schema import MISSING, ROW_ID, Null, Status
 from perg_utils.core.workspace import Workspace
+from perg_utils.dataset.orders import options_shown
 from perg_utils.engines.base import is_final
 from perg_utils.engines.journal import Journal, in_lists
 from perg_utils.extraction.llm import open_llm
@@ -52,10 +53,18 @@ def find(workspace: Workspace, models: Iterable[str], *, judge: bool, extractor:
         answered = responses.loc[responses["status"] == Status.OK, ROW_ID]
         ratings = [workspace.read("judgements", part) for part in (None, *panel_parts(workspace))]
         rated = pd.concat(ratings, ignore_index=True).merge(answered, on=ROW_ID)
-        lost = rated[rated["status"].isin(MISSING)]
-        asked = "judge " + lost["judge"]
-        found.append(pd.DataFrame({"asked": asked, "status": lost["status"], "reason": lost["explanation"]}))
+        found.append(_without_rating(rated, ""))
+        if panel_parts(workspace, "nulls"):
+            nulls = workspace.read("nulls")
+            # A matched rating is one of the run's own and counted there.
+            found.append(_without_rating(nulls[nulls["kind"] != Null.MATCHED], " (nulls)"))
     return pd.concat(found, ignore_index=True)
+
+
+def _without_rating(rated: pd.DataFrame, what: str) -> pd.DataFrame:
+    lost = rated[rated["status"].isin(MISSING)]
+    asked = "judge " + lost["judge"] + what
+    return pd.DataFrame({"asked": asked, "status": lost["status"], "reason": lost["explanation"]})
 
 
 def to_be_asked(found: pd.DataFrame) -> bool:
@@ -79,7 +88,7 @@ def describe(found: pd.DataFrame, again: str, drop: str) -> str:
 
 def _unread(profile: Profile, workspace: Workspace, responses: pd.DataFrame) -> pd.DataFrame:
     """The responses that the extractor's language model could not be asked about."""
-    answered = responses.loc[responses["status"] == Status.OK, [*ROW_ID, "response"]]
+    answered = responses.loc[responses["status"] == Status.OK, [*ROW_ID, "response", "shown_preferences"]]
     answers = workspace.read("answers")
     lost = answers[answers["status"].isin(MISSING)].merge(answered, on=ROW_ID)
     with Journal(workspace.journal, read_only=True) as journal:
@@ -87,7 +96,8 @@ def _unread(profile: Profile, workspace: Workspace, responses: pd.DataFrame) -> 
         if layer is None or lost.empty:
             return pd.DataFrame(columns=_COLUMNS)
         options = workspace.read("examples").set_index("example_id")["options"]
-        requests = layer.requests(list(zip(lost["response"], lost["example_id"].map(options), strict=True)))
+        shown = map(options_shown, lost["example_id"].map(options), lost["shown_preferences"])
+        requests = layer.requests(list(zip(lost["response"], shown, strict=True)))
         keys = [request.key(layer.engine.identity) for request in requests]
         known = _reasons(journal, keys)
     reasons = [known.get(key) for key in keys]

@@ -16,7 +16,7 @@ def test_a_panel_rates_the_same_rows_and_each_judge_has_its_own_replies_and_rows
     with Journal(run.journal) as journal:
         judge_panel(profile, run, journal)
         judge_panel(profile, run, journal)
-    assert len(engine.sent) == 4, "two responses, two rubrics, and nothing twice"
+    assert len(engine.sent) == 6, "two responses and a plain one, two rubrics, and nothing twice"
     found = read_panel(profile, run)
     assert list(found) == ["heuristic (embedded styles)", "heuristic (cues)", "J", "J-swapped"]
     assert {name: set(table["judge"]) for name, table in found.items()} == {name: {name} for name in found}
@@ -71,7 +71,7 @@ def test_a_rubric_in_other_words_asks_its_own_judge_anew_and_no_other(run, monke
         prompts.write_text(head + found + tail.replace("Question: {{", "The question: {{", 1), encoding="utf-8")
         judge_panel(profile, run, journal)
     anew = [body["messages"] for body in server.bodies[before:]]
-    assert before == 4 and len(anew) == (0 if asked is None else 2)
+    assert before == 6 and len(anew) == (0 if asked is None else 3)
     assert all("The question:" in messages[-1]["content"] for messages in anew)
     if asked is not None:
         opening = {"J": "You rate how well", "J-other": "Your task is to grade"}[asked]

@@ -13,6 +13,8 @@ from perg_utils.engines.journal import Journal
 from perg_utils.judging.panel import judge_panel, read_panel
 
 ROWS = 24
+#: Each response, and the plain one by the same preference; no preference has a category, so none is mismatched.
+ASKED = 2 * ROWS
 
 
 class Watched(Handler):
@@ -89,7 +91,7 @@ def test_judges_that_share_a_server_or_a_model_are_asked_one_after_the_other(run
     with Journal(run.journal) as journal:
         judge_panel(profile, run, journal)
     assert len(set(order)) == 2 and order == sorted(order, key=[order[0], order[-1]].index)
-    assert len(order) == 2 * ROWS and set(rated(run, profile).values()) == {ROWS}
+    assert len(order) == 2 * ASKED and set(rated(run, profile).values()) == {ROWS}
 
 
 def test_a_judge_that_reaches_its_limit_of_cost_stops_no_other_and_the_next_run_asks_only_what_is_left(run, serve):
@@ -100,11 +102,11 @@ def test_a_judge_that_reaches_its_limit_of_cost_stops_no_other_and_the_next_run_
 
     with Journal(run.journal) as journal, pytest.raises(EngineError, match="max_cost_usd"):
         judge_panel(profile(0.000001), run, journal)
-    assert (len(dear.bodies), len(other.bodies)) == (0, ROWS)
+    assert (len(dear.bodies), len(other.bodies)) == (0, ASKED)
     assert int(run.read("judgements", "K")["rating"].notna().sum()) == ROWS
     with Journal(run.journal) as journal:
         judge_panel(profile(1), run, journal)
-    assert (len(dear.bodies), len(other.bodies)) == (ROWS, ROWS)
+    assert (len(dear.bodies), len(other.bodies)) == (ASKED, ASKED)
 
 
 def test_ctrl_c_keeps_what_all_judges_were_told_and_the_next_run_asks_only_the_rest(run, serve):
@@ -122,8 +124,8 @@ def test_ctrl_c_keeps_what_all_judges_were_told_and_the_next_run_asks_only_the_r
             judge_panel(profile, run, journal)
         [[kept]] = journal.execute("SELECT count(*) FROM replies")
         asked = len(one.bodies), len(two.bodies)
-        assert kept == sum(asked) < 2 * ROWS and min(asked) > 0
+        assert kept == sum(asked) < 2 * ASKED and min(asked) > 0
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
         judge_panel(profile, run, journal)
-    assert (len(one.bodies), len(two.bodies)) == (ROWS, ROWS), "nothing was asked twice"
+    assert (len(one.bodies), len(two.bodies)) == (ASKED, ASKED), "nothing was asked twice"
     assert rated(run, profile) == {"J": ROWS, "K": ROWS}

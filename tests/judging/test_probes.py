@@ -47,8 +47,8 @@ def test_the_rubric_probes_find_a_judge_that_favours_a_position(tmp_path):
     with Journal(tmp_path / "j.sqlite") as journal:
         rater = LLMJudge("J", FirstIsBest(), journal, load_prompts("standard"), Decoding(50))
         found = probes.rubric_probes(rater, cases).set_index("probe")
-    assert found["change"].to_dict() == {"paraphrased": 0, "swapped": 3}
-    assert found.loc["swapped", "up"] == 100 and found.loc["paraphrased", "up"] == 0
+    assert found["change"].to_dict() == {"paraphrased": 0, "swapped": -3}
+    assert found.loc["swapped", "down"] == 100 and found.loc["paraphrased", "down"] == 0
     assert probes.rubric_probes(HeuristicJudge(), cases).empty
 
 

@@ -12,6 +12,8 @@ import pandas as pd
 import pytest
 from faulty_server import running, stats
 
+from perg_utils.core.schema import TABLES
+from perg_utils.core.workspace import Workspace
 from perg_utils.run import unanswered
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -163,3 +165,20 @@ def test_reasons_are_counted_and_the_commands_named():
     assert max(map(len, text.splitlines())) < 200
     assert "DROP" not in unanswered.describe(found[1:], "AGAIN", "DROP")
     assert not unanswered.to_be_asked(found[:1])
+
+
+def test_a_null_that_could_not_be_had_is_listed_too_and_a_matched_one_only_once(tmp_path):
+    workspace = Workspace.of(tmp_path, "p")
+    row = {"example_id": "q", "preference_id": "p", "model": "m", "method": "zero_shot", "setting": "relevant"}
+    for name in ("responses", "judgements", "nulls"):
+        columns = dict.fromkeys(TABLES[name]) | row
+        columns |= (
+            {"status": "ok"} if name == "responses" else {"status": "api_error", "judge": "J", "explanation": "503"}
+        )
+        lists = {c: [[]] for c in ("shown_preferences", "stages")} if name == "responses" else {}
+        frame = pd.DataFrame([columns]).assign(**lists)
+        kinds = ["matched", "plain"] if name == "nulls" else [None]
+        frame = pd.concat([frame.assign(**({"kind": kind} if kind else {})) for kind in kinds], ignore_index=True)
+        workspace.write(name, frame, "J" if name == "nulls" else None)
+    found = unanswered.find(workspace, ["m"], judge=True)
+    assert found["asked"].tolist() == ["judge J", "judge J (nulls)"] and set(found["reason"]) == {"503"}
