@@ -26,8 +26,17 @@ GRID = {
     Setting.IRRELEVANT: [Method.ZERO_SHOT, Method.PREF_ALIGNER],
     Setting.PLACEBO: [Method.ZERO_SHOT],
 }
+#: What a run with all controls has besides.
+CONTROLS = {
+    setting: [Method.ZERO_SHOT]
+    for setting in (
+        *(Setting.MEMORY, Setting.REPEAT, Setting.PARAPHRASE, Setting.SHUFFLED),
+        *(Setting.PLACEBO_LABELLED, Setting.PLACEBO_LONG, Setting.MISLEADING),
+    )
+}
 #: How much of the zero-shot breakage in the relevant setting is left.
 SETTING_FACTOR = {Setting.RELEVANT: 1.0, Setting.MIXED: 0.8, Setting.IRRELEVANT: 0.3, Setting.PLACEBO: 0.2}
+SETTING_FACTOR |= dict.fromkeys(CONTROLS, 0.2) | {Setting.REPEAT: 0.0, Setting.MEMORY: 1.5, Setting.MISLEADING: 3.0}
 METHOD_FACTOR = dict(zip(GRID[Setting.RELEVANT], [1.0, 1.2, 0.9, 0.7, 0.3], strict=True))
 
 
@@ -65,10 +74,16 @@ def bank_of(source: Source) -> list[str]:
 
 
 def tables(
-    models: int = 3, n: int = 240, seed: int = 0, *, breakage: float = 0.12, missing: float = 0.004
+    models: int = 3,
+    n: int = 240,
+    seed: int = 0,
+    *,
+    breakage: float = 0.12,
+    missing: float = 0.004,
+    controls: bool = False,
 ) -> dict[str, pd.DataFrame]:
-    """Examples, preferences, responses, answers and judgements of a run with planted rates."""
-    rng = np.random.default_rng(seed)
+    """Examples, preferences, responses, answers and judgements of a run with planted rates; `controls`: with those."""
+    rng, more = np.random.default_rng(seed), np.random.default_rng([seed, 1])
     questions = examples(n)
     frames = []
     for position, model in enumerate(NAMES[:models]):
@@ -79,6 +94,9 @@ def tables(
             for method in methods:
                 breaks = rng.random(n) < breakage * 2 * strength * SETTING_FACTOR[setting] * METHOD_FACTOR[method]
                 frames.append(_rows(questions, (model, method, setting), right ^ breaks, rng, missing))
+        for setting in CONTROLS if controls else ():
+            breaks = more.random(n) < breakage * 2 * strength * SETTING_FACTOR[setting]
+            frames.append(_rows(questions, (model, Method.ZERO_SHOT, setting), right ^ breaks, more, missing))
     rows = pd.concat(frames, ignore_index=True)
     exists = ~rows["lost"]
     said = rows["letter"].notna()
@@ -130,6 +148,22 @@ def tables(
     }
 
 
+def nulls(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """What the made-up judge says of responses that did not know the preference: 20 % of plain ones are followed."""
+    rng, rated = np.random.default_rng(7), tables["judgements"]
+    matched = rated[(rated["method"] == Method.ZERO_SHOT) & (rated["setting"] == Setting.RELEVANT)]
+    plain = matched.assign(method=str(Method.NO_PREFERENCE), setting=str(Setting.NONE))
+    own = dict(zip(tables["examples"]["example_id"], tables["examples"]["source"], strict=True))
+    others = [
+        bank_of(own[e])[-1 if p != bank_of(own[e])[-1] else 0]
+        for e, p in zip(matched["example_id"], matched["preference_id"], strict=True)
+    ]
+    parts = {"matched": matched, "plain": plain, "mismatched": matched.assign(preference_id=others)}
+    for kind, follows in (("plain", 0.2), ("mismatched", 0.1)):
+        parts[kind] = parts[kind].assign(rating=np.where(rng.random(len(matched)) < follows, 4, 1), status="ok")
+    return conform("nulls", pd.concat([part.assign(kind=kind) for kind, part in parts.items()], ignore_index=True))
+
+
 def _rows(questions, arm, right, rng, missing) -> pd.DataFrame:
     model, method, setting = arm
     n = len(questions)
@@ -151,8 +185,9 @@ def _rows(questions, arm, right, rng, missing) -> pd.DataFrame:
     )
 
 
-def profile_text(models: int = 3) -> str:
+def profile_text(models: int = 3, *, controls: bool = False) -> str:
     """A profile that fits the made-up run."""
+    grid = GRID | (CONTROLS if controls else {})
     return yaml.safe_dump(
         {
             "name": "synthetic",
@@ -160,7 +195,7 @@ def profile_text(models: int = 3) -> str:
             "world": "invented",
             "data": {"origin": "embedded"},
             "prompts": "embedded",
-            "grid": {str(s): [str(m) for m in methods] for s, methods in GRID.items()},
+            "grid": {str(s): [str(m) for m in methods] for s, methods in grid.items()},
             "models": [{"name": name, "model": f"data/embedded/models/{name}"} for name in NAMES[:models]],
             "judge": {"kind": "heuristic"},
         }

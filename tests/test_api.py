@@ -45,9 +45,9 @@ compares them.
 
 def toy() -> Run:
     """A made-up run of three models; nothing of it is on disk."""
-    raw = synthetic.tables(3, 120)
-    profile = Profile.model_validate(yaml.safe_load(synthetic.profile_text(3)))
-    return synthetic.opened(profile, scores=score(**raw), **raw)
+    raw = synthetic.tables(3, 120, controls=True)
+    profile = Profile.model_validate(yaml.safe_load(synthetic.profile_text(3, controls=True)))
+    return synthetic.opened(profile, scores=score(**raw), nulls=synthetic.nulls(raw), **raw)
 
 
 def names() -> Iterator[tuple[str, Any]]:

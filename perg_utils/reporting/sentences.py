@@ -18,8 +18,9 @@ from perg_utils.core.schema import ALL_MODELS, ALL_SOURCES, Arm, Method, Metric,
 from perg_utils.scoring.changes import net_change
 from perg_utils.scoring.churn import churn
 from perg_utils.scoring.comparisons import compare, compare_family, compared_by
+from perg_utils.scoring.crossfit import crossfitted
 from perg_utils.scoring.intervals import exact_interval
-from perg_utils.scoring.pairs import method_family, placebo_family, setting_family, stand_ins
+from perg_utils.scoring.pairs import Family, arms, floor_family, method_family, setting_family, stand_ins
 from perg_utils.scoring.rates import redrawn
 
 
@@ -35,6 +36,7 @@ class Claim(NamedTuple):
     low: float
     high: float
     reference: Arm | None = None
+    crossfitted: bool = False  # Q* is chosen by another answer, see `scoring.crossfit`
 
 
 class Finding(NamedTuple):
@@ -108,6 +110,7 @@ def findings(metrics: pd.DataFrame, scores: pd.DataFrame, profile: Profile) -> l
             "(robust accuracy).",
         ),
         _redrawn_aligner(metrics) if redrawn(metrics) else _aligner(scores, profile),
+        None if redrawn(metrics) else _crossfitted(scores, profile),
         rate(
             relevant,
             Metric.BREAKAGE_RATE,
@@ -116,7 +119,7 @@ def findings(metrics: pd.DataFrame, scores: pd.DataFrame, profile: Profile) -> l
         ),
         _mirror(scores, profile),
         _churn(scores, profile),
-        _placebo(scores, profile),
+        _floor(scores, profile),
         rate(
             relevant,
             Metric.ALIGNMENT_FAILURE,
@@ -125,7 +128,7 @@ def findings(metrics: pd.DataFrame, scores: pd.DataFrame, profile: Profile) -> l
         rate(relevant, Metric.ROBUSTNESS_ERROR, "One or the other goes wrong in {} of them (robustness error)."),
         *(
             rate(zero_shot[zero_shot["setting"] == s], Metric.BREAKAGE_RATE, f"In the setting {s} breakage is {{}}.")
-            for s in (Setting.MIXED, Setting.IRRELEVANT)
+            for s in (Setting.MIXED, Setting.IRRELEVANT, Setting.PARAPHRASE, Setting.MISLEADING)
         ),
         _settings(scores, profile),
         rate(relevant, Metric.DELIVERY_FAILURE, "With a relevant preference {} of the answers name no option at all."),
@@ -188,18 +191,46 @@ def _churn(scores: pd.DataFrame, profile: Profile) -> Finding | None:
     )
 
 
-def _placebo(scores: pd.DataFrame, profile: Profile) -> Finding | None:
-    found = _in_relevant(compare_family(scores, placebo_family(scores), profile.statistics))
+#: What a floor is called in a sentence.
+_FLOOR = {
+    Setting.PLACEBO: "A neutral sentence in place of the preference",
+    Setting.PARAPHRASE: "The plain question in other words",
+    Setting.REPEAT: "The very same prompt, asked again,",
+}
+
+
+def _floor(scores: pd.DataFrame, profile: Profile) -> Finding | None:
+    family = floor_family(scores, Metric.BREAKAGE_RATE)
+    found = _in_relevant(compare_family(scores, family, profile.statistics))
+    found = found[found["method"] == Method.ZERO_SHOT]
     if found.empty:
         return None
     single = found[found["model"] != ALL_MODELS]
+    what = _FLOOR[Setting(found["reference_setting"].iloc[0])]
     return _compared(
-        "placebo",
-        f"A neutral sentence in place of the preference breaks {_span(single, 'reference_value', '{:.1f} %')}; on the "
-        "same questions the preference changes this by",
+        "floor",
+        f"{what} breaks {_span(single, 'reference_value', '{:.1f} %')}; on the same questions the preference changes "
+        "this by",
         found,
         profile,
     )
+
+
+def _crossfitted(scores: pd.DataFrame, profile: Profile) -> Finding | None:
+    fitted = crossfitted(scores, stand_ins(profile))
+    pairs = [pair for pair in method_family(scores, profile).pairs if pair[1].method == Method.PREF_ALIGNER]
+    pairs = [pair for pair in pairs if set(arms(fitted)) >= set(pair)]
+    found = _in_relevant(compare_family(fitted, Family(Metric.ROBUSTNESS_ERROR, pairs), profile.statistics))
+    if found.empty:
+        return None
+    finding = _compared(
+        "aligner cross-fitted",
+        "Where Q* is chosen by the answer to another wording of the plain question, from which no arm starts "
+        "(cross-fitted), Pref-Aligner changes robustness error, against zero_shot, by",
+        found,
+        profile,
+    )
+    return finding._replace(claims=tuple(claim._replace(crossfitted=True) for claim in finding.claims))
 
 
 def _settings(scores: pd.DataFrame, profile: Profile) -> Finding | None:

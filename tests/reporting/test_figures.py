@@ -261,7 +261,7 @@ def test_figures_redrawn_from_print_show_no_interval_and_say_where_they_come_fro
 def test_where_scores_are_known_intervals_are_drawn():
     for name, (fig, _) in pairs(*tables(4)):
         arms = [arm for axes in fig.axes for lines in axes.findobj(LineCollection) for arm in lines.get_segments()]
-        lines = {"aligner", "placebo", "accuracy", "robust_accuracy", "method_differences"}
+        lines = {"aligner", "dose_response", "accuracy", "robust_accuracy", "method_differences"}
         shown = any(np.isfinite(arm).all() and len(arm) for arm in arms) or name in lines
         assert shown == (name != "pipeline"), name
     assert any("interval" in t.get_text() for t in figures.accuracy(of(tables(4)[0])).figure.texts)

@@ -43,7 +43,7 @@ def bars_of(made) -> list[str]:
         (figures.categories, {"source": "XQA"}, "no source 'XQA' to show"),
         (figures.judges, {"found": None, "method": "zeroshot"}, "no method 'zeroshot' to show"),
         *((draw, {"method": "zeroshot"}, "no method 'zeroshot' to show; there are: no_preference, zero_shot")
-          for draw in (figures.scatter, figures.settings, figures.variation, figures.placebo, figures.accuracy,
+          for draw in (figures.scatter, figures.settings, figures.variation, figures.dose_response, figures.accuracy,
                        figures.net_change, figures.delivery)),
     ],
 )  # fmt: skip
@@ -79,7 +79,7 @@ def test_one_source_alone_is_that_of_the_table_and_is_named():
     table = run().read("metrics").query("source == 'CQA' and method == 'zero_shot'")
     keys = ["model", "setting", "metric"]
     # Three metrics of three models where alignment is rated (two settings), two where it is not (two settings).
-    assert set(data["source"]) == {"CQA"} and len(data) == 3 * (3 + 3 + 2 + 2)
+    assert set(data["source"]) == {"CQA"} and len(data) == 3 * (3 + 3 + 2)
     assert data.set_index(keys)["value"].to_dict().items() <= table.set_index(keys)["value"].to_dict().items()
 
 

@@ -25,10 +25,11 @@ from perg_utils.scoring.scores import score
 
 #: What a run of three models with all methods and settings gives, in the order of the report.
 REPORTED = [
-    *("robust_accuracy", "method_comparisons", "main", "accuracy", "net_change", "placebo", "settings", "one_model"),
+    *("robust_accuracy", "method_comparisons", "main", "accuracy", "net_change", "floors", "dose_response", "settings"),
+    "one_model",
     *("setting_comparisons", "methods", "pref_aligner", "categories", "delivery", "extraction", "judging"),
     *("relevant_cot", "relevant_few_shot", "relevant_self_critic", "relevant_pref_aligner"),
-    *("mixed_zero_shot", "mixed_pref_aligner", "irrelevant_zero_shot", "irrelevant_pref_aligner", "placebo_zero_shot"),
+    *("mixed_zero_shot", "mixed_pref_aligner", "irrelevant_zero_shot", "irrelevant_pref_aligner"),
 ]
 
 
@@ -82,7 +83,7 @@ def tiny(**values: float) -> pd.DataFrame:
 @pytest.mark.parametrize("models", [1, 3, 14])
 def test_every_table_has_a_row_for_every_model_and_only_scored_numbers(models):
     tables = {t.name: t for t in every(models)}
-    assert list(tables) == (REPORTED if models > 1 else REPORTED[:15])
+    assert list(tables) == (REPORTED if models > 1 else REPORTED[:16])
     assert len(tables["main"].cells) == models
     assert len(tables["net_change"].cells) == len(tables["delivery"].cells) == 10 * models
     assert len(tables["methods"].cells) == 5 * models
@@ -215,7 +216,8 @@ def test_captions_name_the_judge_where_alignment_or_robustness_is_shown_and_nowh
     for profile, judge in ((rules, "heuristic (embedded styles)"), (Profile.model_validate(raw), "J-9")):
         for one in all_tables(table, scores, profile, run(3)["answers"], run(3)["judgements"]):
             judged = one.name not in {
-                *("accuracy", "net_change", "placebo", "setting_comparisons", "categories", "delivery", "extraction")
+                *("accuracy", "net_change", "dose_response", "setting_comparisons"),
+                *("categories", "delivery", "extraction"),
             }
             assert (f"Judge: {judge}." in one.caption) == judged, one.name
             assert ("Judge" in one.caption) == judged, one.name
@@ -297,7 +299,7 @@ def test_a_run_without_rows_for_a_table_leaves_it_out():
     _, scores, profile = made(3)
     only = scores[scores["method"].isin(["no_preference", "zero_shot"]) & (scores["setting"] != "placebo")]
     names = {t.name for t in all_tables(metrics(only), only, profile)}
-    assert "pref_aligner" not in names and "placebo" not in names and "main" in names
+    assert "pref_aligner" not in names and "dose_response" not in names and "main" in names
     # A run with other methods, of which none is Pref-Aligner.
     without = scores[scores["method"] != "pref_aligner"]
     names = {t.name for t in all_tables(metrics(without), without, profile)}
@@ -316,7 +318,7 @@ def test_each_configuration_has_a_table_like_the_main_one_if_two_models_ran_it()
     table = made(3)[0]
     only_s = table[(table["model"] == "S") | ~table["method"].isin(["cot"])]
     names = [t.name for t in room.by_source(of(only_s))]
-    assert names == [name for name in REPORTED[15:] if name != "relevant_cot"]
+    assert names == [name for name in REPORTED[16:] if name != "relevant_cot"]
     (mixed,) = [t for t in room.by_source(of(table)) if t.name == "mixed_zero_shot"]
     assert mixed.cells.columns.tolist()[1:5] == [("TQA", "BR"), ("TQA", "AF"), ("TQA", "RE"), ("TQA", "PV")]
     expected = table.query("method == 'zero_shot' and setting == 'mixed' and source == 'CQA' and model == 'M'")
@@ -416,7 +418,7 @@ def test_redrawn_tables_hold_the_printed_figures_and_claim_no_interval_and_no_n(
     tables = redrawn()
     assert list(tables) == [
         *("main", "settings", "one_model", "methods", "pref_aligner"),
-        *(name for name in REPORTED[15:] if name != "placebo_zero_shot"),
+        *REPORTED[16:],
     ]
     for table in tables.values():
         assert "Redrawn from the paper's published figures; no intervals, no counts." in table.caption
@@ -425,7 +427,7 @@ def test_redrawn_tables_hold_the_printed_figures_and_claim_no_interval_and_no_n(
 
 
 def test_every_printed_figure_stands_in_a_redrawn_table():
-    shown = pd.concat([t.data for t in redrawn().values() if t.name == "main" or t.name in REPORTED[15:]])
+    shown = pd.concat([t.data for t in redrawn().values() if t.name == "main" or t.name in REPORTED[16:]])
     keys = ["model", "method", "setting", "source", "metric"]
     printed = printed_metrics().dropna(subset="value").set_index(keys)["value"]
     again = shown.dropna(subset="value").set_index(keys)["value"]

@@ -13,7 +13,7 @@ and 12 work out, and take it as a DataFrame; `reproduction` may.
 
 In reading order: `figure` (what a figure is), `paper` (most of the functions), `selection` (models, sources and colours
 to show), `captions`, `shapes` and `drawing` (how), then those with pictures of their own: `radar`, `violins`,
-`robust_figures`, `churn_figure`, `diagram`, `extractor_figures`, `judges_figure`, `practice_figure`,
+`robust_figures`, `dose_figure`, `churn_figure`, `diagram`, `extractor_figures`, `judges_figure`, `practice_figure`,
 `reproduction_figure`.
 """
 
@@ -22,6 +22,7 @@ from perg_utils.core.schema import Source
 from perg_utils.reporting.figures.captions import CAPTIONS
 from perg_utils.reporting.figures.churn_figure import churn
 from perg_utils.reporting.figures.diagram import pipeline
+from perg_utils.reporting.figures.dose_figure import dose_response
 from perg_utils.reporting.figures.extractor_figures import difficulty, extraction, extractor
 from perg_utils.reporting.figures.figure import Figure
 from perg_utils.reporting.figures.judges_figure import judges
@@ -32,7 +33,6 @@ from perg_utils.reporting.figures.paper import (
     methods,
     net_change,
     one_model,
-    placebo,
     scatter,
     settings,
     variation,
@@ -52,6 +52,7 @@ __all__ = [
     "churn",
     "delivery",
     "difficulty",
+    "dose_response",
     "extraction",
     "extractor",
     "judges",
@@ -60,7 +61,6 @@ __all__ = [
     "net_change",
     "one_model",
     "pipeline",
-    "placebo",
     "practice",
     "preferences",
     "reproduction",
@@ -85,7 +85,7 @@ def all(run: Run) -> dict[str, Figure]:
             scatter,
             net_change,
             churn,
-            placebo,
+            dose_response,
             variation,
             settings,
             methods,

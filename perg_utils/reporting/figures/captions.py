@@ -62,10 +62,13 @@ CAPTIONS = {
         "all questions; behind it, how many answers were mended for each that broke. Intervals resample questions, "
         f"not preferences. More than {MOST_BY_SOURCE} models have one row each, over all sources.",
     ),
-    "placebo": (
-        "Preference against placebo",
-        "Breakage by a neutral sentence (hollow) and by a relevant preference (filled), zero_shot: what the hollow "
-        "mark shows is plain sensitivity to the prompt.",
+    "dose_response": (
+        "What breaks by what is shown",
+        "zero_shot; the very same prompt again, the plain question in other words, a neutral sentence, five irrelevant "
+        "preferences, one relevant one, it among the irrelevant ones, and a wrong option that the user believes. Left: "
+        "accuracy lost against the plain answer over all questions (paired score intervals). Right: the paper's "
+        "breakage on the questions that the plain answer gets right (exact intervals), which counts every change of an "
+        "answer. What the first rows break is the floor: no preference is in them.",
     ),
     "variation": (
         "Performance variation",
@@ -74,7 +77,7 @@ CAPTIONS = {
     ),
     "settings": (
         "Metrics by setting",
-        "zero_shot in every setting. Where no relevant preference is shown there is no alignment to fail, "
+        "zero_shot in the paper's settings. Where no relevant preference is shown there is no alignment to fail, "
         "and robustness error is breakage.",
     ),
     "methods": (
@@ -88,7 +91,7 @@ CAPTIONS = {
     ),
     "one_model": (
         "One model by setting",
-        "Breakage by zero_shot and by pref_aligner in every setting, for the model that is named above the bars: "
+        "Breakage by zero_shot and by pref_aligner in the paper's settings, for the model named above the bars: "
         f"{PAPER_MODEL}, as in the paper, where one method was run in two settings or more, else the first of the "
         "models with the most settings and methods. The table of one model shows the same.",
     ),

@@ -26,6 +26,7 @@ from perg_utils.core.workspace import write_atomically, write_text
 from perg_utils.reporting.figures.captions import CAPTIONS
 from perg_utils.reporting.figures.drawing import INVENTED, STYLE, footer
 from perg_utils.reporting.figures.selection import check
+from perg_utils.reporting.tables.layout import weak_judge
 
 #: Corner note of figures that show printed numbers.
 REDRAWN = "redrawn from the paper's published figures"
@@ -151,7 +152,7 @@ def _corner(run: Run, data: pd.DataFrame, sources: Any) -> str:
     said = {
         INVENTED: run.invented,
         REDRAWN: printed,
-        f"judge: {run.profile.judge.label}": rated,
+        f"judge: {run.profile.judge.label}{' (weak)' if rated and weak_judge(run) else ''}": rated,
         f"only {', '.join(sources or ())}": bool(sources),
     }
     return " · ".join(words for words, holds in said.items() if holds)

@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib import rc_context
 
 from perg_utils.core.run import Run
-from perg_utils.core.schema import Method, Metric, Setting, ordered
+from perg_utils.core.schema import PAPER_SETTINGS, Method, Metric, Setting, ordered
 from perg_utils.reporting.figures.drawing import (
     FAILURES,
     STYLE,
@@ -77,6 +77,7 @@ def settings(
     """
     shown = Selection(run, models, sources, colours)
     data = shown.values(FAILURES, method=check_method(method))
+    data = data[data["setting"].isin(PAPER_SETTINGS)].reset_index(drop=True)
     return bars(data, "setting", shown.looks), data
 
 
@@ -143,7 +144,7 @@ def one_model(run: Run, *, models: Names = None, sources: Names = None, colours:
     """
     shown = Selection(run, models, sources, colours)
     data = shown.values([Metric.BREAKAGE_RATE])
-    data = data[data["method"].isin([Method.ZERO_SHOT, Method.PREF_ALIGNER])]
+    data = data[data["method"].isin([Method.ZERO_SHOT, Method.PREF_ALIGNER]) & data["setting"].isin(PAPER_SETTINGS)]
     data = data[data.groupby("model")["setting"].transform("nunique") > 1]
     model = followed_model(shown.metrics)
     data = ordered(data[data["model"] == model], ["setting"])
@@ -151,21 +152,6 @@ def one_model(run: Run, *, models: Names = None, sources: Names = None, colours:
     breakage = f"{Metric.BREAKAGE_RATE.label.lower()} ({Metric.BREAKAGE_RATE.short})"
     fig.axes[0].set_title(f"{model}: {breakage}", size=STYLE["axes.titlesize"], pad=3)
     return fig, data.reset_index(drop=True)
-
-
-@figure("placebo")
-def placebo(
-    run: Run, *, method: str = PLAIN, models: Names = None, sources: Names = None, colours: Colours = None
-) -> Drawn:
-    """Return breakage by a neutral sentence and by a relevant preference for each model (zero-shot).
-
-    >>> perg.figures.placebo(run).data["shown"].unique().tolist()
-    ['placebo', 'relevant preference']
-    """
-    shown = Selection(run, models, sources, colours)
-    chosen = shown.values([Metric.BREAKAGE_RATE], method=check_method(method))
-    before, after = (chosen[chosen["setting"] == s] for s in (Setting.PLACEBO, Setting.RELEVANT))
-    return dumbbell(before, after, ("placebo", "relevant preference"), shown.looks)
 
 
 @figure("accuracy")

@@ -11,38 +11,53 @@ Best values are bold, ties included. A run that holds no rows for a table gives 
 and saves nothing, so no caller needs to ask first.
 
 In reading order: `forms` (what a table is, and its four forms), `layout` (from numbers to a table), `rates` (from
-`metrics`), `comparisons` (from `scores`), `churn_table` (of questions with several preferences), `summaries` (from
-`answers` and `judgements`), `reproduction_tables` and `audit_tables` (the paper's released files, from what notebook
-13 saved). `by_source`, `reproduction` and `audit` return several tables in a list.
+`metrics`), `comparisons` (from `scores`), `ablation_table`, `churn_table` (of questions with several preferences),
+`summaries` (from `answers` and `judgements`), `reproduction_tables` and `audit_tables` (the paper's released files,
+from what notebook 13 saved). `by_source`, `reproduction` and `audit` return several tables in a list.
 """
 
 from perg_utils.core.run import Run
+from perg_utils.reporting.tables.ablation_table import ablation
 from perg_utils.reporting.tables.audit_tables import audit
 from perg_utils.reporting.tables.churn_table import churn
 from perg_utils.reporting.tables.comparisons import (
     delivery,
+    floors,
     method_comparisons,
     net_change,
-    placebo,
     pref_aligner,
     setting_comparisons,
 )
 from perg_utils.reporting.tables.forms import Table
 from perg_utils.reporting.tables.layout import notes
-from perg_utils.reporting.tables.rates import accuracy, by_source, main, methods, one_model, robust_accuracy, settings
+from perg_utils.reporting.tables.rates import (
+    accuracy,
+    by_source,
+    dose_response,
+    main,
+    methods,
+    one_model,
+    robust_accuracy,
+    settings,
+)
 from perg_utils.reporting.tables.reproduction_tables import reproduction
-from perg_utils.reporting.tables.summaries import categories, extraction, judging
+from perg_utils.reporting.tables.summaries import alignment_gain, categories, extraction, judge_nulls, judging
 
 __all__ = [
     "Table",
+    "ablation",
     "accuracy",
+    "alignment_gain",
     "all",
     "audit",
     "by_source",
     "categories",
     "churn",
     "delivery",
+    "dose_response",
     "extraction",
+    "floors",
+    "judge_nulls",
     "judging",
     "main",
     "method_comparisons",
@@ -50,7 +65,6 @@ __all__ = [
     "net_change",
     "notes",
     "one_model",
-    "placebo",
     "pref_aligner",
     "reproduction",
     "robust_accuracy",
@@ -66,7 +80,8 @@ def all(run: Run) -> dict[str, Table]:
     ['robust_accuracy', 'method_comparisons', 'main']
     """
     builders = (
-        *(robust_accuracy, method_comparisons, main, accuracy, net_change, churn, placebo, settings, one_model),
-        *(setting_comparisons, methods, pref_aligner, categories, delivery, extraction, judging),
+        *(robust_accuracy, method_comparisons, main, accuracy, net_change, churn, floors, dose_response),
+        *(settings, one_model, setting_comparisons, methods, pref_aligner, ablation, categories),
+        *(delivery, extraction, judging, judge_nulls, alignment_gain),
     )
     return {one.name: one for one in [*(build(run) for build in builders), *by_source(run)]}

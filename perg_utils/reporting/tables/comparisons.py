@@ -23,7 +23,8 @@ from perg_utils.reporting.tables.rates import printed_aligner
 from perg_utils.scoring import changes
 from perg_utils.scoring.changes import LEAST_FOR_RELATIVE
 from perg_utils.scoring.comparisons import compare_family, compared_by
-from perg_utils.scoring.pairs import Family, method_family, placebo_family, setting_family
+from perg_utils.scoring.crossfit import crossfitted
+from perg_utils.scoring.pairs import Family, arms, floor_family, method_family, setting_family, stand_ins
 from perg_utils.scoring.rates import redrawn
 
 
@@ -74,20 +75,31 @@ def pref_aligner(run: Run) -> Table | None:
     pairs = [pair for pair in family.pairs if pair[1].method == Method.PREF_ALIGNER]
     paper = compare_family(scores, Family(Metric.ROBUSTNESS_ERROR, pairs), run.profile.statistics)
     errors = found[ARM_ID].merge(paper, on=ARM_ID, how="left")
+    beside = {
+        "RE zero_shot": [number(v) for v in errors["reference_value"]],
+        "RE Pref-Aligner": [number(v) for v in errors["value"]],
+    }
+    fitted = crossfitted(scores, stand_ins(run.profile))
+    more = ""
+    if known := [pair for pair in pairs if set(arms(fitted)) >= set(pair)]:
+        free = compare_family(fitted, Family(Metric.ROBUSTNESS_ERROR, known), run.profile.statistics)
+        free = found[ARM_ID].merge(free, on=ARM_ID, how="left")
+        beside["RE difference, cross-fitted"] = with_bounds(free.assign(value=free["difference"]), "{:+.1f}")
+        more = (
+            " Cross-fitted: the same where the answer to another wording of the plain question chooses Q*, from which "
+            "no arm starts; with its own interval (below zero: Pref-Aligner errs less)."
+        )
     return comparison(
         "pref_aligner",
         "Zero-shot against Pref-Aligner",
         "Robust accuracy over all questions, in percent; above zero: Pref-Aligner is better. Right: the paper's "
         "robustness error of both, on Q*. Pref-Aligner's own draft chooses Q*, which favours Pref-Aligner even where "
-        "it does nothing: no test.",
+        f"it does nothing: no test.{more}",
         run,
         found=found,
         labels=["model", "setting", "reference_model"],
         by="method",
-        beside={
-            "RE zero_shot": [number(v) for v in errors["reference_value"]],
-            "RE Pref-Aligner": [number(v) for v in errors["value"]],
-        },
+        beside=beside,
     )
 
 
@@ -110,23 +122,40 @@ def setting_comparisons(run: Run) -> Table | None:
     )
 
 
-@table("Preference against placebo")
-def placebo(run: Run) -> Table | None:
-    """Return breakage by a preference against breakage by a neutral sentence in its place (not in the paper).
+@table("Settings against their floors")
+def floors(run: Run) -> Table | None:
+    """Return every setting against its floor, the control it is read against: what breaks beyond it (not in the paper).
 
-    >>> made = perg.tables.placebo(run).data
-    >>> made.loc[made["model"] != "ALL", ["worse", "better"]].to_numpy().tolist()
-    [[22, 3], [23, 2], [8, 3], [17, 8], [10, 6], [6, 7], [11, 2], [11, 3], [5, 3]]
+    By robust accuracy over all questions; beside it accuracy, which asks nothing of the preference, and the paper's
+    breakage.
+
+    >>> made = perg.tables.floors(run).data
+    >>> made.loc[made["model"] == "ALL", ["method", "setting", "reference_setting"]].iloc[0].tolist()
+    ['zero_shot', 'relevant', 'placebo']
     """
     scores = as_listed(run, "scores")
+    statistics = run.profile.statistics
+    found = compare_family(scores, floor_family(scores), statistics)
+    beside = {}
+    keys = [*ARM_ID, "reference_setting"]
+    for metric in (Metric.ACCURACY_WITH, Metric.BREAKAGE_RATE):
+        own = found[keys].merge(compare_family(scores, floor_family(scores, metric), statistics), on=keys, how="left")
+        if metric == Metric.BREAKAGE_RATE:
+            beside["BR floor"] = [number(v) for v in own["reference_value"]]
+            beside["BR"] = [number(v) for v in own["value"]]
+        beside[f"{metric.short} beyond"] = with_bounds(own.assign(value=own["difference"]), "{:+.1f}")
     return comparison(
-        "placebo",
-        "Preference against placebo",
-        "Breakage in each setting against the placebo setting (a neutral sentence instead of a preference).",
+        "floors",
+        "Settings against their floors",
+        "Robust accuracy in each setting and in its floor, the control that has all but what the setting is about, "
+        "over all questions, in percent; below zero: worse than the floor. In a floor nothing is to be followed, so "
+        "robust accuracy is accuracy there: the column of accuracy shows what is lost in answers alone, and those on "
+        "the right breakage in both (on Q*, above zero: more breaks), each with its own interval.",
         run,
-        found=compare_family(scores, placebo_family(scores), run.profile.statistics),
-        labels=["model", "setting"],
+        found=found,
+        labels=["model", "method", "setting", "reference_setting"],
         by="setting",
+        beside=beside,
     )
 
 

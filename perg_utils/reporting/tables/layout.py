@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import pandas as pd
 
+from perg_utils.core.errors import DataError
 from perg_utils.core.run import Run
 from perg_utils.core.schema import ALL_MODELS, ALL_SOURCES, BROKE_BY, JUDGED_METRICS, Metric, ordered
 from perg_utils.reporting.tables.forms import Table
 from perg_utils.scoring.comparisons import ON_ALL_QUESTIONS
+from perg_utils.scoring.discrimination import LEAST_AUC, discrimination, weakest
 from perg_utils.scoring.rates import redrawn
 
 #: Above this share of unscored rows every table carries a warning.
@@ -52,6 +54,25 @@ def notes(run: Run) -> str:
         where = f"{worst['model']}, {worst['method']}, {worst['setting']}: {worst['metric']}"
         said.append(f"WARNING: up to {100 * share.max():.1f} % of a configuration's rows are unscored ({where}).")
     return " ".join(filter(None, said))
+
+
+def judges_and_nulls(run: Run) -> pd.DataFrame:
+    """Return `scoring.discrimination` of the run's judges; empty where no null was rated, as in a release."""
+    try:
+        nulls = run.read("nulls")
+    except DataError:
+        return pd.DataFrame()
+    how = {"threshold": run.profile.judge.threshold, "seed": run.profile.seed}
+    return discrimination(nulls, run.read("preferences"), config=run.profile.statistics, **how)
+
+
+def weak_judge(run: Run) -> str:
+    """Return the mark of a main judge that hardly tells what follows from what cannot; empty for any other."""
+    found = judges_and_nulls(run)
+    auc = weakest(found).get(run.profile.judge.label) if len(found) else None
+    if auc is None or auc >= LEAST_AUC:
+        return ""
+    return f" (WEAK: it rates a response that did not know the preference below one that did in {100 * auc:.0f} % only)"
 
 
 def only(frame: pd.DataFrame, **wanted: str) -> pd.DataFrame:
@@ -153,6 +174,7 @@ def comparison(
         foreign = shown.pop("reference_model")
         shown["model"] = [m if m == r else f"{m} (against {r})" for m, r in zip(shown["model"], foreign, strict=True)]
     shown["model"] = shown["model"].replace(ALL_MODELS, "all models")
+    shown = shown.rename(columns={"reference_setting": "floor"})
     statistics = run.profile.statistics
     cells = shown.assign(
         before=[number(v) for v in found["reference_value"]],
@@ -167,7 +189,7 @@ def comparison(
         n=found["n"],
     ).assign(**beside or {})
     heads = {
-        "before": found[f"reference_{by}"].iloc[0],
+        "before": "floor's" if "reference_setting" in labels else found[f"reference_{by}"].iloc[0],
         "after": f"this {by}",
         "joint": "jointly",
         "like": "preferences like these",
@@ -301,5 +323,5 @@ def _size(data: pd.DataFrame) -> str:
 
 def _caption(caption: str, size: str, run: Run, data: pd.DataFrame, judged: bool = False) -> str:
     judged = judged or ("metric" in data and bool(data["metric"].isin(JUDGED_METRICS).any()))
-    judge = f"Judge: {run.profile.judge.label}." if judged else ""
+    judge = f"Judge: {run.profile.judge.label}{weak_judge(run)}." if judged else ""
     return " ".join(filter(None, [caption, size, judge, notes(run)]))

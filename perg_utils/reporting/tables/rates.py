@@ -12,7 +12,16 @@ import pandas as pd
 
 from perg_utils.core.errors import DataError
 from perg_utils.core.run import Run
-from perg_utils.core.schema import ALL_SOURCES, PAPER_METRICS, RELEVANT_SHOWN, Method, Metric, Setting, ordered
+from perg_utils.core.schema import (
+    ALL_SOURCES,
+    PAPER_METRICS,
+    PAPER_SETTINGS,
+    RELEVANT_SHOWN,
+    Method,
+    Metric,
+    Setting,
+    ordered,
+)
 from perg_utils.reporting.tables.forms import Table, Tables, absent, folder_of, table
 from perg_utils.reporting.tables.layout import grid_table, number, only, plain_table
 from perg_utils.scoring.rates import followed_model, in_settings
@@ -41,7 +50,7 @@ def robust_accuracy(run: Run) -> Table | None:
     '59.8 [50.4, 68.8] {50.'
     """
     data = only(run.read("metrics"), source=ALL_SOURCES, metric=Metric.ROBUST_ACCURACY)
-    data = data[data["value"].notna()]
+    data = data[data["value"].notna() & data["setting"].isin([*RELEVANT_SHOWN, Setting.IRRELEVANT])]
     caption = (
         "Of all questions, those answered right and, where one was relevant, as preferred, in percent; higher is "
         "better. In square brackets the interval for these preferences, in curly ones that for preferences like these. "
@@ -62,7 +71,7 @@ def robust_accuracy(run: Run) -> Table | None:
 
 
 def by_source(run: Run) -> Tables:
-    """Return a table like the main one for every other method and setting that two models or more were run in.
+    """Return a table like the main one for every other method and setting of the paper that two models were run in.
 
     Named by both, e.g. `relevant_cot`, `mixed_zero_shot`; where there is none, one absent table that says so.
 
@@ -74,7 +83,8 @@ def by_source(run: Run) -> Tables:
     except DataError as error:
         return Tables([absent("by_source", _OTHERS, f" {error}")])
     known = only(metrics, source=ALL_SOURCES, metric=Metric.BREAKAGE_RATE)
-    known = ordered(known[known["value"].notna()], ["setting", "method"])
+    known = known[known["value"].notna() & known["setting"].isin(PAPER_SETTINGS)]
+    known = ordered(known, ["setting", "method"])
     made = []
     for method, setting in known[["method", "setting"]].drop_duplicates().itertuples(index=False, name=None):
         models = only(known, method=method, setting=setting)["model"].nunique()
@@ -95,7 +105,6 @@ def _by_source(run: Run, method: str, setting: str, *, name: str, title: str) ->
         Setting.RELEVANT: "one relevant preference",
         Setting.MIXED: "the relevant preference among five irrelevant ones",
         Setting.IRRELEVANT: "five irrelevant preferences",
-        Setting.PLACEBO: "a neutral sentence in place of a preference",
     }[Setting(setting)]
     rest = "" if setting in RELEVANT_SHOWN else " Nothing relevant is asked for, so RE equals BR."
     caption = f"{method} with {shown}, in percent, lower is better.{rest}"
@@ -169,10 +178,10 @@ def _with_fallbacks(made: Table, scores: pd.DataFrame) -> Table:
 
 @table("Settings")
 def settings(run: Run) -> Table | None:
-    """Return breakage and robustness error by setting, for methods that were run in two settings or more.
+    """Return breakage and robustness error by setting of the paper, for methods that were run in two or more.
 
     >>> perg.tables.settings(run).data["setting"].unique().tolist()
-    ['relevant', 'mixed', 'irrelevant', 'placebo']
+    ['relevant', 'mixed', 'irrelevant']
     """
     data = in_settings(run.read("metrics"))
     data = data[data["metric"].isin([Metric.BREAKAGE_RATE, Metric.ROBUSTNESS_ERROR])]
@@ -188,6 +197,39 @@ def settings(run: Run) -> Table | None:
         index=["model", "method"],
         across=["metric", "setting"],
         within=["model"],
+    )
+
+
+@table("All settings")
+def dose_response(run: Run) -> Table | None:
+    """Return accuracy and the paper's breakage in every setting, from the same prompt again to a misleading user.
+
+    None where no control was run (not in the paper).
+
+    >>> perg.tables.dose_response(run).data["setting"].nunique()
+    11
+    """
+    metrics = run.read("metrics")
+    data = only(metrics, source=ALL_SOURCES)
+    data = data[data["metric"].isin([Metric.ACCURACY_WITH, Metric.BREAKAGE_RATE]) & data["value"].notna()]
+    controls = set(data["setting"]) - {*PAPER_SETTINGS, Setting.MEMORY}
+    data = data[data.groupby(["model", "method"])["setting"].transform("nunique") > 1]
+    if not controls:
+        return None
+    caption = (
+        "Accuracy (higher is better) and breakage (BR, lower is better) of every method that was run in two settings "
+        "or more, over all sources, in percent. What repeat, paraphrase, shuffled and the placebo settings break is no "
+        "preference's doing."
+    )
+    return grid_table(
+        "dose_response",
+        "All settings",
+        caption,
+        run,
+        data=data,
+        index=["model", "method", "setting"],
+        across=["metric"],
+        within=["model", "method", "setting"],
     )
 
 

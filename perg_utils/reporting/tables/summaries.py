@@ -13,8 +13,16 @@ import pandas as pd
 from perg_utils.core.run import Run
 from perg_utils.core.schema import ALL_SOURCES, ARM_ID, MISSING, Status, ordered
 from perg_utils.reporting.tables.forms import Table, table
-from perg_utils.reporting.tables.layout import as_listed, grid_table, number, plain_table
+from perg_utils.reporting.tables.layout import (
+    as_listed,
+    grid_table,
+    judges_and_nulls,
+    number,
+    plain_table,
+    with_bounds,
+)
 from perg_utils.scoring.categories import by_category, category_tests
+from perg_utils.scoring.discrimination import ALL_CATEGORIES, LEAST_AUC, gain
 
 #: How many ways of finding a letter have a column of their own; the rest is summed up.
 MOST_WAYS = 5
@@ -62,7 +70,7 @@ def extraction(run: Run) -> Table | None:
     """Return, for each configuration, how many letters each rule found, and how many responses gave none and why.
 
     >>> perg.tables.extraction(run).data["rows"].sum()
-    np.int64(3960)
+    np.int64(6480)
     """
     answers = as_listed(run, "answers")
     if answers.empty:
@@ -110,6 +118,62 @@ def judging(run: Run) -> Table | None:
         "without one is taken to follow as often as the others."
     )
     return plain_table("judging", "Ratings", caption, run, data=raw, cells=cells, judged=True)
+
+
+@table("Judges and their nulls")
+def judge_nulls(run: Run) -> Table | None:
+    """Return false-follow rates and AUC of every judge by category: how far "followed" holds (not in the paper).
+
+    >>> made = perg.tables.judge_nulls(run).data
+    >>> made["kind"].unique().tolist()
+    ['plain', 'mismatched']
+    """
+    found = judges_and_nulls(run)
+    if found.empty:
+        return None
+    cells = found[["judge", "category", "kind"]].astype(object).replace(ALL_CATEGORIES, "all")
+    cells["AUC"] = [
+        "–" if pd.isna(v) else f"{v:.2f} [{a:.2f}, {b:.2f}]"
+        for v, a, b in zip(found["auc"], found["auc_low"], found["auc_high"], strict=True)
+    ]
+    cells["questions"] = found["pairs"]
+    cells["matched"] = [number(v) for v in found["matched"]]
+    cells["null called followed"] = with_bounds(found.assign(value=found["followed"]))
+    cells["n"] = found["n"]
+    caption = (
+        "Ratings, blind, of responses that were not written for the preference: plain, without any, and mismatched, "
+        "written for a preference of another category. AUC: how often the response to the preference is rated higher "
+        f"than the null on the same question, ties half (0.5: chance; a judge below {LEAST_AUC:g} is marked wherever a "
+        "number rests on it). matched: percent of the responses to the preference that are called followed; null "
+        f"called followed: percent of the nulls, rated {run.profile.judge.threshold} or more. Of mismatched ones the "
+        "category is that of the preference judged by, in AUC that of the preference written for."
+    )
+    return plain_table("judge_nulls", "Judges and their nulls", caption, run, data=found, cells=cells)
+
+
+@table("Alignment gain")
+def alignment_gain(run: Run) -> Table | None:
+    """Return by how much more often a preference is followed where it was shown than by the plain response.
+
+    >>> perg.tables.alignment_gain(run).data["gain"].min() > 0
+    np.True_
+    """
+    judgements = as_listed(run, "judgements")
+    nulls = run.read("nulls")
+    found = gain(judgements, nulls, threshold=run.profile.judge.threshold, config=run.profile.statistics)
+    if found.empty:
+        return None
+    found = ordered(found, ARM_ID, run.read("metrics")["model"].unique()).reset_index(drop=True)
+    cells = found[ARM_ID].astype(object)
+    cells["plain"], cells["followed"] = ([number(v) for v in found[name]] for name in ("plain", "followed"))
+    cells["gain"] = with_bounds(found.assign(value=found["gain"]), "{:+.1f}")
+    cells["n"] = found["n"]
+    caption = (
+        "Followed, in percent of the n questions that were rated both ways, right or wrong: by the plain response, "
+        "which did not know the preference, and by the response to it; gain: the difference in points with paired "
+        "score interval."
+    )
+    return plain_table("alignment_gain", "Alignment gain", caption, run, data=found, cells=cells, judged=True)
 
 
 def _counted(frame: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
