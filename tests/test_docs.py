@@ -165,17 +165,19 @@ def span(values):
 
 
 def test_the_quoted_breakage_is_that_of_the_committed_tables():
-    methods = pd.read_csv(ROOT / "figures/demo/tables/methods.csv")
-    settings = pd.read_csv(ROOT / "figures/demo/tables/settings.csv")
-    broken = pd.concat([methods, settings]).query("metric == 'breakage_rate' and model in ('S', 'M', 'L')")
+    table = pd.read_csv(ROOT / "figures/demo/tables/dose_response.csv")
+    broken = table.query("metric == 'breakage_rate' and model in ('S', 'M', 'L')")
     for method, setting, told in [
-        ("pref_aligner", "relevant", "breaks {} % of the right answers"),
-        ("zero_shot", "relevant", "zero_shot breaks {} %"),
-        ("few_shot", "relevant", "few_shot {} %"),
-        ("zero_shot", "placebo", "breaks {} % too"),
+        ("pref_aligner", "relevant", "**Pref-Aligner** breaks {} %"),
+        ("zero_shot", "relevant", "One relevant preference breaks {} %"),
+        ("zero_shot", "paraphrase", "in other words {} %"),
+        ("zero_shot", "placebo", "a neutral sentence (*placebo*) {} %"),
+        ("zero_shot", "misleading", "A user who believes a wrong option breaks {} %"),
     ]:
         values = broken[(broken["method"] == method) & (broken["setting"] == setting)]["value"]
-        assert told.format(span(values)) in words("README.md")
+        assert told.format(span(values)) in words("README.md"), setting
+    again = broken[broken["setting"] == "repeat"]["value"]
+    assert (again == 0).all() and "Asked again word for word, nothing" in words("README.md")
 
 
 def relevant(name):
@@ -185,23 +187,27 @@ def relevant(name):
 
 def test_what_is_said_of_pref_aligner_is_what_the_table_says():
     pooled, single = (rows[rows["setting"] == "relevant"] for rows in relevant("pref_aligner"))
-    assert pooled["p_holm"].item() < 0.05 < single["p_holm"].min() and pooled["difference"].item() > 0
-    least = f"{single['detectable'].min():.1f}"
-    told = f"ahead over all models together, clear for no single one: 360 questions would show {least}"
-    assert told in words("README.md") and set(single["n"]) == {360}
+    own = single.set_index("model")
+    assert pooled["p_holm"].item() > 0.05 > own["p_holm"].max()
+    assert own.loc["M", "difference"] > 0 > own.loc[["S", "L"], "difference"].max()
+    assert "ahead for M, behind for S and L, and over all models nothing is clear" in words("README.md")
+    page = (ROOT / "figures/demo/tables/pref_aligner.md").read_text(encoding="utf-8")
+    row = next(cells(line) for line in page.splitlines() if line.startswith("| all models | relevant |"))
+    assert f"its lead over all models is {row[-1].replace(' [', ' points of error [')}" in words("README.md")
 
 
-def test_what_is_said_of_the_placebo_is_what_the_table_says():
-    pooled, single = relevant("placebo")
-    rows = pooled.set_index("setting")
-    one, mixed = rows.loc["relevant"], rows.loc["mixed"]
-    assert one["p_holm"] > 0.05 > mixed["p_holm"] and (single["p_holm"] > 0.05).all()
-    told = (
-        f"breaks {one['difference']:+.1f} points more over all models (p {one['p_holm']:.3f}, corrected; "
-        f"{one['detectable']:.1f} could have been found), among five irrelevant ones {mixed['difference']:+.1f} "
-        f"(p {mixed['p_holm']:.3f})"
-    )
-    assert told in words("README.md")
+def test_what_is_said_of_the_floor_is_what_the_table_says():
+    page = (ROOT / "figures/demo/tables/floors.md").read_text(encoding="utf-8")
+    row = next(cells(line) for line in page.splitlines() if line.startswith("| all models | zero_shot | relevant |"))
+    assert f"{row[-1].split(' [')[0]} points more than the placebo over all models" in words("README.md")
+
+
+def test_what_is_said_of_the_judges_null_is_what_the_table_says():
+    table = pd.read_csv(ROOT / "figures/demo/tables/judge_nulls.csv").query("category == 'ALL' and kind == 'plain'")
+    rules, cues = (table[table["judge"].str.contains(name)].iloc[0] for name in ("styles", "cues"))
+    assert f"never knew the preference it calls {rules['followed']:.1f} % followed" in words("README.md")
+    assert f"rates the real one higher in {100 * rules['auc']:.0f} % (AUC)" in words("README.md")
+    assert f"calls {cues['followed']:.1f} % followed" in words("README.md")
 
 
 def test_the_quoted_breakage_by_practice_is_that_of_the_committed_table():
