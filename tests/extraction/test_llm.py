@@ -388,7 +388,9 @@ def test_the_plan_says_how_many_responses_may_be_asked_about_and_what_it_may_cos
     text = pipeline.dry_run(pipeline.Command(overrides=settings))
     [line] = [line for line in text.splitlines() if line.startswith("extractor: ")]
     profile = load_profile("demo", settings)
-    rows = 9 * (1 + 5 + 5 + 5 + 1) * 3 + 9 * (1 + 3)
+    arms = [len(methods) for methods in profile.grid.values()]
+    aligned = sum("pref_aligner" in methods for methods in profile.grid.values())
+    rows = 9 * (1 + sum(arms)) * 3 + 9 * (1 + aligned)
     cost = reading_cost(profile, rows)
     assert line.startswith(f"extractor: at most {rows:,} responses, ") and line.endswith(
         f"by mini, about {cost:,.2f} USD"

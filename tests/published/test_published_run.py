@@ -127,7 +127,7 @@ def test_the_sample_gives_the_papers_figures_the_violin_and_the_audit(tmp_path):
     done = run(tmp_path, "--set", f"published_dir={SAMPLE}")
     assert done.returncode == 0, done.stdout + done.stderr
     workspace = Workspace.of(tmp_path, "published")
-    assert all(name == "judgements" or len(workspace.read(name)) for name in TABLES)
+    assert all(len(workspace.read(name)) for name in TABLES if name not in {"judgements", "nulls"})
     metrics = workspace.read("metrics").set_index(KEYS)["value"]
     for source, metric, value in [
         ("MMLU", Metric.BREAKAGE_RATE, 18.18),

@@ -46,8 +46,9 @@ def test_a_run_makes_every_table_with_its_schema(finished):
     tables = {name: workspace.read(name) for name in TABLES}
     assert all(len(table) > 0 for table in tables.values())
     assert len(tables["examples"]) == 36
-    # baseline, five methods in three settings, the placebo; S+L adds its baseline and pref_aligner in three settings
-    assert len(tables["responses"]) == 36 * (3 * (1 + 15 + 1) + 1 + 3)
+    # Baseline and 22 arms; S+L adds its baseline and pref_aligner in eight settings.
+    assert len(tables["responses"]) == 36 * (3 * (1 + 22) + 1 + 8)
+    assert set(tables["nulls"]["judge"]) == {"heuristic (embedded styles)", "heuristic (cues)"}
     assert len(tables["answers"]) == len(tables["judgements"]) == len(tables["responses"])
     assert set(tables["metrics"]["model"]) == {"S", "M", "L", "S+L"}
 
@@ -161,7 +162,19 @@ def endpoint():
 def test_after_kill_9_in_inference_no_answered_request_is_sent_again(tmp_path, endpoint):
     url = f"http://127.0.0.1:{endpoint.server_port}/v1"
     model = f"models=[{{name: A, engine: api, model: m, base_url: '{url}', concurrency: 4}}]"
-    options = ("--set", model, "--set", "data.limit=12", "--out", tmp_path, "--only", "01,03")
+    # The setting `repeat` would ask the very same prompts again, on purpose.
+    options = (
+        "--set",
+        model,
+        "--set",
+        "data.limit=12",
+        "--set",
+        "grid.repeat=[]",
+        "--out",
+        tmp_path,
+        "--only",
+        "01,03",
+    )
     workspace = Workspace.of(tmp_path, load_profile("demo").name)
 
     first = start(*options)

@@ -44,6 +44,8 @@ def test_judges_are_compared_only_where_there_are_several(tmp_path):
     assert [path.split("/tables/")[1] for path in judging.writes] == [
         "judgements.parquet",
         "judgements/heuristic-cues.parquet",
+        "nulls/heuristic-embedded-styles.parquet",
+        "nulls/heuristic-cues.parquet",
     ]
 
 
