@@ -28,7 +28,7 @@ def options():
 def short(tmp_path_factory, options, few_checks):
     """A short training on a copy of the smallest embedded model: config, adapter's folder, what it came to."""
     room = tmp_path_factory.mktemp("short")
-    config = asking(shutil.copytree(SMALLEST, room / "base"), samples=1920)
+    config = asking(shutil.copytree(SMALLEST, room / "base"), samples=3840, learning_rate=0.01)
     return config, room / "adapter", training.train(config, options, room / "adapter", seed=7)
 
 

@@ -56,19 +56,24 @@ def notes(run: Run) -> str:
     return " ".join(filter(None, said))
 
 
-def judges_and_nulls(run: Run) -> pd.DataFrame:
-    """Return `scoring.discrimination` of the run's judges; empty where no null was rated, as in a release."""
+def judges_and_nulls(run: Run, resamples: int | None = None) -> pd.DataFrame:
+    """Return `scoring.discrimination` of the run's judges; empty where no null was rated, as in a release.
+
+    `resamples`: of the bootstrap, where only the values are wanted; None: the profile's.
+    """
     try:
         nulls = run.read("nulls")
     except DataError:
         return pd.DataFrame()
     how = {"threshold": run.profile.judge.threshold, "seed": run.profile.seed}
-    return discrimination(nulls, run.read("preferences"), config=run.profile.statistics, **how)
+    few = {} if resamples is None else {"resamples": resamples}
+    config = run.profile.statistics.model_copy(update=few)
+    return discrimination(nulls, run.read("preferences"), config=config, **how)
 
 
 def weak_judge(run: Run) -> str:
     """Return the mark of a main judge that hardly tells what follows from what cannot; empty for any other."""
-    found = judges_and_nulls(run)
+    found = judges_and_nulls(run, resamples=1)  # asked by every caption that rests on the judge
     auc = weakest(found).get(run.profile.judge.label) if len(found) else None
     if auc is None or auc >= LEAST_AUC:
         return ""
