@@ -13,6 +13,8 @@ from transformers import (
 
 from perg_utils.core.profile import ModelConfig
 from perg_utils.engines.base import Decoding, Request
+from perg_utils.engines.local.checkpoint import Checkpoint
+from perg_utils.engines.local.engine import find_model
 from perg_utils.engines.open import open_engine
 
 WORDS = [f"w{i}" for i in range(120)]
@@ -63,6 +65,11 @@ def make_model(folder, template=TURNS):
 
 def engine_of(folder, **more):
     return open_engine(ModelConfig(name="T", model=str(folder), dtype="float32", **more))
+
+
+def checkpoint_of(folder, **more):
+    config = ModelConfig(name="T", model=str(folder), dtype="float32", **more)
+    return Checkpoint(config, find_model(config, fetch=False))
 
 
 def chats(n, seed=1, new=24, temperature=0.0):

@@ -74,14 +74,17 @@ class ModelConfig(_Strict):
 
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][\w.+-]*$")
     engine: Literal["transformers", "api"] = "transformers"
-    model: str = Field(description="hub id, local folder, or the server's model name")
+    model: str = Field(description="hub id, local folder, GGUF file, or the server's model name")
+    gguf_file: str | None = Field(None, description="the file of a hub id or folder that holds GGUF files")
     revision: str | None = None
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="auto: the checkpoint's on a GPU; on a CPU float32, or bfloat16 where that is fast"
+    )
     quantization: Literal["nf4"] | None = None
     device_map: str | None = None
     batch_size: PositiveInt | None = Field(None, description="prompts at once; null: as many as fit into memory")
     batching: Literal["auto", "static", "continuous"] = Field(
-        "auto", description="continuous: rows join and leave a running batch; auto: on a GPU, if it gives the same"
+        "auto", description="continuous: the library's running batch; auto: our own on a CPU, that on a GPU if as good"
     )
     base_url: str | list[str] | None = Field(None, description="a server, or several that serve the same model")
     api_key_env: str = "OPENAI_API_KEY"
@@ -259,6 +262,29 @@ class Profile(_Strict):
         None, description="folder of the paper's released files (a clone, or part of one); null: they are downloaded"
     )
     shard: str | None = Field(None, description="run only one n-th of the questions: i/n, see `shards`")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _judges_by_name(cls, values: Any) -> Any:
+        """A judge's `model` may be the name of one of `models`."""
+        if not isinstance(values, dict) or not isinstance(values.get("models"), list):
+            return values
+        named = {m["name"]: m for m in values["models"] if isinstance(m, dict) and isinstance(m.get("name"), str)}
+
+        def filled(part: Any, key: str) -> Any:
+            if not isinstance(part, dict) or not isinstance(part.get(key), str):
+                return part
+            if part[key] not in named:
+                raise ValueError(f"judge: '{part[key]}' is none of the models {list(named)}")
+            weights = {k: v for k, v in named[part[key]].items() if k not in {"aligner", "methods", "editing"}}
+            return part | {key: weights}
+
+        out = dict(values)
+        if "judge" in out:
+            out["judge"] = filled(out["judge"], "model")
+        if isinstance(out.get("judges"), list):
+            out["judges"] = [filled(part, "model") for part in out["judges"]]
+        return out
 
     @field_validator("shard", mode="before")
     @classmethod

@@ -27,6 +27,7 @@ class Progress:
     ) -> None:
         self.label, self.total, self.unit, self.every, self.note = label, total, unit, every, note
         self.done = 0
+        self._left: float | None = None
         self._start = self._last = time.monotonic()
         self._display: str | None = None
 
@@ -37,6 +38,11 @@ class Progress:
     def reach(self, done: int) -> None:
         """Say that `done` are done in all; shows a line when one is due."""
         self.done = done
+        self.touch(self._left)
+
+    def touch(self, left: float | None) -> None:
+        """Say that something moves, and the seconds left if they are known better; shows a line when one is due."""
+        self._left = left
         now = time.monotonic()
         if now - self._last >= self.every:
             self._last = now
@@ -46,7 +52,8 @@ class Progress:
         """Return where it stands, as `line` takes it; everything in it is plain JSON."""
         seconds = time.monotonic() - self._start
         names = ("label", "done", "total", "unit")
-        return {name: getattr(self, name) for name in names} | {"seconds": seconds, "note": self.note(), "ended": ended}
+        here = {"seconds": seconds, "note": self.note(), "ended": ended, "left": self._left}
+        return {name: getattr(self, name) for name in names} | here
 
     def __enter__(self) -> Self:
         return self
@@ -65,15 +72,29 @@ class Progress:
         publisher.publish({MIME: state, "text/plain": text}, transient={"display_id": self._display}, update=update)
 
 
+def say(text: str) -> None:
+    """Show a line of its own, e.g. what the next minute is spent on; in a notebook it is not kept in the outputs."""
+    publisher = _publisher()
+    if publisher is None:
+        print(text, flush=True)
+    else:
+        publisher.publish({MIME: {"said": text}, "text/plain": text}, transient={"display_id": uuid4().hex})
+
+
 def line(state: Mapping[str, Any]) -> str:
     """Return the line of a `Progress.state`: `S: 1,200/5,400 rows, 300.0/s, 0:14 left`, at the end `... in 0:18`."""
+    if "said" in state:
+        return str(state["said"])
     counted = f"{state['label']}: {state['done']:,}/{state['total']:,} {state['unit']}"
     note = f", {state['note']}" if state["note"] else ""
     if state["ended"]:
         return f"{counted} in {clock(state['seconds'])}{note}"
     rate = state["done"] / state["seconds"] if state["seconds"] > 0 else 0.0
-    left = "?" if rate == 0 else clock((state["total"] - state["done"]) / rate)
-    return f"{counted}, {rate:,.1f}/s, {left} left{note}"
+    left = state.get("left")
+    if left is None and rate:
+        left = (state["total"] - state["done"]) / rate
+    ending = "?" if left is None else clock(left)
+    return f"{counted}, {rate:,.1f}/s, {ending} left{note}"
 
 
 def clock(seconds: float) -> str:

@@ -88,6 +88,49 @@ def without_content(finish_reason: str | None) -> Status:
     return Status.SILENT if finish_reason == "length" else Status.EMPTY
 
 
+# As many replies as the guess of their length counts for.
+_GUESSES = 8
+
+
+@dataclass
+class Effort:
+    """How far an engine in this process is with a batch of requests: rows, tokens, and the seconds they took."""
+
+    to_read: int = 0
+    rows: int = 0
+    limit: int = 0  # the most new tokens of a reply
+    read: int = 0
+    written: int = 0
+    ended: int = 0
+    reading: float = 0.0
+    writing: float = 0.0
+
+    def left(self) -> float | None:
+        """Return the seconds that are left, from the speed and the mean length of replies so far; None at first.
+
+        A reply that runs still counts with what it has written: the mean is all tokens by the replies that ended. While
+        few have, it leans on a guess, a quarter of the limit.
+        """
+        if not self.ended or not self.read:
+            return None
+        steady = self.writing / self.written
+        open_ones = self.rows - self.ended
+        mean = (self.written + _GUESSES * self.limit / 4) / (self.ended + _GUESSES)
+        more = min(max(self.rows * mean - self.written, open_ones), open_ones * self.limit)
+        return max(self.to_read - self.read, 0) * self.reading / self.read + more * steady
+
+    def __str__(self) -> str:
+        return f"{short(self.read)}+{short(self.written)} tokens" if self.read else ""
+
+
+def short(count: int) -> str:
+    """Return a count in few characters, e.g. `950`, `12.3k`, `4.5M`."""
+    for size, letter in ((1_000_000, "M"), (1_000, "k")):
+        if count >= size:
+            return f"{count / size:.1f}{letter}"
+    return str(count)
+
+
 class Engine(Protocol):
     """Anything that completes chats. `identity` names kind, model and revision: all that shapes its replies."""
 

@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from perg_utils.core.profile import Profile
-from perg_utils.core.progress import Progress
 from perg_utils.core.schema import LETTERS, Status
-from perg_utils.engines.api.pricing import Price, meter_of, price_of
+from perg_utils.engines.api.pricing import Price, price_of
 from perg_utils.engines.base import Decoding, Engine, Reply, Request
 from perg_utils.engines.journal import Journal
+from perg_utils.engines.watching import watched
 from perg_utils.extraction.reading import NONE, REFUSED, UNDECIDED, Case, Reading
 from perg_utils.prompts.sets import EXTRACT, PromptSet, load_prompts
 
@@ -55,8 +55,7 @@ class LLMLayer:
 
     def read(self, cases: Sequence[Case]) -> list[Reading]:
         """Return one reading a case; a reply that did not come leaves its status."""
-        meter = meter_of(self.engine, self.journal)
-        with Progress(f"extractor {self.model}", len(cases), note=lambda: str(meter or "")) as progress:
+        with watched(f"extractor {self.model}", len(cases), self.engine, self.journal) as progress:
             replies = self.journal.ask(self.engine, self.requests(cases), progress.advance)
         self.prompt_tokens += sum(reply.prompt_tokens or 0 for reply in replies)
         self.completion_tokens += sum(reply.completion_tokens or 0 for reply in replies)

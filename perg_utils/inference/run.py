@@ -11,13 +11,12 @@ from dataclasses import dataclass
 import pandas as pd
 
 from perg_utils.core.profile import DecodingConfig, ModelConfig, Profile
-from perg_utils.core.progress import Progress
 from perg_utils.core.schema import Method, conform
 from perg_utils.core.workspace import Workspace
-from perg_utils.engines.api.pricing import meter_of
 from perg_utils.engines.base import Engine
 from perg_utils.engines.journal import Journal
 from perg_utils.engines.schemas import held
+from perg_utils.engines.watching import watched
 from perg_utils.inference import shards
 from perg_utils.inference.methods import METHODS, Answered, Chat, Generate, Outcome
 from perg_utils.inference.requests import Material, Row, pair, request, rows, schema, settings
@@ -62,14 +61,12 @@ class _Asking:
     label: str
 
     def by(self, engine: Engine, model: ModelConfig) -> Generate:
-        meter = meter_of(engine, self.journal)
-
         def generate(chats: list[Chat], stage: int) -> list[Answered]:
             form = schema(self.prompts, model, stage, self.method)
             requests = [request(chat, model, self.decoding, stage, self.method, held_to=form) for chat in chats]
             requests = held(self.journal, engine, requests, certain=bool(model.structured) or model.batch)
             doing = f"{self.label}, {self.method}, stage {stage}"
-            with Progress(doing, len(requests), note=lambda: str(meter or "")) as progress:
+            with watched(doing, len(requests), engine, self.journal) as progress:
                 keys = [r.key(engine.identity) for r in requests]
                 replies = self.journal.ask(engine, requests, progress.advance, keys=keys)
             return [Answered(reply, key) for reply, key in zip(replies, keys, strict=True)]

@@ -15,12 +15,11 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from perg_utils.core.profile import RULES
-from perg_utils.core.progress import Progress
 from perg_utils.core.schema import Category, Status
-from perg_utils.engines.api.pricing import meter_of
 from perg_utils.engines.base import Decoding, Engine, Reply, Request
 from perg_utils.engines.journal import Journal
 from perg_utils.engines.schemas import held
+from perg_utils.engines.watching import watched
 from perg_utils.judging.rubric import Case, Rating, read_reply, reply_schema
 from perg_utils.prompts.sets import JUDGE, PromptSet
 
@@ -163,8 +162,7 @@ class LLMJudge:
         )
         if not requests:
             return []
-        meter = meter_of(self.engine, self.journal)
-        with Progress(f"judge {self.name}", len(requests), note=lambda: str(meter or "")) as progress:
+        with watched(f"judge {self.name}", len(requests), self.engine, self.journal) as progress:
             replies = self.journal.ask(self.engine, requests, progress.advance)
             return [_rating(reply, self.rubric) for reply in replies]
 

@@ -25,6 +25,7 @@ from perg_utils.core.errors import PergError
 from perg_utils.core.loading import PROFILES, load_profile
 from perg_utils.core.profile import ROOT, ModelConfig, Profile, ProfileError
 from perg_utils.core.workspace import Workspace
+from perg_utils.engines.local.machine import fast_dtype
 from perg_utils.extraction.layers import check_extractor
 
 PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "aiohttp", "pandas", "pyarrow", "papermill")
@@ -32,8 +33,21 @@ HUB = "https://huggingface.co"
 #: Bytes a parameter; 4-bit weights include their scales.
 _BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "auto": 2.0}
 _NF4_BYTES = 0.6
+#: Open chat models and their billions of parameters, from small to large: which of them fit is told.
+SMALL_MODELS = {
+    "SmolLM2-135M-Instruct": 0.135,
+    "Qwen2.5-0.5B-Instruct": 0.49,
+    "Llama-3.2-1B-Instruct": 1.24,
+    "Qwen2.5-1.5B-Instruct": 1.54,
+    "Qwen2.5-3B-Instruct": 3.09,
+    "Qwen2.5-7B-Instruct": 7.62,
+    "Llama-3.1-8B-Instruct": 8.03,
+}
+# A packed file of about 4.8 bits a weight, unpacked to 16 bits.
+_UNPACKED = 3.3
 #: Room beside the weights for activations and the cache of keys and values.
 _HEADROOM = 1.2
+_BATCH = 2.0  # GB
 _TIMEOUT = 3.0
 
 
@@ -62,6 +76,7 @@ def report() -> str:
         f"packages  {versions}",
         f"cpu       {os.cpu_count()} cores, {machine.memory:.0f} GB memory",
         f"gpu       {gpus}",
+        f"models    {fitting(machine)}",
         f"disk      {machine.disk:.0f} GB free in {ROOT}",
         f"hub       {hub}",
         *(f"key       {name}: {'set' if name in machine.keys else 'not set'}" for name in _key_names(profiles)),
@@ -74,6 +89,15 @@ def report() -> str:
         lines.append(f"  {name}: {'can run here' if not lacks else 'cannot run here'}")
         lines += [f"    - {lack}" for lack in lacks]
     return "\n".join(lines)
+
+
+def fitting(machine: Machine) -> str:
+    """Return which of `SMALL_MODELS` fit into memory, in what `dtype: auto` is here, with room for a batch."""
+    kind = "bfloat16" if machine.gpus else fast_dtype()
+    room = sum(memory for _, memory in machine.gpus) if machine.gpus else machine.memory
+    fit = [name for name, size in SMALL_MODELS.items() if size * _BYTES[kind] * _HEADROOM + _BATCH < room]
+    where = "on the GPU" if machine.gpus else "on the processor"
+    return f"{where} in {kind}, these fit: {', '.join(fit) or 'none'}"
 
 
 def obstacles(profile: Profile, machine: Machine) -> list[str]:
@@ -114,8 +138,9 @@ def _model_obstacles(model: ModelConfig, machine: Machine) -> list[str]:
         missing = model.api_key_env not in machine.keys and not local
         return [f"{model.name}: key {model.api_key_env} is not set"] if missing else []
     found = []
-    if looks_local(model) and not local_folder(model):
-        found.append(f"{model.name}: folder {model.model} does not exist")
+    if looks_local(model) and not local_folder(model) and not _gguf(model):
+        kind = "file" if model.model.endswith(".gguf") else "folder"
+        found.append(f"{model.name}: {kind} {model.model} does not exist")
     if model.quantization is not None and not machine.gpus:
         found.append(f"{model.name}: {model.quantization} weights need a CUDA GPU")
     elif model.quantization is not None and importlib.util.find_spec("bitsandbytes") is None:
@@ -133,6 +158,8 @@ def memory_need(model: ModelConfig) -> float | None:
     folder = local_folder(model)
     if folder is not None:
         return sum(path.stat().st_size for path in folder.glob("*.safetensors")) * _HEADROOM / 1e9
+    if (file := _gguf(model)) is not None:
+        return file.stat().st_size * _UNPACKED * _HEADROOM / 1e9
     billions = parameters(model)
     bytes_each = _NF4_BYTES if model.quantization == "nf4" else _BYTES[model.dtype]
     return None if billions is None else billions * bytes_each * _HEADROOM
@@ -152,9 +179,16 @@ def local_folder(model: ModelConfig) -> Path | None:
     return next((folder for folder in (ROOT / model.model, Path(model.model)) if folder.is_dir()), None)
 
 
+def _gguf(model: ModelConfig) -> Path | None:
+    """The GGUF file that `model` names, or None."""
+    paths = (ROOT / model.model, Path(model.model).expanduser())
+    return next((path for path in paths if path.suffix == ".gguf" and path.is_file()), None)
+
+
 def looks_local(model: ModelConfig) -> bool:
-    """Return whether `model` names a folder rather than a hub id (`owner/name`)."""
-    return local_folder(model) is not None or model.model.count("/") > 1 or model.model.startswith((".", "/", "~"))
+    """Return whether `model` names a folder or file rather than a hub id (`owner/name`)."""
+    by_path = model.model.count("/") > 1 or model.model.startswith((".", "/", "~")) or model.model.endswith(".gguf")
+    return local_folder(model) is not None or by_path
 
 
 def is_local(url: str | None) -> bool:

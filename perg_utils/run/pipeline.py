@@ -11,7 +11,7 @@ import resource
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,12 @@ from perg_utils.core.profile import ROOT, Profile
 from perg_utils.core.progress import clock, line
 from perg_utils.core.schema import CONTROLS, RELEVANT_SHOWN
 from perg_utils.core.workspace import Workspace
+from perg_utils.engines.local.engine import QUICK, find_model, resolved
 from perg_utils.engines.open import check_engine
 from perg_utils.extraction.layers import check_extractor
 from perg_utils.extraction.llm import reading_cost
-from perg_utils.inference.plan import NOMINAL_RULE, TOKEN_RULE, dollars, judge_cost, plans
+from perg_utils.inference.plan import NOMINAL_RULE, TOKEN_RULE, Plan, dollars, judge_cost, plans
+from perg_utils.inference.requests import pair
 from perg_utils.judging.rating import check_judges
 from perg_utils.prompts.sets import load_prompts
 from perg_utils.reporting.limits import RULES_ALONE, reads_by_rules_alone
@@ -144,6 +146,7 @@ def dry_run(command: Command) -> str:
             dear = [p.control_cost for p in found if p.control_cost is not None]
             share = f"{controls:,} requests{dollars(sum(dear) if dear else None)}"
             lines += [f"  of these for the controls ({names}): {share}"]
+        lines += _hours(profile, found)
         lines += [f"  ({TOKEN_RULE})"]
         lines += [f"  ({NOMINAL_RULE})"] if any(p.nominal for p in found) else []
         arms = [sum(len(p.methods.get(setting, [])) for setting in RELEVANT_SHOWN) for p in found]
@@ -163,6 +166,29 @@ def dry_run(command: Command) -> str:
         if costs or any(cost is not None for cost in (reading, *(cost for _, cost in ratings))):
             lines += ["", "prices: data/prices.csv, list prices as of the dates there; check them"]
     return "\n".join(lines)
+
+
+def _hours(profile: Profile, found: Sequence[Plan]) -> list[str]:
+    """What the models that run here would take, by the speed of this machine; nothing of small ones and servers."""
+    lines = []
+    for plan in found:
+        model, editor = pair(profile, plan.model)
+        if model.engine != "transformers" or not plan.prompt_tokens:
+            continue
+        where = find_model(model, fetch=False)
+        if (size := where.size()) is not None and size < QUICK:
+            continue
+        from perg_utils.engines.local.speed import measure  # noqa: PLC0415 - imports torch
+
+        speed = measure(model, where)
+        if isinstance(speed, str):
+            lines.append(f"  {plan.model} here: {speed}")
+            continue
+        hours = speed.hours(plan.prompt_tokens, plan.completion_tokens)
+        rates = f"reads {speed.read:,.0f} and writes {speed.written:,.0f} tokens/s as {resolved(model).dtype}"
+        other = "" if editor is model else f", if {editor.name} is as fast"
+        lines.append(f"  {plan.model} here: {rates}, so at most about {hours:.1f} hours{other}")
+    return lines
 
 
 def _run_step(step: Step, head: str, command: Command, workspace: Workspace) -> None:

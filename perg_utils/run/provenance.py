@@ -103,11 +103,15 @@ def _version(package: str) -> str | None:
 
 def _revision(model: ModelConfig, root: Path) -> str | None:
     """The revision that the profile names, or the commit that a hub model is pinned to; None for anything else."""
-    on_hub = model.engine == "transformers" and not (root / model.model).is_dir() and not Path(model.model).is_dir()
-    return model.revision or (hub_commit(model.model) if on_hub else None)
+    on_hub = model.engine == "transformers" and not any(p.exists() for p in (root / model.model, Path(model.model)))
+    file = model.gguf_file or "config.json"
+    return model.revision or (hub_commit(model.model, file=file) if on_hub else None)
 
 
 def _weights(model: str, root: Path) -> dict[str, str]:
     """SHA-256 of the files of a model that is a local folder; empty for a name on a hub or server."""
+    file = next((p for p in (root / model, Path(model).expanduser()) if p.is_file()), None)
+    if file is not None:  # GGUF
+        return {file.name: file_digest(file)}
     folder = root / model
     return {p.name: file_digest(p) for p in sorted(folder.glob("*")) if p.is_file()} if folder.is_dir() else {}

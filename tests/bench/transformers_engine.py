@@ -26,13 +26,14 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from perg_utils.core.loading import load_profile
-from perg_utils.core.profile import ROOT, ModelConfig
+from perg_utils.core.profile import ModelConfig
 from perg_utils.core.schema import Method
 from perg_utils.dataset import preferences
 from perg_utils.dataset import questions as curation
 from perg_utils.engines.base import Decoding, Request
 from perg_utils.engines.local import prefixes
 from perg_utils.engines.local.checkpoint import Checkpoint
+from perg_utils.engines.local.engine import find_model
 from perg_utils.engines.local.scheduling import Job, Scheduler
 from perg_utils.inference import requests as tasks
 from perg_utils.inference.methods import Chat
@@ -74,7 +75,7 @@ def requests_of(method: Method, limit: int) -> list[Request]:
 def on_cpu(questions: int, repeats: int) -> None:
     """Print the table of (a)."""
     model = load_profile("demo").model("L")
-    checkpoint = Checkpoint(model, str(ROOT / model.model))
+    checkpoint = Checkpoint(model, find_model(model, fetch=False))
     print(f"embedded model L, {torch.get_num_threads()} thread(s), {questions} questions a source, best of {repeats}\n")
     print("| method | prompts | loop, tokens/CPU s | batches | shared beginnings too | ratio | identical |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
@@ -168,7 +169,7 @@ def on_gpu(tiny: bool) -> None:
         known = AutoModelForCausalLM.from_pretrained
         AutoModelForCausalLM.from_pretrained = without_weights
         try:
-            checkpoint = Checkpoint(config, name)
+            checkpoint = Checkpoint(config, find_model(config, fetch=False))
         finally:
             AutoModelForCausalLM.from_pretrained = known
     checkpoint.stop = set()  # whatever the tokenizer says

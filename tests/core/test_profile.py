@@ -15,7 +15,20 @@ def test_every_profile_of_the_repository_is_valid_and_named_like_its_file(name):
 
 
 def test_the_promised_profiles_are_there():
-    assert {"demo", "laptop", "paper_small", "paper", "published"} <= set(ALL_PROFILES)
+    assert {"demo", "laptop", "laptop_study", "paper_small", "paper", "published"} <= set(ALL_PROFILES)
+
+
+def test_a_judge_may_be_a_model_of_the_profile_by_its_name_and_follows_what_is_set_for_it():
+    ours = ["models.0.model=some/file.gguf", "data.origin=local", "data.path=somewhere"]
+    profile = load_profile("laptop", ours)
+    assert profile.judge.model == profile.models[0] and profile.judge.model.model == "some/file.gguf"
+    assert profile.judge.label == profile.models[0].name
+    with pytest.raises(ProfileError, match="'Qwen9' is none of the models"):
+        load_profile("laptop", ["judge.model=Qwen9"])
+    panel = "judges=[{kind: llm, name: again, model: Qwen2.5-1.5B, rubric: judge_paraphrased}]"
+    assert load_profile("laptop", [panel]).judges[0].model == load_profile("laptop").models[0]
+    edited = load_profile("laptop", ["models.0.methods=[zero_shot]"])
+    assert edited.judge.model.methods is None, "what it answers with is not what it judges with"
 
 
 def test_the_published_profile_runs_no_model():

@@ -149,6 +149,14 @@ def test_the_hosted_openai_api_gets_its_own_name_for_the_limit():
     assert body["max_completion_tokens"] == 500 and "max_tokens" not in body
 
 
+def test_requests_that_begin_alike_are_sent_one_after_the_other_and_replies_keep_their_places(serve):
+    server = serve(echo)
+    texts = [f"question {q}, arm {arm}" for arm in range(3) for q in range(4)]
+    got = ask(engine_for(server.url, concurrency=1), *texts)
+    assert [reply.text for reply in got] == [text.upper() for text in texts]
+    assert [body["messages"][-1]["content"] for body in server.bodies] == sorted(texts)
+
+
 def test_many_requests_are_in_flight_but_never_more_than_asked_for(serve):
     def slow(body, nth):
         time.sleep(0.05)

@@ -235,4 +235,4 @@ def test_a_batch_that_an_earlier_run_sent_counts_towards_the_limit_while_it_is_u
 def test_several_servers_and_batches_do_not_go_together():
     urls = "[http://localhost:1/v1, http://localhost:2/v1]"
     with pytest.raises(ProfileError, match="batch"):
-        load_profile("laptop", [f"judge.model.base_url={urls}", "judge.model.batch=true"])
+        load_profile("paper_small", [f"judge.model.base_url={urls}", "judge.model.batch=true"])

@@ -367,5 +367,5 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path, monkeypatch)
 def test_a_url_with_a_secret_in_it_is_refused_without_repeating_it():
     for url in ("https://user:hunter2@host/v1", "https://host/v1?key=hunter2", "user:hunter2@host"):
         with pytest.raises(Exception, match="base_url") as caught:
-            load_profile("laptop", ["judge.model.engine=api", f"judge.model.base_url={url}"])
+            load_profile("paper_small", ["judge.model.engine=api", f"judge.model.base_url={url}"])
         assert "hunter2" not in str(caught.value)

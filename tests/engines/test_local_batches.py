@@ -35,7 +35,9 @@ def test_a_batch_that_does_not_fit_is_halved_and_no_row_is_lost(folder, monkeypa
         return complete(self, prompts, limit, decoding, shared)
 
     monkeypatch.setattr(Checkpoint, "complete", tight)
-    assert [essence(reply) for reply in replies(engine_of(folder, batch_size=16), requests)] == expected
+    assert [
+        essence(reply) for reply in replies(engine_of(folder, batching="static", batch_size=16), requests)
+    ] == expected
     assert sizes == [16, 8, 4, 4, 4, 4, 4, 1]
     assert "out of memory with 16" in capsys.readouterr().out
 
@@ -52,7 +54,9 @@ def test_a_small_last_batch_that_does_not_fit_is_halved_too(folder, monkeypatch)
         return complete(self, prompts, limit, decoding, shared)
 
     monkeypatch.setattr(Checkpoint, "complete", tight)
-    assert [essence(reply) for reply in replies(engine_of(folder, batch_size=64), requests)] == expected
+    assert [
+        essence(reply) for reply in replies(engine_of(folder, batching="static", batch_size=64), requests)
+    ] == expected
     assert sizes == [3, 1, 1, 1]
 
 
@@ -62,7 +66,7 @@ def test_an_error_that_is_not_about_memory_is_not_taken_for_one(folder, monkeypa
 
     monkeypatch.setattr(Checkpoint, "complete", broken)
     with pytest.raises(RuntimeError, match="shapes do not match"):
-        replies(engine_of(folder), chats(2))
+        replies(engine_of(folder, batching="static"), chats(2))
 
 
 def test_what_a_full_memory_looks_like():
@@ -101,7 +105,7 @@ def test_the_memory_of_a_row_is_cache_activations_mask_and_logits():
 def test_without_a_batch_size_batches_are_as_large_as_memory_allows(folder, monkeypatch):
     requests = chats(40)
     expected = [essence(reply) for reply in replies(engine_of(folder, batch_size=1), requests)]
-    engine, shapes, complete = engine_of(folder), [], Checkpoint.complete
+    engine, shapes, complete = engine_of(folder, batching="static"), [], Checkpoint.complete
     checkpoint = engine._load().checkpoint
     checkpoint._free = 2_000_000
 
@@ -125,14 +129,16 @@ def alike(n, beginning=50, seed=3):
 
 def test_a_shared_beginning_is_read_once_and_changes_no_token(folder, monkeypatch):
     requests = [*alike(20), *chats(10, new=16), *alike(3, seed=4)]
-    single = [essence(reply) for reply in replies(engine_of(folder, batch_size=1), requests)]
+    single = [essence(reply) for reply in replies(engine_of(folder, batching="static", batch_size=1), requests)]
     read, once = [], Checkpoint._read_once
     monkeypatch.setattr(
         Checkpoint,
         "_read_once",
         lambda self, tokens, rows: read.append((len(tokens), rows)) or once(self, tokens, rows),
     )
-    assert [essence(reply) for reply in replies(engine_of(folder, batch_size=64), requests)] == single
+    assert [
+        essence(reply) for reply in replies(engine_of(folder, batching="static", batch_size=64), requests)
+    ] == single
     assert read == [(52, 20)], "<s>, the role and fifty words; the others have too little in common, or are too few"
     assert len({text for text, *_ in single}) > 20
 
@@ -147,7 +153,7 @@ def test_a_model_with_a_sliding_window_shares_no_beginning(tmp_path):
     requests = alike(12)
     engine = engine_of(tmp_path, batch_size=64)
     together = [essence(reply) for reply in replies(engine, requests)]
-    assert not engine._scheduler.checkpoint._can_share
+    assert not engine._scheduler.checkpoint.can_share
     assert together == [essence(reply) for reply in replies(engine_of(tmp_path, batch_size=1), requests)]
 
 
@@ -224,7 +230,7 @@ def test_on_a_gpu_the_first_prompts_decide_how_the_others_run(folder, monkeypatc
     expected = [essence(reply) for reply in replies(engine_of(folder), requests)]
     engine = engine_of(folder)
     scheduler = engine._load()
-    scheduler.continuous = None  # what a model on one GPU begins with
+    scheduler.continuous, scheduler.flows = None, False  # what a model on one GPU begins with
     clock, results, streamed = [0.0], Checkpoint._results, []
     monkeypatch.setattr("perg_utils.engines.local.scheduling.time.perf_counter", lambda: clock[0])
 
@@ -262,4 +268,4 @@ def test_one_prompt_that_does_not_fit_is_an_error_with_the_cure(folder, monkeypa
 
     monkeypatch.setattr(Checkpoint, "complete", full)
     with pytest.raises(EngineError, match="nf4"):
-        replies(engine_of(folder), chats(2))
+        replies(engine_of(folder, batching="static"), chats(2))

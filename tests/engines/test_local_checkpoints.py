@@ -53,18 +53,19 @@ def test_a_hub_model_without_a_revision_is_pinned_to_the_commit_in_the_cache(mon
     engine = open_engine(config, fetch=False)
     assert engine.identity["revision"] == commit == hub_commit("some-org/some-model")
     loaded = []
-    monkeypatch.setattr("perg_utils.engines.local.checkpoint.Checkpoint", lambda config, source: loaded.append(config))
+    monkeypatch.setattr("perg_utils.engines.local.checkpoint.Checkpoint", lambda config, found: loaded.append(found))
     monkeypatch.setattr("perg_utils.engines.local.scheduling.Scheduler", lambda *_: None)
     engine._load()
-    assert loaded[0].revision == commit, "what is loaded is what the key says"
+    assert loaded[0].commit == commit, "what is loaded is what the key says"
 
 
 @pytest.mark.parametrize(("setting", "threads"), [(None, "1"), ("2", "2")])
 def test_a_small_model_takes_one_thread_unless_told_otherwise(folder, setting, threads):
     code = (
         "import sys, torch\nfrom perg_utils.engines.local.checkpoint import Checkpoint\n"
-        "from perg_utils.core.profile import ModelConfig\n"
-        "Checkpoint(ModelConfig(name='T', model=sys.argv[1]), sys.argv[1])\nprint(torch.get_num_threads())"
+        "from perg_utils.engines.local.engine import find_model\nfrom perg_utils.core.profile import ModelConfig\n"
+        "config = ModelConfig(name='T', model=sys.argv[1], dtype='float32')\n"
+        "Checkpoint(config, find_model(config, fetch=False))\nprint(torch.get_num_threads())"
     )
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     environment |= {"OMP_NUM_THREADS": setting} if setting else {}
@@ -81,9 +82,11 @@ def test_a_missing_folder_says_how_to_make_it():
 
 def test_a_relative_folder_is_looked_for_below_the_repository(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    assert open_engine(ModelConfig(name="T", model="perg_utils/engines")).source == str(ROOT / "perg_utils/engines")
+    assert open_engine(ModelConfig(name="T", model="perg_utils/engines")).found.source == str(
+        ROOT / "perg_utils/engines"
+    )
     make_model(tmp_path / "own" / "model")
-    assert open_engine(ModelConfig(name="T", model="own/model")).source == "own/model"
+    assert open_engine(ModelConfig(name="T", model="own/model")).found.source == "own/model"
 
 
 def test_quantization_without_a_gpu_is_an_error_and_not_a_crash(folder):

@@ -13,16 +13,16 @@ from tiny_model import (
     TURNS,
     WORDS,
     chats,
+    checkpoint_of,
     engine_of,
     essence,
     make_model,
     replies,
 )
 
-from perg_utils.core.profile import ROOT, ModelConfig
+from perg_utils.core.profile import ROOT
 from perg_utils.core.schema import Status
 from perg_utils.engines.base import Decoding, Request, fold_system
-from perg_utils.engines.local.checkpoint import Checkpoint
 from perg_utils.engines.reasoning import ends_inside_thinking, split_reasoning
 
 
@@ -67,7 +67,7 @@ def test_loading_and_generating_give_no_warnings(folder, capfd):
 
 
 def test_the_prompt_opens_with_one_start_token_and_tells_roles_apart(folder):
-    checkpoint = Checkpoint(ModelConfig(name="T", model=str(folder)), str(folder))
+    checkpoint = checkpoint_of(folder)
     prompt = checkpoint.render((("system", "system text"), ("user", "w1")))
     assert prompt == "<s><|system|> system text <|end|> <|user|> w1 <|end|> <|assistant|>"
     tokens = checkpoint.encode([prompt])[0]
@@ -77,7 +77,7 @@ def test_the_prompt_opens_with_one_start_token_and_tells_roles_apart(folder):
 @pytest.mark.parametrize("template", [NO_SYSTEM, DROPS_SYSTEM])
 def test_where_a_template_has_no_system_role_its_text_opens_the_user_turn(tmp_path, template):
     make_model(tmp_path, template)
-    checkpoint = Checkpoint(ModelConfig(name="T", model=str(tmp_path)), str(tmp_path))
+    checkpoint = checkpoint_of(tmp_path)
     prompt = checkpoint.render((("system", "system text"), ("user", "w1"), ("assistant", "w2"), ("user", "w3")))
     assert prompt == (
         "<s><|user|> system text\n\nw1 <|end|> <|assistant|> w2 <|end|> <|user|> w3 <|end|> <|assistant|>"
@@ -92,9 +92,7 @@ def test_a_chat_of_only_a_system_text_becomes_a_user_turn():
 def test_the_thinking_switch_reaches_the_template_only_when_it_is_set(tmp_path):
     make_model(tmp_path, THINKING)
     prompts = {
-        thinking: Checkpoint(ModelConfig(name="T", model=str(tmp_path), thinking=thinking), str(tmp_path)).render(
-            (("user", "w1"),)
-        )
+        thinking: checkpoint_of(tmp_path, thinking=thinking).render((("user", "w1"),))
         for thinking in (None, True, False)
     }
     assert prompts[False].endswith("<think> </think>")
@@ -159,7 +157,7 @@ def test_sampling_is_seeded_and_leaves_the_callers_random_state_alone(folder):
 
 
 def test_replies_come_batch_by_batch(folder):
-    seen = engine_of(folder, batch_size=4).generate(chats(8))
+    seen = engine_of(folder, batch_size=4, batching="static").generate(chats(8))
     lengths = [next(seen)[1].prompt_tokens for _ in range(4)]
     assert lengths == sorted(lengths, reverse=True)
     seen.close()

@@ -55,7 +55,13 @@ class ApiEngine:
 
             yield from BatchRun(self.config, self.identity, key, requests, self.usage).replies()
         else:
-            yield from self._dispatched(key, requests, self.usage)
+            order = self._in_order(requests)
+            for place, reply in self._dispatched(key, [requests[index] for index in order], self.usage):
+                yield order[place], reply
+
+    def _in_order(self, requests: Sequence[Request]) -> list[int]:
+        # The arms of a question begin alike; one after the other, a server that keeps beginnings reads them once.
+        return sorted(range(len(requests)), key=lambda index: requests[index].messages)
 
     def _dispatched(self, key: str, requests: Sequence[Request], meter: Meter) -> Iterator[tuple[int, Reply]]:
         from perg_utils.engines.api.dispatch import Dispatch  # noqa: PLC0415 - aiohttp

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from perg_utils.core.profile import ROOT, ModelConfig
-from perg_utils.engines.base import Engine, EngineError, Reply, Request
+from perg_utils.engines.base import EngineError, Reply, Request, short
 from perg_utils.engines.journal import Journal
 
 PRICES = ROOT / "data" / "prices.csv"
@@ -144,22 +144,5 @@ class Meter:
     def __str__(self) -> str:
         if not self.prompt_tokens:
             return ""
-        tokens = f"{_short(self.prompt_tokens)}+{_short(self.completion_tokens)} tokens"
+        tokens = f"{short(self.prompt_tokens)}+{short(self.completion_tokens)} tokens"
         return tokens if self.price is None else f"{tokens}, {self.spent:,.2f} USD"
-
-
-def _short(count: int) -> str:
-    """A count in few characters, e.g. `950`, `12.3k`, `4.5M`."""
-    for size, letter in ((1_000_000, "M"), (1_000, "k")):
-        if count >= size:
-            return f"{count / size:.1f}{letter}"
-    return str(count)
-
-
-def meter_of(engine: Engine, journal: Journal) -> Meter | None:
-    """Return the meter of an API engine, with what the journal says was spent before; None for other engines."""
-    meter = getattr(engine, "usage", None)
-    if isinstance(meter, Meter):
-        meter.carry(journal)
-        return meter
-    return None

@@ -1,5 +1,6 @@
 """Models whose weights this machine loads, with transformers.
 
-`engine` is the way in; `checkpoint` loads weights and renders chats, `scheduling` makes batches, `prefixes`
-finds the beginnings that prompts share, `memory` says how many rows fit.
+`engine` is the way in; `machine` knows the processor, `checkpoint` loads weights and renders chats, `scheduling` says
+what runs together, `decoding` is the running batch on a CPU, `prefixes` finds the beginnings that prompts share,
+`memory` says how many rows fit, `speed` measures a model before it is loaded.
 """

@@ -7,7 +7,7 @@ profile alone (paper, appendix).
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from typing import Any
@@ -21,12 +21,15 @@ from transformers import (
     ContinuousBatchingConfig,
     DynamicCache,
     GenerationConfig,
+    GgufConfig,
 )
 from transformers.cache_utils import DynamicLayer
 
 from perg_utils.core.profile import ModelConfig
-from perg_utils.engines.base import Decoding, EngineError, Messages, fold_system
+from perg_utils.engines.base import Decoding, Effort, EngineError, Messages, fold_system
 from perg_utils.engines.local import memory
+from perg_utils.engines.local.decoding import Decoder
+from perg_utils.engines.local.engine import Found
 
 _PROBE = "PROBE-7QX"
 _STOP_SECONDS = 60.0
@@ -34,20 +37,29 @@ _STOP_SECONDS = 60.0
 _CPU_CACHE = 256, 1024  # blocks of 256 tokens, tokens a step
 
 
-def load(config: ModelConfig, source: str) -> tuple[Any, Any]:
-    """Return tokenizer (padding on the left) and weights of `source`, a folder or hub id, ready to be run.
+def load(config: ModelConfig, found: Found) -> tuple[Any, Any]:
+    """Return tokenizer (padding on the left) and weights of a model that was found, ready to be run.
 
-    Raises `EngineError` where they cannot be loaded.
+    Those of a GGUF file are unpacked: packed ones cannot be trained or saved. Raises `EngineError` where they cannot be
+    loaded.
     """
-    settings: dict[str, Any] = {"revision": config.revision, "dtype": config.dtype}
+    settings: dict[str, Any] = {"revision": found.commit, "dtype": config.dtype}
+    words: dict[str, Any] = {"revision": found.commit, "padding_side": "left"}
+    if found.gguf is not None:
+        settings |= {"gguf_file": found.gguf, "quantization_config": GgufConfig(dequantize=True)}
+        words["gguf_file"] = found.gguf
     if config.quantization == "nf4":
         settings["quantization_config"] = _nf4(config.name)
     if config.device_map or config.quantization:
         settings["device_map"] = config.device_map or "auto"
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(source, revision=config.revision, padding_side="left")
-        model: Any = AutoModelForCausalLM.from_pretrained(source, **settings)
-    except (OSError, ValueError, ImportError) as error:
+        tokenizer: Any = AutoTokenizer.from_pretrained(found.source, **words)
+        model: Any = AutoModelForCausalLM.from_pretrained(found.source, **settings)
+    except Exception as error:
+        if found.gguf is not None:  # a broken file may bring up anything: its readers trust what it says
+            raise EngineError(_unreadable(config, found.gguf, error)) from error
+        if not isinstance(error, OSError | ValueError | ImportError):
+            raise
         raise EngineError(
             f"model '{config.model}' of '{config.name}' cannot be loaded: {error}\nCheck the name, that the hub "
             "can be reached, and for gated models that you are logged in (hf auth login)"
@@ -62,11 +74,11 @@ def load(config: ModelConfig, source: str) -> tuple[Any, Any]:
 
 
 class Checkpoint:
-    """The model of `config`, loaded from `source` (a folder or hub id). Raises `EngineError` where it cannot be."""
+    """The model of `config`, loaded from where it was found. Raises `EngineError` where it cannot be."""
 
-    def __init__(self, config: ModelConfig, source: str) -> None:
+    def __init__(self, config: ModelConfig, found: Found) -> None:
         self.name = config.name
-        self._tokenizer, model = load(config, source)
+        self._tokenizer, model = load(config, found)
         if self._tokenizer.chat_template is None:
             raise EngineError(f"model '{config.model}' has no chat template; choose the chat (instruct) version")
         self.stop = _stop_tokens(model.generation_config.eos_token_id, self._tokenizer.eos_token_id)
@@ -78,7 +90,8 @@ class Checkpoint:
         self.on_gpu = self._model.device.type == "cuda"
         self.on_one_gpu = self.on_gpu and len({weights.device for weights in model.parameters()}) == 1
         self._free = memory.free_bytes(model)
-        self._can_share = _can_share(model)
+        #: Whether padding may stand between a beginning that prompts share and the rest.
+        self.can_share = can_share(model)
 
     @property
     def context(self) -> int | None:
@@ -108,10 +121,14 @@ class Checkpoint:
             if sampling:
                 torch.manual_seed(decoding.seed)
             batch = self._batch(prompts, shared)
-            if shared and self._can_share:
+            if shared and self.can_share:
                 batch["past_key_values"] = self._read_once(prompts[0][:shared], len(prompts))
             out = self._model.generate(**batch, generation_config=config)
         return [self.until_stop(row) for row in out[:, batch["input_ids"].shape[1] :].tolist()]
+
+    def decoder(self, limit: int, tell: Callable[[Effort], None] | None) -> Decoder:
+        """Return what runs greedy replies of up to `limit` tokens in one running batch; needs `can_share`."""
+        return Decoder(self._model, self.stop, self._tokenizer.pad_token_id, limit, tell)
 
     @contextmanager
     def streaming(
@@ -161,6 +178,11 @@ class Checkpoint:
         config, element = self._model.config.get_text_config(), torch.finfo(self._model.dtype).bits // 8
         return memory.rows_that_fit(memory.bytes_per_row(config, element, length, limit), self._free, self.on_gpu)
 
+    def tokens_that_fit(self) -> int | None:
+        """Return how many tokens a running batch may hold in the memory that is free now; None where unknown."""
+        config, element = self._model.config.get_text_config(), torch.finfo(self._model.dtype).bits // 8
+        return memory.tokens_that_fit(config, element, memory.free_bytes(self._model))
+
     def _generation(self, limit: int, decoding: Decoding) -> GenerationConfig:
         sampling = decoding.temperature > 0
         how = {"temperature": decoding.temperature, "top_k": 0, "top_p": 1.0} if sampling else {}
@@ -174,7 +196,7 @@ class Checkpoint:
 
     def _batch(self, prompts: list[list[int]], shared: int) -> dict[str, Any]:
         """Tokens and mask, padded on the left, or between the shared beginning and the rest."""
-        shared = shared if self._can_share else 0
+        shared = shared if self.can_share else 0
         width, pad = max(map(len, prompts)), self._tokenizer.pad_token_id
         rows = [p[:shared] + [pad] * (width - len(p)) + p[shared:] for p in prompts]
         masks = [[1] * shared + [0] * (width - len(p)) + [1] * (len(p) - shared) for p in prompts]
@@ -212,7 +234,7 @@ class Checkpoint:
             return False
 
 
-def _can_share(model: Any) -> bool:
+def can_share(model: Any) -> bool:
     """Whether padding may stand between a shared beginning and the rest.
 
     Only where attention sees the whole past through the mask and positions are given: not with sliding windows,
@@ -232,6 +254,14 @@ def _stop_tokens(*ids: int | Iterable[int] | None) -> set[int]:
         if some is not None:
             stop |= {some} if isinstance(some, int) else set(some)
     return stop
+
+
+def _unreadable(config: ModelConfig, file: str, error: Exception) -> str:
+    return (
+        f"the GGUF file {file} of '{config.name}' cannot be loaded ({type(error).__name__}: {error}). If it was cut "
+        "off or damaged, get it again; if transformers does not know its architecture or its way of packing, take the "
+        "same model in another file, as a folder or hub id, or run llama.cpp's server and name it as base_url"
+    )
 
 
 def _nf4(name: str) -> Any:

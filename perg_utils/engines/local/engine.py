@@ -14,14 +14,17 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from perg_utils.core.profile import ROOT, ModelConfig
+from perg_utils.core.progress import say
 from perg_utils.core.schema import Status
 from perg_utils.core.workspace import file_digest
-from perg_utils.engines.base import Decoding, EngineError, Reply, Request
+from perg_utils.engines.base import Decoding, Effort, EngineError, Reply, Request
+from perg_utils.engines.local.machine import fast_dtype
 from perg_utils.engines.reasoning import ends_inside_thinking, split_reasoning
 
 if TYPE_CHECKING:
@@ -29,20 +32,29 @@ if TYPE_CHECKING:
     from perg_utils.engines.local.scheduling import Scheduler
 
 #: Files of a model folder that shape its replies.
-_SHAPING = ("*.safetensors", "*.bin", "*.json", "*.jinja", "*.model", "*.txt")
+_WEIGHTS = ("*.safetensors", "*.bin")
+_SHAPING = (*_WEIGHTS, "*.json", "*.jinja", "*.model", "*.txt")
+
+
+#: Weights of fewer bytes are loaded within a second.
+QUICK = 50_000_000
 
 
 class TransformersEngine:
-    """The engine of one checkpoint, a hub id or a folder; it is loaded at the first request."""
+    """The engine of one checkpoint, a hub id, a folder or a GGUF file; it is loaded at the first request.
+
+    `tell`, if it is set, is called with how far a batch of requests is.
+    """
 
     def __init__(self, config: ModelConfig, *, fetch: bool = True) -> None:
-        self.config = config
-        self.source, revision, self._commit = find_model(config, fetch)
+        self.config = resolved(config)
+        self.tell: Callable[[Effort], None] | None = None
+        self.found = find_model(config, fetch)
         self.identity: Mapping[str, str] = {
             "kind": "transformers",
-            "model": config.model,
-            "revision": revision,
-            "dtype": config.dtype,
+            "model": self.found.name,
+            "revision": self.found.revision,
+            "dtype": self.config.dtype,
             "quantization": str(config.quantization),
             "thinking": str(config.thinking),
         }
@@ -67,7 +79,7 @@ class TransformersEngine:
                 # Rows with less room than the limit go by themselves: a batch stops all its rows at one length.
                 groups[min(limit, room), request.decoding].append(index)
         for (limit, decoding), members in groups.items():
-            for index, tokens, seconds in scheduler.run(Job(encoded, members, limit, decoding)):
+            for index, tokens, seconds in scheduler.run(Job(encoded, members, limit, decoding), self.tell):
                 yield index, _reply(checkpoint, prompts[index], len(encoded[index]), tokens, seconds)
 
     def _load(self) -> Scheduler:
@@ -75,8 +87,10 @@ class TransformersEngine:
             from perg_utils.engines.local.checkpoint import Checkpoint  # noqa: PLC0415 - imports torch, which a dry run does not need
             from perg_utils.engines.local.scheduling import Scheduler  # noqa: PLC0415 - the same
 
-            pinned = self.config.model_copy(update={"revision": self._commit})
-            checkpoint = Checkpoint(pinned, self.source)
+            if (size := self.found.size()) is None or size > QUICK:
+                much = "" if size is None else f" ({size / 1e9:.1f} GB)"
+                say(f"{self.config.name}: loading {self.found.name}{much} as {self.config.dtype}")
+            checkpoint = Checkpoint(self.config, self.found)
             self._scheduler = Scheduler(checkpoint, self.config.batch_size, self.config.batching)
         return self._scheduler
 
@@ -95,35 +109,86 @@ def _reply(checkpoint: Checkpoint, prompt: str, prompt_tokens: int, tokens: list
     )
 
 
-def hub_commit(model: str, *, fetch: bool = False) -> str | None:
+def hub_commit(model: str, *, fetch: bool = False, file: str = "config.json") -> str | None:
     """Return the commit of hub model `model` in the cache, e.g. `a8b602d9...`; None where it is not there.
 
-    With `fetch` the hub is asked if the cache does not know; None if it cannot be reached, or refuses.
+    It is the one of `file`. With `fetch` the hub is asked if the cache does not know; None if it cannot be reached, or
+    refuses.
     """
     from huggingface_hub import hf_hub_download, try_to_load_from_cache  # noqa: PLC0415 - slow to import
     from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415
 
     try:
-        found = try_to_load_from_cache(model, "config.json")
+        found = try_to_load_from_cache(model, file)
         if not isinstance(found, str) and fetch:
-            found = hf_hub_download(model, "config.json")
+            found = hf_hub_download(model, file)
     except (OSError, ValueError, HfHubHTTPError):  # loading will say what is wrong
         return None
-    return Path(found).parent.name if isinstance(found, str) else None  # .../snapshots/<commit>/config.json
+    # .../snapshots/<commit>/config.json
+    return Path(found).parents[file.count("/")].name if isinstance(found, str) else None
 
 
-def find_model(config: ModelConfig, fetch: bool) -> tuple[str, str, str | None]:
-    """Return what to load (a folder below the repository, or here, or a hub id), its revision, and the hub's for it."""
-    for folder in (ROOT / config.model, Path(config.model)):
-        if folder.is_dir():
-            return str(folder), _folder_digest(folder), config.revision
+class Found(NamedTuple):
+    """Where a model lies: a folder or hub id, the GGUF file in it if it is one, and what its replies are known by."""
+
+    source: str
+    gguf: str | None
+    name: str
+    revision: str  # of the weights, in the key of replies
+    commit: str | None  # what the hub is asked for
+
+    def size(self) -> int | None:
+        """Return the bytes of the weights on this machine; None for a model of the hub."""
+        if self.gguf is not None and (file := Path(self.source) / self.gguf).is_file():
+            return file.stat().st_size
+        files = [path for pattern in _WEIGHTS for path in Path(self.source).glob(pattern)]
+        return sum(path.stat().st_size for path in files) or None
+
+
+def resolved(config: ModelConfig) -> ModelConfig:
+    """Return the model with the `dtype` that it is loaded in here, where the profile leaves it open."""
+    return config if config.dtype != "auto" else config.model_copy(update={"dtype": fast_dtype()})
+
+
+def find_model(config: ModelConfig, fetch: bool) -> Found:
+    """Return where the model lies: below the repository, or here, or on the hub. Raises `EngineError` if nowhere.
+
+    A GGUF file is known by its name and content wherever it lies.
+    """
+    for path in (ROOT / config.model, Path(config.model).expanduser()):
+        if path.suffix == ".gguf" and path.is_file():
+            return Found(str(path.parent), path.name, path.name, _file_digest(path), None)
+        if path.is_dir():
+            if config.gguf_file is None:
+                return Found(str(path), None, config.model, _folder_digest(path), config.revision)
+            if (path / config.gguf_file).is_file():
+                return Found(str(path), config.gguf_file, config.gguf_file, _file_digest(path / config.gguf_file), None)
+            raise EngineError(f"'{config.name}': there is no file {config.gguf_file} in {path}")
+    looked = f"it is looked for in {ROOT} and then in {Path.cwd()}"
+    if config.model.endswith(".gguf"):
+        raise EngineError(
+            f"GGUF file '{config.model}' of '{config.name}' does not exist: {looked}; one on the hub is named by its "
+            "repository as model and the file as gguf_file"
+        )
     if config.model.count("/") > 1 or config.model.startswith((".", "/", "~")):
         raise EngineError(
-            f"model folder '{config.model}' of '{config.name}' does not exist: it is looked for in {ROOT} and then in "
-            f"{Path.cwd()}; embedded models are made by: python -m perg_utils train-embedded"
+            f"model folder '{config.model}' of '{config.name}' does not exist: {looked}; embedded models are made by: "
+            "python -m perg_utils train-embedded"
         )
-    commit = config.revision or hub_commit(config.model, fetch=fetch)
-    return config.model, commit or "main", commit
+    commit = config.revision or hub_commit(config.model, fetch=fetch, file=config.gguf_file or "config.json")
+    name = config.model if config.gguf_file is None else f"{config.model}/{config.gguf_file}"
+    return Found(config.model, config.gguf_file, name, commit or "main", commit)
+
+
+def _file_digest(path: Path) -> str:
+    """A GGUF file's digest, computed once a process: it may have gigabytes."""
+    about = path.stat()
+    return _digest_of(str(path), about.st_size, about.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _digest_of(path: str, _size: int, _changed: int) -> str:
+    return file_digest(Path(path))[:16]
 
 
 def _folder_digest(folder: Path) -> str:

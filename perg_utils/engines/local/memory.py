@@ -33,18 +33,36 @@ def rows_that_fit(row: int | None, free: int, on_gpu: bool) -> int:
     return min(_UNKNOWN_ROWS, most) if row is None else max(1, min(most, int(share * free / row)))
 
 
-def bytes_per_row(config: Any, element: int, length: int, limit: int) -> int | None:
-    """Return the estimated bytes of one row of a batch; None where the configuration does not tell."""
+def tokens_that_fit(config: Any, element: int, free: int) -> int | None:
+    """Return how many tokens of prompts and replies a running batch on a CPU may hold in `free` bytes; None: unknown.
+
+    The cache of keys and values alone: prompts are read a portion at a time. Where rows join it is there twice.
+    """
+    cache = _cache_of_token(config, element)
+    return None if cache is None else max(1, int(_SHARE_CPU * free / (2 * cache)))
+
+
+def _cache_of_token(config: Any, element: int) -> int | None:
     try:
-        heads, hidden = config.num_attention_heads, config.hidden_size
-        layers, wide, words = config.num_hidden_layers, config.intermediate_size, config.vocab_size
+        heads, layers, hidden = config.num_attention_heads, config.num_hidden_layers, config.hidden_size
     except AttributeError:
         return None
     key_heads = getattr(config, "num_key_value_heads", None) or heads
     size = getattr(config, "head_dim", None) or hidden // heads
-    cache = 2 * layers * key_heads * size * element * (length + limit)
+    return 2 * layers * key_heads * size * element
+
+
+def bytes_per_row(config: Any, element: int, length: int, limit: int) -> int | None:
+    """Return the estimated bytes of one row of a batch; None where the configuration does not tell."""
+    cache = _cache_of_token(config, element)
+    try:
+        hidden, wide, words = config.hidden_size, config.intermediate_size, config.vocab_size
+    except AttributeError:
+        return None
+    if cache is None:
+        return None
     activations = length * (4 * hidden + 3 * wide) * element
-    return cache + activations + length * length * element + 2 * 4 * words
+    return cache * (length + limit) + activations + length * length * element + 2 * 4 * words
 
 
 def free_bytes(model: Any) -> int:

@@ -1,18 +1,19 @@
 """Which prompts run together: batches of like length, prompts that begin alike, or a running batch that rows join.
 
-Batches: longest prompts first, padded on the left, as many as fit into memory; a batch that does not fit is halved
-and run again. Continuous batching (greedy replies only) lets a row leave when its reply ends and another take its
-place. Whether that is faster, and gives the very same tokens, is measured on the first prompts where the profile
-leaves it open (`batching: auto`) and there is a GPU; on a CPU batches were four times as fast.
+On a CPU greedy replies run in one batch that rows leave and join (`decoding`), families of prompts that begin alike
+together. Batches, for all else: longest prompts first, padded on the left, as many as fit into memory; one that does
+not fit is halved and run again. Continuous batching, the library's (greedy replies only), is what a GPU has for it:
+whether that is faster, and gives the very same tokens, is measured on the first prompts where the profile leaves it
+open (`batching: auto`); on a CPU batches were four times as fast.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from perg_utils.engines.base import Decoding, EngineError
+from perg_utils.engines.base import Decoding, Effort, EngineError
 from perg_utils.engines.local import memory, prefixes
 from perg_utils.engines.local.checkpoint import Checkpoint
 
@@ -49,10 +50,18 @@ class Scheduler:
         self.continuous: bool | None = batching == "continuous"
         if batching == "auto" and checkpoint.on_one_gpu:
             self.continuous = None
+        #: Whether greedy replies run in `decoding`'s batch.
+        self.flows = batching == "auto" and not checkpoint.on_gpu and checkpoint.can_share
 
-    def run(self, job: Job) -> Iterator[Done]:
-        """Yield each member once, in any order. Raises `EngineError` where not even one prompt fits into memory."""
-        if job.decoding.temperature > 0 or self.continuous is False:
+    def run(self, job: Job, tell: Callable[[Effort], None] | None = None) -> Iterator[Done]:
+        """Yield each member once, in any order. Raises `EngineError` where not even one prompt fits into memory.
+
+        Where rows run in a batch of our own, `tell` is called after every pass.
+        """
+        greedy = job.decoding.temperature == 0
+        if greedy and self.flows:
+            yield from self._flow(job, tell)
+        elif not greedy or self.continuous is False:
             yield from self._batches(job)
         elif self.continuous:
             yield from self._stream(job)
@@ -62,7 +71,7 @@ class Scheduler:
             step = len(job.members) // PILOT
             chosen = job.by_length()[::step][:PILOT]
             yield from self._pilot(job._replace(members=chosen))
-            yield from self.run(job._replace(members=sorted(set(job.members) - set(chosen))))
+            yield from self.run(job._replace(members=sorted(set(job.members) - set(chosen))), tell)
 
     def _pilot(self, job: Job) -> Iterator[Done]:
         """Answer the job in batches, then again with continuous batching, and choose."""
@@ -107,6 +116,23 @@ class Scheduler:
         memory.release()
         print(f"{self.checkpoint.name}: no continuous batching here ({error}); going on in batches")
 
+    def _flow(self, job: Job, tell: Callable[[Effort], None] | None) -> Iterator[Done]:
+        waiting = set(job.members)
+        while waiting:
+            rows, failure = max(1, int(self._share * (self.batch_size or memory.MOST_ROWS_CPU))), None
+            tokens = None if self.batch_size else self.checkpoint.tokens_that_fit()
+            try:
+                found = prefixes.families(job.prompts, sorted(waiting), rows)
+                for done in self.checkpoint.decoder(job.limit, tell).run(job.prompts, found, rows, tokens):
+                    waiting.discard(done[0])
+                    yield done
+            except (RuntimeError, MemoryError) as error:
+                if not memory.is_full(error):
+                    raise
+                failure = str(error)
+            if failure is not None:
+                self._halve(job.by_length()[:rows], job, failure, rows)
+
     def _batches(self, job: Job) -> Iterator[Done]:
         for shared, members in prefixes.groups(job.prompts, job.members):
             queue = job._replace(members=members).by_length()
@@ -133,7 +159,7 @@ class Scheduler:
         wanted = self.batch_size or self.checkpoint.rows_that_fit(length, limit)
         return max(1, int(wanted * self._share))
 
-    def _halve(self, batch: list[int], job: Job, failure: str) -> None:
+    def _halve(self, batch: list[int], job: Job, failure: str, allowed: int | None = None) -> None:
         memory.release()
         longest = len(job.prompts[batch[0]])
         if len(batch) == 1:
@@ -142,5 +168,5 @@ class Scheduler:
                 "quantization: nf4 or device_map: auto for it, or choose a smaller model"
             )
         # A last batch may have held fewer rows than were allowed.
-        self._share *= (len(batch) // 2 + 0.5) / self._rows(longest, job.limit)
+        self._share *= (len(batch) // 2 + 0.5) / (allowed or self._rows(longest, job.limit))
         print(f"{self.checkpoint.name}: out of memory with {len(batch)} prompts, going on with {len(batch) // 2}")

@@ -19,7 +19,7 @@ from torch import Tensor
 from perg_utils.core.profile import ExtractorConfig, ModelConfig
 from perg_utils.core.schema import LETTERS
 from perg_utils.engines.local.checkpoint import load
-from perg_utils.engines.local.engine import find_model
+from perg_utils.engines.local.engine import find_model, resolved
 from perg_utils.extraction.reading import LABELS, MOST_OPTIONS, NONE, REFUSED, UNDECIDED, Case, ExtractorError
 
 _OTHERS = [LABELS.index(label) for label in (NONE, REFUSED, UNDECIDED)]
@@ -39,8 +39,9 @@ class Scorer:
         if config.base is None:
             raise ExtractorError("the profile names no extractor.base; give the model that the adapter is for")
         self.base: ModelConfig = config.base
-        self.source, self.revision, commit = find_model(config.base, fetch=True)
-        self._tokenizer, self.model = load(config.base.model_copy(update={"revision": commit}), self.source)
+        found = find_model(config.base, fetch=True)
+        self.source, self.revision = found.source, found.revision
+        self._tokenizer, self.model = load(resolved(config.base), found)
         self._config = config
         self._tokens = torch.tensor(_label_tokens(self._tokenizer, config.base.model), device=self.model.device)
         self.batch_size = config.base.batch_size or BATCH
