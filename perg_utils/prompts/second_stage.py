@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Set
 from typing import Any
 
 
@@ -54,6 +55,27 @@ def read_labelled(text: str, response: str, note: str | None, *, response_first:
     return value.strip() or None if found else None
 
 
+def quoted(template: str) -> set[str]:
+    """Return what a template says between quotes, e.g. `{"the edited answer"}`."""
+    return {text for marks in _QUOTED for text in marks.findall(template)}
+
+
+def without_echo(response: str, said: Set[str]) -> str | None:
+    """Return a response without the marks that fenced an earlier one; None where it is only what the prompt `said`.
+
+    E.g. `without_echo("<<< B. >>>", set())` -> `B.`; a response of nothing but dots and brackets is none either.
+    """
+    response = _FENCE.sub("", response).strip()
+    bare = _bare(response)
+    return None if not bare or bare in {_bare(text) for text in said} else response
+
+
+def _bare(text: str) -> str:
+    return " ".join(re.findall(r"\w+", text.casefold()))
+
+
+_QUOTED = re.compile(r'"([^"\n]+)"'), re.compile(r"'([^'\n]+)'")
+_FENCE = re.compile(r"^\s*<{3,}|>{3,}\s*$")
 _OBJECT = re.compile(r'\{\s*"')
 _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
 

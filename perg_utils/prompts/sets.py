@@ -25,7 +25,7 @@ from perg_utils.core.profile import ROOT, EditingConfig
 from perg_utils.core.schema import LETTERS, Method, Source
 from perg_utils.core.workspace import digest
 from perg_utils.engines.base import Messages
-from perg_utils.prompts.second_stage import read_json, read_labelled
+from perg_utils.prompts.second_stage import quoted, read_json, read_labelled, without_echo
 
 FOLDER = ROOT / "data" / "prompts"
 JUDGE = "judge"
@@ -101,12 +101,25 @@ class ReplyForm(_Strict):
     response_first: bool = False
 
     def shape(self, note: str, response: str) -> str:
-        """Return the two in the order and form of a reply, e.g. `{"thoughts": "none", "response": "B."}`."""
+        """Return the two as a reply in this form, e.g. `{"thoughts": "none", "response": "B."}`."""
         both = [] if self.note is None else [(self.note, note)]
         both.insert(0 if self.response_first else len(both), (self.response, response))
         if self.form == "json":
             return json.dumps(dict(both), ensure_ascii=False)
         return " ".join(f"{label} {said}" for label, said in both)
+
+    def asked(self, note: str, response: str) -> str:
+        """Return what asks for a reply in this form, e.g. `one JSON object and nothing else. Its key ...`.
+
+        It shows nothing that could be sent back as a reply: small models copy an example of a form word by word.
+        """
+        both = [] if self.note is None else [(self.note, note)]
+        both.insert(0 if self.response_first else len(both), (self.response, response))
+        if self.form == "json":
+            keys = ", and its key ".join(f'"{key}" is {what}' for key, what in both)
+            return f"one JSON object and nothing else. Its key {keys}."
+        parts = ", then ".join(f'"{label}" and behind it {what}' for label, what in both)
+        return f"nothing but this: {parts}."
 
     def changed(self, editing: EditingConfig) -> ReplyForm:
         """Return the form with another order, or as labelled text with labels made of the JSON keys."""
@@ -158,6 +171,11 @@ class PromptSet:
         self._wordings = [(_compile(wording.task), _compile(wording.ask)) for wording in content.wordings]
         self._parts = {key: _compile(text) for key, text in content.parts.items()}
         self._turns = {key: (_compile(turns.system), _compile(turns.user)) for key, turns in content.templates.items()}
+        self._said = {
+            method: quoted(content.templates[method].user) | {form.response, form.note or ""}
+            for method, form in content.reply.items()
+            if method in content.templates
+        }
         self._examples = {source: [self._laid_out(e) for e in rows] for source, rows in content.examples.items()}
 
     @property
@@ -221,11 +239,16 @@ class PromptSet:
         return (("system", system), ("user", user)) if system else (("user", user),)
 
     def parse_second_stage(self, method: Method, text: str) -> str | None:
-        """Return the response in a second stage's reply, or None when it cannot be read without guessing."""
+        """Return the response in a second stage's reply, or None when it cannot be read without guessing.
+
+        What the template itself says between quotes, and the names of the form, are no response.
+        """
         form = self._content.reply[method]  # type: ignore[index]
         if form.form == "json":
-            return read_json(text, form.response)
-        return read_labelled(text, form.response, form.note, response_first=form.response_first)
+            found = read_json(text, form.response)
+        else:
+            found = read_labelled(text, form.response, form.note, response_first=form.response_first)
+        return None if found is None else without_echo(found, self._said[method])  # type: ignore[index]
 
     def schema(self, method: Method) -> dict[str, Any] | None:
         """Return the JSON schema of a second stage's reply, its keys in their order; None where it is no JSON."""

@@ -116,4 +116,4 @@ def test_the_second_rubric_asks_four_questions_and_is_bound_to_their_schema(two,
         judge_nulls(served(server, "judge.rubric=judge_questions"), *two, journal)
     schema = server.bodies[0]["response_format"]["json_schema"]["schema"]
     assert schema["required"] == ["explanation", "acknowledges", "hallucinates", "violates", "helpful"]
-    assert "violates: does it go against" in server.bodies[0]["messages"][-1]["content"]
+    assert "violates: does it go against" in server.bodies[0]["messages"][0]["content"]

@@ -46,7 +46,7 @@ def test_the_papers_set_neither_orders_the_letter_nor_shows_the_options_and_asks
 
 def test_a_labelled_form_is_made_of_the_json_keys_and_read_back():
     prompts, text = editor("standard", form="labelled")
-    assert "Thoughts: what applies" in text and "JSON" not in text
+    assert '"Thoughts:" and behind it what applies' in text and "JSON" not in text
     assert prompts.parse_second_stage("pref_aligner", "Thoughts: fine. Response: salt (B).") == "salt (B)."
     assert prompts.schema("pref_aligner") is None and load_prompts("standard").schema("pref_aligner") is not None
 

@@ -66,7 +66,10 @@ def test_second_stages_show_the_first_answer_and_ask_for_the_keys_that_are_read(
 def test_the_judge_sees_both_responses_and_every_rating():
     text = user("judge", preferences=["Be brief."], other="long", response="short")
     assert text.index("<<<\nshort\n>>>") < text.index("<<<\nlong\n>>>")
-    assert all(f"\n{rating} - " in text for rating in range(1, 6))
+    [(_, system), _] = load_prompts().messages(
+        "judge", question="?", options=["a", "b"], preferences=["Be brief."], other="", response=""
+    )
+    assert all(f"\n{rating} - " in system for rating in range(1, 6)), "what is the same for all cases comes first"
 
 
 def test_all_arms_that_answer_ask_for_the_letter_in_the_same_words_once():
