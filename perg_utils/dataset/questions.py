@@ -43,13 +43,18 @@ def load_questions(data: DataConfig) -> pd.DataFrame:
 
 
 def sample(questions: pd.DataFrame, data: DataConfig, seed: int) -> pd.DataFrame:
-    """Return at most `data.limit` questions of each source, drawn with the seed, in their order in the source."""
+    """Return at most `data.limit` questions of each source, drawn with the seed, in their order in the source.
+
+    The questions of a lower limit are among those of a higher one.
+    """
     kept = []
     for source in questions["source"].unique():
         rows = questions[questions["source"] == source]
         limit = data.limit.get(Source(source)) if isinstance(data.limit, dict) else data.limit
         count = len(rows) if limit is None else min(limit, len(rows))
-        kept.append(rows.iloc[sorted(random.Random(f"{seed}:{source}").sample(range(len(rows)), count))])
+        # All are drawn and the first are kept, so that a higher limit keeps what a lower one had.
+        drawn = random.Random(f"{seed}:{source}").sample(range(len(rows)), len(rows))
+        kept.append(rows.iloc[sorted(drawn[:count])])
     return pd.concat(kept, ignore_index=True)
 
 

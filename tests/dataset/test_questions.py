@@ -246,6 +246,18 @@ def test_another_seed_draws_another_sample():
     assert set(curation.sample(frame, data, 1)["position"]) != set(curation.sample(frame, data, 2)["position"])
 
 
+@pytest.mark.parametrize("count", [120, 817, 5170])
+def test_a_higher_limit_keeps_the_questions_of_a_lower_one(count):
+    """Whatever the sizes: the library draws small and large samples in two ways, which do not agree."""
+    questions = pd.DataFrame({"source": "TQA", "position": range(count)})
+
+    def drawn(limit):
+        return set(curation.sample(questions, DataConfig(origin="embedded", limit=limit), 42)["position"])
+
+    for low, high in ((5, 60), (60, 85), (60, 100), (100, 800)):
+        assert drawn(low) < drawn(high) or count <= low
+
+
 def test_the_embedded_world_is_loaded_checked_and_limited():
     data = DataConfig(origin="embedded", limit=10)
     examples = curation.load_examples(data, 42)
