@@ -27,6 +27,7 @@ from perg_utils.reporting import browser, figures, tables
 from perg_utils.reporting.limits import caveats
 from perg_utils.reporting.sentences import asked, findings
 from perg_utils.reporting.tables.forms import Table, as_html
+from perg_utils.scoring.plain import near_chance, plain_answers
 from perg_utils.scoring.rates import redrawn
 
 __all__ = ["asked", "caveats", "counts", "findings", "write"]
@@ -74,7 +75,7 @@ def write(workspace: Workspace, profile: Profile, manifest: dict[str, Any]) -> P
         notes=tables.notes(opened),
         asked=asked(metrics, scores, profile),
         findings=[*_bottom_line(workspace), *(found.text for found in findings(metrics, scores, profile))],
-        caveats=caveats(metrics, profile),
+        caveats=[*_luck(run), *caveats(metrics, profile)],
         checks=_checks(workspace, profile, NO_AUDIT if scores.empty else "Nothing was found."),
         confidence="" if redrawn(metrics) else f"{100 * profile.statistics.confidence:g}",
         figures=shown,
@@ -86,6 +87,11 @@ def write(workspace: Workspace, profile: Profile, manifest: dict[str, Any]) -> P
         manifest=json.dumps(manifest, indent=1, ensure_ascii=False),
     )
     return write_text(workspace.figures / "report.html", page)
+
+
+def _luck(run: dict[str, pd.DataFrame]) -> list[str]:
+    """What must be known of a model that guesses before anyone reads its breakage."""
+    return near_chance(plain_answers(run["answers"], run["examples"])) if len(run["answers"]) else []
 
 
 def counts(responses: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:

@@ -41,7 +41,14 @@ from perg_utils.reporting.tables.rates import (
     settings,
 )
 from perg_utils.reporting.tables.reproduction_tables import reproduction
-from perg_utils.reporting.tables.summaries import alignment_gain, categories, extraction, judge_nulls, judging
+from perg_utils.reporting.tables.summaries import (
+    alignment_gain,
+    categories,
+    extraction,
+    judge_nulls,
+    judging,
+    plain_answers,
+)
 
 __all__ = [
     "Table",
@@ -65,6 +72,7 @@ __all__ = [
     "net_change",
     "notes",
     "one_model",
+    "plain_answers",
     "pref_aligner",
     "reproduction",
     "robust_accuracy",
@@ -80,7 +88,7 @@ def all(run: Run) -> dict[str, Table]:
     ['robust_accuracy', 'method_comparisons', 'main']
     """
     builders = (
-        *(robust_accuracy, method_comparisons, main, accuracy, net_change, churn, floors, dose_response),
+        *(robust_accuracy, method_comparisons, main, plain_answers, accuracy, net_change, churn, floors, dose_response),
         *(settings, one_model, setting_comparisons, methods, pref_aligner, ablation, categories),
         *(delivery, extraction, judging, judge_nulls, alignment_gain),
     )

@@ -21,6 +21,7 @@ from perg_utils.reporting.tables.layout import (
     plain_table,
     with_bounds,
 )
+from perg_utils.scoring import plain
 from perg_utils.scoring.categories import by_category, category_tests
 from perg_utils.scoring.discrimination import ALL_CATEGORIES, LEAST_AUC, gain
 
@@ -32,6 +33,41 @@ _NOT_READ = {
     "silent": (Status.SILENT,),
     "missing": MISSING,
 }
+
+
+@table("Plain answers against chance")
+def plain_answers(run: Run) -> Table | None:
+    """Return accuracy without preference against guessing, and the letter named most, by model and source.
+
+    >>> perg.tables.plain_answers(run).data.query("source == 'ALL'")["near_chance"].any()
+    np.False_
+    """
+    answers = as_listed(run, "answers")
+    if answers.empty:
+        return None
+    found = plain.plain_answers(answers, run.read("examples"), run.profile.statistics)
+    if found.empty:
+        return None
+    cells = found[["model", "method", "source"]].astype(object)
+    texts = ["{:.1f} [{:.1f}, {:.1f}]".format(*v) for v in found[["accuracy", "low", "high"]].to_numpy()]
+    cells["right"] = [
+        f"{text} (near chance)" if near else text for text, near in zip(texts, found["near_chance"], strict=True)
+    ]
+    cells["by chance"] = [number(v) for v in found["chance"]]
+    cells["names most"] = found["letter"].fillna("–")
+    cells["in"], cells["is right in"] = ([number(v) for v in found[name]] for name in ("named", "right"))
+    cells["letters off by"], cells["no letter"] = (
+        [number(v) for v in found[name]] for name in ("distance", "no_letter")
+    )
+    cells["n"] = found["n"]
+    caption = (
+        "Answers without preference, in percent, beside what guessing among the options would give; near chance: the "
+        "exact interval does not lie above it. Of such a model the questions of Q* are luck, and its breakage measures "
+        "churn. The letter that it names most, in how many of its answers, and in how many questions it is right; "
+        "letters off by: how many answers would have to name another letter for all letters to be as frequent as the "
+        "right ones."
+    )
+    return plain_table("plain_answers", "Plain answers against chance", caption, run, data=found, cells=cells)
 
 
 @table("Categories of preferences")
