@@ -39,6 +39,7 @@ esac
 #: Declared though nothing imports them, and why.
 NOT_IMPORTED = {
     "accelerate": "transformers needs it for `device_map`",
+    "gguf": "transformers reads GGUF files with it",
     "ipykernel": "papermill starts it by its name, python3",
     "jupyterlab": "`jupyter lab notebooks` opens them in a browser",
 }

@@ -27,7 +27,7 @@ def test_the_demo_names_it_and_it_was_trained_as_the_demo_asks(about):
     assert (ROOT / config.adapter).samefile(FOLDER)
     assert about["form"] == {"template": config.template, "option": config.option}
     assert about["recipe"] == config.training.model_dump() and about["seed"] == profile.seed
-    assert about["base"] == {"model": config.base.model, "revision": find_model(config.base, fetch=False)[1]}
+    assert about["base"] == {"model": config.base.model, "revision": find_model(config.base, fetch=False).revision}
 
 
 def test_it_reads_the_demos_responses_and_is_refused_on_another_base():
