@@ -74,12 +74,13 @@ def plain_answers(
 
 
 def near_chance(found: pd.DataFrame) -> list[str]:
-    """Return a warning for each model whose plain answers are no better than guessing over all sources."""
+    """Return a warning for each model whose plain answers cannot be told from guessing, over all sources."""
     rows = found[(found["source"] == ALL_SOURCES) & found["near_chance"]]
     return [
-        f"{row.model} answers plainly no better than by guessing ({row.accuracy:.0f} % [{row.low:.0f}, {row.high:.0f}] "
-        f"right, {row.chance:.0f} % by chance; {row.named:.0f} % of its answers are {row.letter}, which is right in "
-        f"{row.right:.0f} %): the questions that it gets right are luck, and its breakage measures churn. It is a "
-        "negative control."
+        f"{row.model}, {row.method}: plain answers that cannot be told from guessing ({row.accuracy:.0f} % "
+        f"[{row.low:.0f}, {row.high:.0f}] right on {row.n:,} questions, {row.chance:.0f} % by chance; "
+        f"{row.named:.0f} % name {row.letter}, which is right in {row.right:.0f} %; {row.no_letter:.0f} % name none). "
+        "As far as they are luck, so are its questions of Q*, and its breakage measures churn: read it as a negative "
+        "control."
         for row in rows.itertuples()
     ]

@@ -32,7 +32,7 @@ def test_a_model_that_always_says_one_letter_is_told_and_one_that_knows_is_not()
     gold = list("ABCD" * 15)
     guessing, examples = study(["B"] * 60, gold)
     [said] = near_chance(plain_answers(guessing, examples))
-    assert "25 % [15, 38] right, 25 % by chance; 100 % of its answers are B, which is right in 25 %" in said
+    assert "25 % [15, 38] right on 60 questions, 25 % by chance; 100 % name B, which is right in 25 %" in said
     knowing, _ = study([*gold[:40], *"B" * 20], gold)
     found = plain_answers(knowing, examples)
     assert near_chance(found) == [] and not found["near_chance"].any()
