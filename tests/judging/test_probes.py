@@ -37,15 +37,15 @@ def test_the_length_probe_finds_a_judge_that_likes_length_and_clears_one_that_do
 
 
 def test_the_rubric_probes_find_a_judge_that_favours_a_position(tmp_path):
-    class FirstIsBest(Scripted):
+    class LastIsBest(Scripted):
         def generate(self, requests):
             for index, request in enumerate(requests):
                 text = request.messages[-1][1]
-                yield index, Reply(json.dumps({"rating": 5 if text.index("RATED") < text.index("PLAIN") else 2}))
+                yield index, Reply(json.dumps({"rating": 5 if text.index("RATED") > text.index("PLAIN") else 2}))
 
     cases = [case(Category.CREATIVE, f"RATED {i}", "PLAIN") for i in range(8)]
     with Journal(tmp_path / "j.sqlite") as journal:
-        rater = LLMJudge("J", FirstIsBest(), journal, load_prompts("standard"), Decoding(50))
+        rater = LLMJudge("J", LastIsBest(), journal, load_prompts("standard"), Decoding(50))
         found = probes.rubric_probes(rater, cases).set_index("probe")
     assert found["change"].to_dict() == {"paraphrased": 0, "swapped": -3}
     assert found.loc["swapped", "down"] == 100 and found.loc["paraphrased", "down"] == 0

@@ -170,6 +170,6 @@ def test_every_rubric_names_question_preference_and_both_responses_and_the_varia
     for part in ("What does Oro sell?", "a wish", "The one to rate.", "The plain one."):
         assert text.count(part) == 1
     assert prompts.messages(rubric, **one.variables())[0][1].count('"rating"') == 1
-    assert (text.index("The one to rate.") < text.index("The plain one.")) == (rubric != "judge_swapped")
+    assert (text.index("The one to rate.") < text.index("The plain one.")) == (rubric == "judge_swapped")
     if rubric != "judge":
         assert text != prompts.messages("judge", **one.variables())[-1][1]
