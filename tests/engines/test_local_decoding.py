@@ -1,4 +1,5 @@
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -47,7 +48,7 @@ def test_a_beginning_is_read_once_and_rows_that_ended_do_no_work(folder):
     prompts = checkpoint.encode([checkpoint.render(request.messages) for request in requests])
     families = prefixes.families(prompts, range(len(prompts)), 16)
     seen: list[Effort] = []
-    done = list(checkpoint.decoder(20, lambda e: seen.append(Effort(**vars(e)))).run(prompts, families, 16))
+    done = list(checkpoint.decoder(Decoding(20), lambda e: seen.append(Effort(**vars(e)))).run(prompts, families, 16))
     assert sorted(index for index, *_ in done) == list(range(len(prompts)))
     read = sum(f.shared + sum(len(prompts[i]) - f.shared for i in f.members) for f in families)
     assert seen[-1].read == seen[-1].to_read == read < 0.6 * sum(map(len, prompts))
@@ -88,9 +89,27 @@ def test_rows_that_do_not_fit_into_memory_are_run_again_in_a_smaller_batch(folde
         replies(engine_of(folder, batch_size=4), requests)
 
 
-def test_sampled_replies_and_a_named_way_of_batching_do_not_run_there(folder, monkeypatch):
-    monkeypatch.setattr(decoding.Decoder, "run", lambda *_: pytest.fail("only greedy replies, and only by default"))
-    replies(engine_of(folder), chats(4, temperature=1.0))
+def test_a_drawn_reply_depends_on_seed_and_prompt_and_not_on_its_neighbours(folder):
+    requests = [replace(r, decoding=Decoding(20, temperature=1.5, seed=3)) for r in arms(6)]
+    alone = [essence(reply) for reply in replies(engine_of(folder, batch_size=1), requests)]
+    assert [essence(reply) for reply in replies(engine_of(folder, batch_size=16), requests)] == alone
+    assert len(set(alone)) > len(requests) // 2
+    for other in (Decoding(20, temperature=1.5, seed=4), Decoding(20, temperature=0.7, seed=3), Decoding(20)):
+        changed = replies(engine_of(folder), [replace(r, decoding=other) for r in requests])
+        assert [essence(reply) for reply in changed] != alone
+
+
+def test_tokens_are_drawn_as_often_as_the_model_says():
+    decoder = decoding.Decoder(None, set(), 0, Decoding(1, temperature=2.0))
+    logits = 2 * torch.tensor([0.5, 0.3, 0.2]).log()
+    rows = [decoding._Row(n, decoder._draw([n])) for n in range(4000)]
+    drawn = decoder._chosen(logits.expand(len(rows), 3), rows)
+    shares = torch.bincount(drawn, minlength=3) / len(rows)
+    assert torch.allclose(shares, torch.tensor([0.5, 0.3, 0.2]), atol=0.03)
+
+
+def test_a_named_way_of_batching_does_not_run_there(folder, monkeypatch):
+    monkeypatch.setattr(decoding.Decoder, "run", lambda *_: pytest.fail("only by default"))
     replies(engine_of(folder, batching="static"), chats(4))
 
 

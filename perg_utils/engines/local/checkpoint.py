@@ -126,9 +126,9 @@ class Checkpoint:
             out = self._model.generate(**batch, generation_config=config)
         return [self.until_stop(row) for row in out[:, batch["input_ids"].shape[1] :].tolist()]
 
-    def decoder(self, limit: int, tell: Callable[[Effort], None] | None) -> Decoder:
-        """Return what runs greedy replies of up to `limit` tokens in one running batch; needs `can_share`."""
-        return Decoder(self._model, self.stop, self._tokenizer.pad_token_id, limit, tell)
+    def decoder(self, how: Decoding, tell: Callable[[Effort], None] | None = None) -> Decoder:
+        """Return what runs replies in one running batch, greedy or drawn as `how` says; needs `can_share`."""
+        return Decoder(self._model, self.stop, self._tokenizer.pad_token_id, how, tell)
 
     @contextmanager
     def streaming(

@@ -1,9 +1,9 @@
 """One running batch: what prompts share is read once, a row leaves when its reply ends, others take its place.
 
-Greedy only, and only for models whose attention sees the whole past through a mask (`Checkpoint.can_share`). In float32
-every row gets the tokens that it would get alone. Why not the library's own: `generate` keeps a batch together until
-its longest reply has ended and so works for rows that are done, and its continuous batching was four times slower on a
-CPU. Importing this imports torch.
+Only for models whose attention sees the whole past through a mask (`Checkpoint.can_share`). In float32 every row gets
+the tokens that it would get alone; also where they are drawn, as each row has random numbers of its own. Why not the
+library's own: `generate` keeps a batch together until its longest reply has ended and so works for rows that are done,
+and its continuous batching was four times slower on a CPU. Importing this imports torch.
 
 All rows of the batch end in the same column; what stands to the left of a row, or between its beginning and its rest,
 is masked.
@@ -21,7 +21,8 @@ from torch.nn.functional import pad
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from perg_utils.engines.base import Effort
+from perg_utils.core.workspace import digest
+from perg_utils.engines.base import Decoding, Effort
 from perg_utils.engines.local.prefixes import Family
 
 # Room for so many more tokens is made when a buffer is full.
@@ -82,6 +83,7 @@ def _moved(some: torch.Tensor, width: int) -> torch.Tensor:
 @dataclass
 class _Row:
     index: int
+    draw: torch.Generator | None
     tokens: list[int] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -121,15 +123,16 @@ def _joined(batches: Sequence[_Batch]) -> _Batch:
 
 
 class Decoder:
-    """Decodes with `model` up to `limit` new tokens a reply; one ends with a token of `stop`. `filler` is any token.
+    """Decodes with `model` as `how` says, up to its limit of new tokens; a reply ends with a token of `stop`.
 
-    `tell` is called after every pass through the model.
+    `filler` is any token. `tell` is called after every pass through the model.
     """
 
     def __init__(
-        self, model: Any, stop: set[int], filler: int, limit: int, tell: Callable[[Effort], None] | None = None
+        self, model: Any, stop: set[int], filler: int, how: Decoding, tell: Callable[[Effort], None] | None = None
     ) -> None:
-        self._model, self._stop, self._filler, self._limit, self._tell = model, stop, filler, limit, tell
+        self._model, self._stop, self._filler, self._how, self._tell = model, stop, filler, how, tell
+        self._limit = how.max_new_tokens
         #: How far the last or running `run` is.
         self.effort = Effort()
 
@@ -199,8 +202,8 @@ class Decoder:
         tokens, more = self._padded(rests)
         mask = torch.cat([seen[owner], more], 1)
         positions = _positions(mask)[:, seen.shape[1] :]
-        last = self._pass(tokens, mask, positions, cache)
-        rows = [_Row(index) for family in families for index in family.members]
+        rows = [_Row(index, self._draw(prompts[index])) for family in families for index in family.members]
+        last = self._chosen(self._pass(tokens, mask, positions, cache), rows)
         self._note(rows, last, start, sum(family.shared for family in families) + sum(map(len, rests)))
         return _Batch(rows, cache, mask, positions[:, -1] + 1, last)
 
@@ -208,12 +211,13 @@ class Decoder:
         """Give every row one more token."""
         start = time.perf_counter()
         batch.mask = pad(batch.mask, (0, 1), value=True)
-        batch.last = self._pass(batch.last[:, None], batch.mask, batch.at[:, None], batch.cache)
+        logits = self._pass(batch.last[:, None], batch.mask, batch.at[:, None], batch.cache)
+        batch.last = self._chosen(logits, batch.rows)
         batch.at = batch.at + 1
         self._note(batch.rows, batch.last, start, 0)
 
     def _pass(self, tokens: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: Any) -> torch.Tensor:
-        """The most likely next token of each row."""
+        """What the model says of the next token: (rows, words)."""
         out = self._model(
             input_ids=tokens,
             attention_mask=mask.long(),
@@ -222,7 +226,21 @@ class Decoder:
             use_cache=True,
             logits_to_keep=1,
         )
-        return out.logits[:, -1].argmax(-1)
+        return out.logits[:, -1]
+
+    def _draw(self, prompt: list[int]) -> torch.Generator | None:
+        """The random numbers of one reply: they depend on the seed and the prompt, and not on who runs beside it."""
+        if self._how.temperature == 0:
+            return None
+        return torch.Generator().manual_seed(int(digest(self._how.seed, prompt)[:15], 16))
+
+    def _chosen(self, logits: torch.Tensor, rows: Sequence[_Row]) -> torch.Tensor:
+        """The next token of each row: the most likely one, or one that is drawn."""
+        if self._how.temperature == 0:
+            return logits.argmax(-1)
+        shares = (logits.float() / self._how.temperature).softmax(-1).cpu()
+        drawn = [torch.multinomial(some, 1, generator=row.draw) for some, row in zip(shares, rows, strict=True)]
+        return torch.cat(drawn).to(logits.device)
 
     def _note(self, rows: Sequence[_Row], last: torch.Tensor, start: float, read: int) -> None:
         seconds = time.perf_counter() - start

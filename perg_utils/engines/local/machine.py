@@ -8,6 +8,7 @@ faster.
 from __future__ import annotations
 
 import os
+import platform
 from functools import lru_cache
 from pathlib import Path
 
@@ -26,6 +27,17 @@ def cpu_flags() -> frozenset[str]:
         return frozenset()
     found = [line.partition(":")[2] for line in lines if line.startswith(("flags", "Features"))]
     return frozenset(found[0].split()) if found else frozenset()
+
+
+@lru_cache(maxsize=1)
+def cpu_name() -> str:
+    """Return what the processor calls itself, e.g. `AMD EPYC 9354`; empty where it is not told."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    found = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return found[0] if found else platform.processor()
 
 
 def has_gpu() -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from perg_utils.engines.base import Decoding, Effort, EngineError
@@ -50,7 +51,7 @@ class Scheduler:
         self.continuous: bool | None = batching == "continuous"
         if batching == "auto" and checkpoint.on_one_gpu:
             self.continuous = None
-        #: Whether greedy replies run in `decoding`'s batch.
+        #: Whether replies run in `decoding`'s batch.
         self.flows = batching == "auto" and not checkpoint.on_gpu and checkpoint.can_share
 
     def run(self, job: Job, tell: Callable[[Effort], None] | None = None) -> Iterator[Done]:
@@ -59,7 +60,7 @@ class Scheduler:
         Where rows run in a batch of our own, `tell` is called after every pass.
         """
         greedy = job.decoding.temperature == 0
-        if greedy and self.flows:
+        if self.flows:
             yield from self._flow(job, tell)
         elif not greedy or self.continuous is False:
             yield from self._batches(job)
@@ -123,7 +124,8 @@ class Scheduler:
             tokens = None if self.batch_size else self.checkpoint.tokens_that_fit()
             try:
                 found = prefixes.families(job.prompts, sorted(waiting), rows)
-                for done in self.checkpoint.decoder(job.limit, tell).run(job.prompts, found, rows, tokens):
+                how = replace(job.decoding, max_new_tokens=job.limit)
+                for done in self.checkpoint.decoder(how, tell).run(job.prompts, found, rows, tokens):
                     waiting.discard(done[0])
                     yield done
             except (RuntimeError, MemoryError) as error:

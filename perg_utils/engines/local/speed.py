@@ -14,6 +14,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from perg_utils.core.profile import ModelConfig
+from perg_utils.engines.base import Decoding
 from perg_utils.engines.local import memory, prefixes
 from perg_utils.engines.local.checkpoint import can_share
 from perg_utils.engines.local.decoding import Decoder
@@ -63,7 +64,7 @@ def measure(config: ModelConfig, found: Found) -> Speed | str:
 def _tokens_a_second(model: Any) -> tuple[float, float]:
     read = written = 0.0
     for count, length, new in _TRIALS:
-        decoder = Decoder(model, set(), 0, new)
+        decoder = Decoder(model, set(), 0, Decoding(new))
         prompts = [[n % 7 + 1] * length for n in range(count)]
         families = [prefixes.Family(length // 2, [n]) for n in range(count)]
         start = time.perf_counter()
