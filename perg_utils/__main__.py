@@ -59,12 +59,21 @@ def parser() -> argparse.ArgumentParser:
     )
     _add_run_options(merge)
 
+    results = commands.add_parser("results", help="a run's figures, tables and scores without any text, to be kept")
+    results.add_argument("folder", type=Path, metavar="DIR", help="where they go; what is there is replaced")
+    _add_run_options(results)
+
     annotate = commands.add_parser("annotate", help="people as judges: a blind sheet of responses, and what it says")
     annotate.add_argument("action", choices=["sample", "merge"])
     annotate.add_argument("folder", type=Path, metavar="DIR", help="of the sheet: sheet.csv, sheet.html, key.csv")
     annotate.add_argument("sheets", nargs="*", type=Path, metavar="SHEET", help="merge: filled sheets, one a person")
     annotate.add_argument("--rows", type=int, default=100, help="sample: how many responses (default: 100)")
     _add_run_options(annotate)
+
+    preferences = commands.add_parser("preferences", help="the bank of those proposed preferences that people chose")
+    preferences.add_argument("action", choices=["merge"])
+    preferences.add_argument("folder", type=Path, metavar="DIR", help="candidates/ of a run of 00_generate_preferences")
+    preferences.add_argument("sheets", nargs="+", type=Path, metavar="SHEET", help="filled sheets, one a person")
 
     commands.add_parser("doctor", help="what this machine can run")
 
@@ -200,6 +209,13 @@ def _merge(arguments: argparse.Namespace) -> None:
     print(merge(command, folders))
 
 
+def _results(arguments: argparse.Namespace) -> None:
+    from perg_utils.run import textless
+
+    left_out = textless.write(*_opened(_command(arguments)), arguments.folder)
+    print(f"{arguments.folder}: results without texts; left out: {', '.join(left_out) or 'nothing'}")
+
+
 def _annotate(arguments: argparse.Namespace) -> None:
     from perg_utils.judging import annotation, correction
 
@@ -214,6 +230,14 @@ def _annotate(arguments: argparse.Namespace) -> None:
     for path in annotation.sample(profile, workspace, arguments.folder, arguments.rows):
         print(path)
     print("give the sheet to the people who rate, and keep the key from them")
+
+
+def _preferences(arguments: argparse.Namespace) -> None:
+    from perg_utils.proposals import choosing
+
+    bank, found = choosing.merge(arguments.folder, arguments.sheets)
+    print(choosing.describe(bank, found, arguments.sheets))
+    print(f"as the bank of a profile: preferences: {(arguments.folder / 'bank.csv').resolve()}")
 
 
 def _doctor(_: argparse.Namespace) -> None:
@@ -256,7 +280,9 @@ _COMMANDS = {
     "run": _run,
     "journal": _journal,
     "merge": _merge,
+    "results": _results,
     "annotate": _annotate,
+    "preferences": _preferences,
     "doctor": _doctor,
     "train-embedded": _train,
     "import-published": _import_published,

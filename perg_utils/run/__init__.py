@@ -5,6 +5,7 @@
     pipeline.py    `run_all.sh`: the loop over the steps, and the plan
     notebook.py    one notebook, executed in this environment's kernel
     executed.py    clean copies of executed notebooks, to be read without running them
+    textless.py    a run's results without any text of others, to be kept
     verify.py      a run's tables against the committed ones
     unanswered.py  rows without an answer, told at the end of every run
     provenance.py  what a run was made of: the manifest
