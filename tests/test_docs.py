@@ -7,6 +7,7 @@ import re
 import shlex
 import tomllib
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -357,7 +358,7 @@ def test_every_key_of_a_profile_is_explained_with_its_default():
                 told = "required"
             elif isinstance(default, BaseModel):
                 told = "rules alone" if isinstance(default, keys.ExtractorConfig) else "see below"
-            elif isinstance(default, str):
+            elif isinstance(default, str | Path):
                 told = f"`{default}`".replace("\n", "\\n")
             else:
                 told = f"`{yaml.safe_dump(json.loads(json.dumps(default)), default_flow_style=True).split(chr(10))[0]}`"

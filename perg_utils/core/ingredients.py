@@ -18,13 +18,14 @@ def ingredients(profile: Profile) -> dict[str, str]:
     found = [path for path in (ROOT / "perg_utils").rglob("*") if "__pycache__" not in path.parts]
     found += [*(ROOT / "data").glob("*.csv"), *(ROOT / "data").glob("*.yaml"), ROOT / "constraints.txt"]
     rubrics = [Path(judge.prompts) for judge in profile.all_judges() if judge.prompts is not None]
+    found.append(ROOT / profile.preferences)
     own = (profile.data.path, Path(profile.prompts), *rubrics)
     for folder in (ROOT / "data" / "prompts", ROOT / "data" / "embedded", *own):
         if folder is not None and folder.suffix in {".yaml", ".yml"}:
             found.append(folder)
         elif folder is not None and folder.parts and folder.is_dir():
             found.extend(folder.rglob("*"))
-    return {os.path.relpath(path, ROOT): file_digest(path) for path in sorted(found) if path.is_file()}
+    return {os.path.relpath(path, ROOT): file_digest(path) for path in sorted(set(found)) if path.is_file()}
 
 
 def local_weights(profile: Profile) -> dict[str, Any]:

@@ -241,6 +241,15 @@ class StatisticsConfig(_Strict):
     resamples: int = Field(2000, ge=100, description="of a bootstrap, where no exact form exists")
 
 
+class CandidatesConfig(_Strict):
+    """Candidate preferences that 00_generate_preferences asks for; people choose among them."""
+
+    model: str | None = Field(None, description="which of `models` is asked; null: the first")
+    embedder: str = Field("sentence-transformers/all-MiniLM-L6-v2", description="hub id or folder; finds duplicates")
+    similarity: float = Field(0.8, gt=0, le=1, description="cosine from which two candidates say the same")
+    others: list[Path] = Field([], description="CSV files of other candidates (column pref) to compare with")
+
+
 class Profile(_Strict):
     """A whole study. `grid` says which methods run in which setting."""
 
@@ -250,6 +259,10 @@ class Profile(_Strict):
     seed: int = 42
     data: DataConfig
     prompts: str = Field("standard", description="a set in data/prompts/, or a path to a YAML file")
+    preferences: Path = Field(
+        Path("data/preferences.csv"), description="the preference bank, relative to the repository"
+    )
+    candidates: CandidatesConfig | None = Field(None, description="ask for candidate preferences; null: do not")
     decoding: DecodingConfig = DecodingConfig()
     grid: dict[Setting, list[Method]]
     baseline: Literal["no_preference", "own"] = "no_preference"
@@ -313,6 +326,8 @@ class Profile(_Strict):
         for model in self.models:
             if model.aligner is not None and model.aligner not in names:
                 raise ValueError(f"models.{model.name}.aligner: '{model.aligner}' is no model here; allowed: {names}")
+        if self.candidates is not None and self.candidates.model not in [None, *names]:
+            raise ValueError(f"candidates.model: '{self.candidates.model}' is no model here; allowed: {names}")
         if Setting.NONE in self.grid:
             others = ", ".join(setting for setting in Setting if setting is not Setting.NONE)
             raise ValueError(f"grid: 'none' is always run; list only {others}")

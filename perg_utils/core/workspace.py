@@ -2,6 +2,7 @@
 
     data/runs/<profile>/tables/*.parquet   the seven tables (responses: one file a model)
     data/runs/<profile>/journal.sqlite     every reply, as it arrived
+    data/runs/<profile>/candidates/      preferences that a model proposed, and the sheet on which people choose
     data/runs/<profile>/executed/*.ipynb   notebooks as they ran
     figures/<profile>/                     figures, tables, report.html
 
@@ -56,6 +57,11 @@ class Workspace:
     def extractor(self) -> Path:
         """The folder of the adapter that 02_train_extractor trains."""
         return self.run / "extractor"
+
+    @property
+    def candidates(self) -> Path:
+        """The folder of candidate preferences and the sheet on which people choose."""
+        return self.run / "candidates"
 
     def table_path(self, table: str, part: str | None = None) -> Path:
         """Return the Parquet file of a table, e.g. `tables/responses/PERG-S.parquet` for part `PERG-S`."""

@@ -28,11 +28,12 @@ IRRELEVANT_SHOWN, MIDDLE = 5, 2
 def load_bank(path: Path = BANK) -> pd.DataFrame:
     """Return the table 'preferences', e.g. 35 rows; a row's order is its number within each of its sources.
 
-    The file is CSV: preference_id, text, category (empty: irrelevant), relevant (true or false), sources (separated
-    by spaces). Raises `DataError` naming the line and what is wrong with it.
+    A relative `path` is meant from the repository's root. The file is CSV: preference_id, text, category (empty:
+    irrelevant), relevant (true or false), sources (separated by spaces). Raises `DataError` naming the line and what is
+    wrong with it.
     """
     try:
-        raw = pd.read_csv(path, dtype=str, keep_default_na=False)
+        raw = pd.read_csv(ROOT / path, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
         raise DataError(f"preference bank '{path}' cannot be read: {error}") from error
     expected = ["preference_id", "text", "category", "relevant", "sources"]

@@ -82,7 +82,7 @@ def plans(profile: Profile, workspace: Workspace | None = None, models: Sequence
     examples, nominal = _known_examples(profile, workspace)
     examples = shards.take(examples, profile.shard)
     plain = load_prompts(profile.prompts)
-    bank = load_bank()
+    bank = load_bank(profile.preferences)
     counted: set[tuple[str, str, str]] = set()
     alike: dict[str, _Planner] = {}
     out = []
@@ -231,7 +231,7 @@ def _known_examples(profile: Profile, workspace: Workspace | None) -> tuple[pd.D
         found = sample(_nominal(profile.data.sources), profile.data, profile.seed)
     else:
         found = load_examples(profile.data, profile.seed)
-    return assign(found, load_bank()), hub
+    return assign(found, load_bank(profile.preferences)), hub
 
 
 def _nominal(wanted: Iterable[Source]) -> pd.DataFrame:

@@ -30,6 +30,8 @@ from perg_utils.prompts.second_stage import quoted, read_json, read_labelled, wi
 FOLDER = ROOT / "data" / "prompts"
 JUDGE = "judge"
 _METHODS = frozenset(map(str, Method))
+#: What a model is asked that proposes preferences. A set may do without it.
+PROPOSE = "propose"
 #: What the extractor's last layer is asked. A set may do without it.
 EXTRACT = "extract"
 #: Variants of the rubric that a set may have, for probing a judge: other words, and the two responses in other order.
@@ -53,6 +55,7 @@ VARIABLES: dict[str, set[str]] = {
     **dict.fromkeys((JUDGE, *JUDGE_VARIANTS, BY_QUESTIONS), _RATED),
     # Who reads a response knows neither the question nor the preference.
     EXTRACT: {"response", "options"},
+    PROPOSE: {"question", "options"},
 }
 
 
@@ -346,7 +349,7 @@ def _render(template: Template, **variables: Any) -> str:
 
 
 def _check(path: Path, content: _SetFile) -> None:
-    needed = [str(name) for name in VARIABLES if name not in (*JUDGE_VARIANTS, BY_QUESTIONS, EXTRACT)]
+    needed = [str(name) for name in VARIABLES if name not in (*JUDGE_VARIANTS, BY_QUESTIONS, EXTRACT, PROPOSE)]
     lacking = [name for name in needed if name not in content.templates]
     unknown = [name for name in content.templates if name not in VARIABLES]
     if lacking or unknown:

@@ -16,6 +16,7 @@ from perg_utils.core.profile import ROOT, Profile
 from perg_utils.core.workspace import Workspace
 from perg_utils.extraction.layers import local_adapter
 from perg_utils.judging.panel import null_paths, panel_paths
+from perg_utils.proposals import choosing
 from perg_utils.published.importing import AUDITED
 from perg_utils.run.state import Step
 
@@ -68,6 +69,10 @@ def _knows_the_training(profile: Profile) -> bool:
     return _asks_whole(profile) and profile.data.origin == "embedded" and embedded
 
 
+def _proposes(profile: Profile) -> bool:
+    return _asks_whole(profile) and profile.candidates is not None
+
+
 @dataclass(frozen=True)
 class Row:
     """A notebook: the names of `_files` that it reads and writes, and who is asked in it besides the study's models."""
@@ -86,6 +91,8 @@ REPORTED = f"{ALL} nulls"
 
 #: In the order of a run. Training waits for no model: it learns from made-up responses.
 STUDY = (
+    # What people choose from it is another run's bank: nothing else here waits for it.
+    Row("00_generate_preferences", _proposes, "", "candidates", asks="writer"),
     Row("01_import_published", _published, "release", f"{ANSWERED} judgements scores imported"),
     Row("01_curate_data", _asks, "", "examples preferences"),
     Row("02_train_extractor", _shows_training, "examples", "adapter learning", asks="base"),
@@ -135,6 +142,7 @@ def _files(profile: Profile, workspace: Workspace) -> dict[str, list[str]]:
         "release": [f"{folder}/**/*.csv" for folder in exact(release)],
         "imported": [f"{run}/{name}" for name in imported] if released else [],
         "checks": [f"{run}/{name}" for name in checks] if released else [],
+        "candidates": exact(workspace.candidates / name for name in choosing.FILES),
         "learning": drawn("extractor"),
         "layers": drawn("extraction"),
         "judges": drawn("judges"),

@@ -65,7 +65,7 @@ def test_second_stages_show_the_first_answer_and_ask_for_the_keys_that_are_read(
 
 def test_the_judge_sees_both_responses_and_every_rating():
     text = user("judge", preferences=["Be brief."], other="long", response="short")
-    assert text.index("<<<\nshort\n>>>") < text.index("<<<\nlong\n>>>")
+    assert text.index("<<<\nlong\n>>>") < text.index("<<<\nshort\n>>>"), "the response to rate comes last"
     [(_, system), _] = load_prompts().messages(
         "judge", question="?", options=["a", "b"], preferences=["Be brief."], other="", response=""
     )
