@@ -173,3 +173,47 @@ def test_more_options_than_letters_are_no_error():
 @given(st.sampled_from("ABCD"), st.text(max_size=50))
 def test_a_json_answer_is_read_whatever_stands_in_its_other_fields(letter, other):
     assert extract_answer(json.dumps({"why": other, "answer": letter}), GOODS).letter == letter
+
+
+# What small models wrote on real questions, in other words; the rules were silent on all of these, or would err.
+LAKES = [
+    "The deepest lake is Mirro.",
+    "Lake Tona is the deepest lake.",
+    "People do not agree on the deepest lake.",
+    "Tona",
+]
+MEASURES = ["3.7 mm", "5.2 mm", "17.0 mm"]
+
+
+@pytest.mark.parametrize(
+    ("response", "options", "letter", "how"),
+    [
+        # The next sentence begins with the text of another option.
+        ("The correct answer is:\nB. Lake Tona is the deepest lake.\nTona. It is old.", LAKES, "B", "answer_statement"),
+        # A number with its unit, and nothing else of the options; the question's own numbers are no options.
+        ("The length (B1) of the 13C pulse is 17.0 mm.", MEASURES, "C", "only_option_text"),
+        ("The price is $10,476.\n\nSee the $48,815 above.", ["$6,984 ", "$10,476 "], "B", "only_option_text"),
+        ("First 5.2 mm is taken off. The rest is 9 mm.", MEASURES, None, "no_option"),
+        ("It is 5.2 mm or 3.7 mm.", MEASURES, None, "several_options"),
+        # The first sentence and the conclusion say the same.
+        (
+            "It most likely has a stone roof. A straw roof would rot. Therefore, it most likely has a stone roof.",
+            ["straw roof", "stone roof"],
+            "B",
+            "framed",
+        ),
+        (
+            "You might think of a straw roof. A stone roof is heavy. A straw roof burns.",
+            ["straw roof", "stone roof"],
+            None,
+            "several_options",
+        ),
+        # The option's own words in another order, and a short form in full.
+        ("The deepest lake is Lake Tona. It is old.", LAKES[:3], "B", "reworded"),
+        ("People don't agree on the deepest lake.", LAKES[:3], "C", "reworded"),
+        ("The deepest pond is Lake Tona.", LAKES[:3], None, "no_option"),
+    ],
+)
+def test_what_small_models_write_on_real_questions_is_read(response, options, letter, how):
+    found = extract_answer(response, options)
+    assert (found.letter, found.how) == (letter, how)

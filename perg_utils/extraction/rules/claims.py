@@ -12,7 +12,9 @@ The rules, in the order in which they are tried:
     first_sentence        the one option named in the first sentence
     item_verdict          a list of the options in which one is called correct
     line_start            the first letter that starts a line, with its text, where the others are set aside
-    only_letter_named, only_option_text   no other option is mentioned, save those set aside
+    only_letter_named, only_option_text   no other option is mentioned, save those set aside; by a number only where
+                          the first or last sentence ends with it ("the speed is 17.0 m/s")
+    framed                the first sentence, and a last one that begins with "therefore" or the like, name one option
 
 Several options in one claim ("A and C") are no answer, nor are contradictory claims of one kind, nor is what is left
 when the others are ruled out: then nothing decides. What is said to be tempting, or a mistake to choose, is set aside.
@@ -72,6 +74,7 @@ class Claims(Context):
             or _only(self._first_sentence(free), "first_sentence")
             or _only(self._called_correct_in_list(), "item_verdict")
             or self._only_one()
+            or self._framed(free)
         )
 
     def _only_one(self) -> Decision | None:
@@ -165,7 +168,30 @@ class Claims(Context):
         """The one option mentioned, by a text of more than three letters, if none is pointed at by its ordinal."""
         if any(m.by_letter for m in self.standing) or patterns.BY_ORDINAL.search(self.lower):
             return None
-        return _only([m for m in self.standing if sum(map(str.isalpha, self.quoted(m))) > 3], "only_option_text")
+        long = [m for m in self.standing if self._is_long(m)]
+        return _only(long or [m for m in self.standing if self._is_all_that_is_said(m)], "only_option_text")
+
+    def _is_long(self, mention: Mention) -> bool:
+        return sum(map(str.isalpha, self.quoted(mention))) > 3
+
+    def _is_all_that_is_said(self, mention: Mention) -> bool:
+        """Whether the first or last sentence ends with "is" and the mention, and no other option stands."""
+        others = any(m.letter != mention.letter for m in self.standing)
+        if others or not self.around[mention][0].endswith((" is", " are", " was", " be", "=")):
+            return False
+        first, ends = patterns.FIRST_BREAK.search(self.lower), patterns.ENDS_SENTENCE.match(self.text, mention.end)
+        opens = first is None or mention.end <= first.start()
+        return bool(ends and (opens or patterns.ENDS_TEXT.match(self.text, mention.end)))
+
+    def _framed(self, mentions: list[Mention]) -> Decision | None:
+        """The one option whose text is in the first sentence and in a last one that concludes, no other beside it."""
+        breaks = list(patterns.FIRST_BREAK.finditer(self.lower.rstrip(" \n.!?*")))
+        opening = [m for m in mentions if breaks and m.end <= breaks[0].start()]
+        concludes = breaks and patterns.CONCLUDES.match(self.lower, breaks[-1].end())
+        closing = [m for m in mentions if concludes and m.start >= breaks[-1].end()]
+        if not all(self._is_long(m) for m in [*opening, *closing]):
+            return None
+        return _only([*opening, *closing], "framed") if opening and closing else None
 
 
 def _only(mentions: list[Mention], how: str) -> Decision | None:

@@ -141,4 +141,6 @@ class Context:
     def _joins(self, one: Mention, two: Mention) -> bool:
         """Whether two mentions stand in one list ("A, B and D"), so that neither is a single answer."""
         near = one.letter != two.letter and one.end <= two.start < one.end + _APART
+        if near and not two.by_letter and "." in self.lower[one.end : two.start]:
+            return False  # a text behind a full stop begins a sentence of its own
         return near and bool(patterns.JOINT.fullmatch(self.lower, one.end, two.start))

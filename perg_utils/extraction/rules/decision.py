@@ -21,6 +21,7 @@ from perg_utils.extraction.rules.boxes import read_box
 from perg_utils.extraction.rules.claims import Claims
 from perg_utils.extraction.rules.mentions import find_mentions, lowered, narrowed
 from perg_utils.extraction.rules.refusals import read_refusal, takes_back
+from perg_utils.extraction.rules.rewordings import read_rewording
 
 #: How often the rules' letters are right: by `data/extraction_gold.csv`, weighted to all its responses, those of
 #: explicit answers in 99.5 % of the cases, those concluded from what is said of the options in 95 %.
@@ -66,6 +67,9 @@ def _by_mentions(text: str, options: Sequence[str]) -> Reading:
     if refused:
         letter, how, status = refused
         return _letter(letter, how) if letter else _no_letter(how, status)
+    told = read_rewording(lower, options)
+    if told is not None and {m.letter for m in mentions if m.by_letter} <= {told}:
+        return _letter(told, "reworded")
     return _no_letter("several_options" if several else "no_option")
 
 

@@ -28,6 +28,9 @@ def may_take_back(lower: str) -> bool:
     return any(map(lower.__contains__, _TAKING_BACK))
 
 
+ENDS_SENTENCE = re.compile(r"[)\]*_\"'”’$]{0,4}[ ]?(?:[.!](?=\s|$)|$|\n)")
+CONCLUDES = re.compile(r"\W*(?:therefore|thus|hence|so|in (?:conclusion|summary|short)|to sum up|overall)\b")
+ENDS_TEXT = re.compile(r"[)\]*_\"'”’$.!\s]*$")
 FIRST_BREAK = re.compile(r"[!?](?=\s)|(?<!\b[a-z])[.](?=\s)|\n")
 AT_END = re.compile(r"\([A-Z]\)\W{0,3}$")
 
