@@ -180,7 +180,7 @@ LAKES = [
     "The deepest lake is Mirro.",
     "Lake Tona is the deepest lake.",
     "People do not agree on the deepest lake.",
-    "Tona",
+    "Tona.",
 ]
 MEASURES = ["3.7 mm", "5.2 mm", "17.0 mm"]
 
