@@ -1,9 +1,9 @@
 """What a run found, without any question, option or response: it can be kept where the texts of others may not be.
 
 Figures, tables and executed notebooks are copied; an output or file that shows six words in a row of a question, an
-option, a response or a judge's explanation is left out, and the notebook says so. What every row was scored as goes
-into `rows/` without its texts: any rate can be computed from it again. The manifest tells what the run was made of, the
-machine, and the tokens and hours of each model.
+option, a response or a judge's explanation, or a whole one of three to five, is left out, and the notebook says so. What
+every row was scored as goes into `rows/` without its texts: any rate can be computed from it again. The manifest tells
+what the run was made of, the machine, and the tokens and hours of each model.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import platform
 import re
 import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,10 @@ from typing import Any
 import nbformat
 import pandas as pd
 
-from perg_utils.core.errors import DataError
+from perg_utils.core.errors import DataError, PergError
 from perg_utils.core.profile import ROOT, Profile
 from perg_utils.core.workspace import Workspace, write_atomically, write_text
+from perg_utils.dataset.questions import load_questions
 from perg_utils.engines.journal import Journal
 from perg_utils.engines.local.machine import cpu_flags, cpu_name, fast_dtype
 from perg_utils.judging.panel import read_panel
@@ -33,16 +35,17 @@ from perg_utils.run.executed import folder as copies
 
 #: Words in a row that give a text away; fewer occur in many texts.
 RUN = 6
+_SHORTEST = 3  # words of a whole text
 #: What stands where an output was left out.
 LEFT_OUT = "[left out of this copy: it shows texts of questions, options or responses]\n"
 #: Columns of the tables that hold texts of questions, options, responses and judges, and the key of what was sent.
 _TEXTS = {"question", "options", "gold", "response", "stages", "evidence", "explanation", "key"}
-_WORDS = re.compile(r"\w+")
+_WORD = re.compile(r"\w+")
 _TAGS = re.compile(r"<[^>]*>")
 
 
 class Fingerprint:
-    """The runs of six words of some texts, without those that this project's own texts hold too.
+    """The runs of six words of some texts, and whole texts of three to five, without those of this project's own texts.
 
     >>> told = Fingerprint(["The capital of Oro is a small town."], own=["is a small town"])
     >>> told.gives_away("He says the capital of Oro is a village."), told.gives_away("the capital of Oro")
@@ -50,18 +53,30 @@ class Fingerprint:
     """
 
     def __init__(self, texts: Iterable[str], own: Iterable[str] = ()) -> None:
-        mine = {run for text in own for run in _runs(text)}
-        self._runs = {run for text in texts for run in _runs(text)} - mine
+        self._runs: set[tuple[str, ...]] = set()
+        for text in texts:
+            words = _words(text)
+            self._runs.update(_runs(words, min(RUN, max(len(words), _SHORTEST))))
+        for text in own:
+            words = _words(text)
+            self._runs.difference_update(*(_runs(words, length) for length in range(_SHORTEST, RUN + 1)))
 
     def gives_away(self, text: str) -> bool:
         """Return whether `text`, plain or HTML, holds such a run."""
         plain = html.unescape(_TAGS.sub(" ", text)) if "<" in text else text
-        return any(run in self._runs for part in {text, plain} for run in _runs(part))
+        for part in {text, plain}:
+            words = _words(part)
+            if any(run in self._runs for length in range(_SHORTEST, RUN + 1) for run in _runs(words, length)):
+                return True
+        return False
 
 
-def _runs(text: str) -> Iterator[tuple[str, ...]]:
-    words = _WORDS.findall(text.casefold().replace("\\n", " "))
-    return zip(*(words[n:] for n in range(RUN)), strict=False)
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text.casefold().replace("\\n", " "))
+
+
+def _runs(words: list[str], length: int) -> Iterator[tuple[str, ...]]:
+    return zip(*(words[n:] for n in range(length)), strict=False)
 
 
 def write(profile: Profile, workspace: Workspace, folder: Path) -> list[str]:
@@ -97,6 +112,8 @@ def write(profile: Profile, workspace: Workspace, folder: Path) -> list[str]:
 
 def _texts_of(profile: Profile, workspace: Workspace) -> Iterator[str]:
     examples, responses = workspace.read("examples"), workspace.read("responses")
+    with suppress(PergError):  # notebook 01 shows questions that the run does not ask
+        examples = pd.concat([examples, load_questions(profile.data)])
     yield from examples["question"]
     yield from (option for options in examples["options"] for option in options)
     yield from responses["response"].dropna()
@@ -114,14 +131,19 @@ def _own_texts(profile: Profile) -> Iterator[str]:
 
 
 def _strip(notebook: nbformat.NotebookNode, told: Fingerprint) -> int:
-    """Take the outputs that give texts away out of a notebook, and return how many."""
+    """Take the outputs that give texts away out of a notebook, and folders out of the rest; return how many went."""
     count = 0
     for cell in notebook.cells:
         for number, output in enumerate(cell.get("outputs", [])):
-            shown = [output.text] if output.output_type == "stream" else list(output.get("data", {}).values())
-            if any(told.gives_away(text) for text in shown):
+            stream = output.output_type == "stream"
+            shown = {"text": output.text} if stream else dict(output.get("data", {}))
+            if any(told.gives_away(text) for text in shown.values()):
                 cell.outputs[number] = nbformat.v4.new_output("stream", name="stdout", text=LEFT_OUT)
                 count += 1
+                continue
+            (output if stream else output.data).update(
+                {kind: _without_folders(text) for kind, text in shown.items() if not kind.startswith("image/")}
+            )
     return count
 
 
@@ -149,4 +171,8 @@ def _manifest(workspace: Workspace) -> dict[str, Any]:
     }
     found["spent"] = {Path(model).name: dict(zip(columns, row, strict=True)) for model, *row in spent}
     text = json.dumps(found, ensure_ascii=False)
-    return dict(json.loads(FOLDER.sub(lambda path: Path(path[0]).name, text)))
+    return dict(json.loads(_without_folders(text)))
+
+
+def _without_folders(text: str) -> str:
+    return FOLDER.sub(lambda path: Path(path[0]).name, text)
