@@ -227,6 +227,8 @@ def in_words(found: pd.DataFrame) -> str:
     said = [
         f"{r.judge} and {r.other}: kappa {r.kappa:.2f} ({r.kappa_low:.2f} to {r.kappa_high:.2f}), the same verdict on "
         f"{r.followed:.2f} % ({r.followed_low:.2f} to {r.followed_high:.2f}) of {r.n:,} responses"
+        if r.n
+        else f"{r.judge} and {r.other}: no response that both rated"
         for r in found.itertuples()
         if r.by == "all"
     ]

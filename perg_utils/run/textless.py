@@ -1,7 +1,7 @@
 """What a run found, without any question, option or response: it can be kept where the texts of others may not be.
 
 Figures, tables and executed notebooks are copied; an output or file that shows six words in a row of a question, an
-option, a response or a judge's explanation, or a whole one of three to five, is left out, and the notebook says so. What
+option, response or judge's explanation, or a whole one of three to five, is left out, and the notebook says so. What
 every row was scored as goes into `rows/` without its texts: any rate can be computed from it again. The manifest tells
 what the run was made of, the machine, and the tokens and hours of each model.
 """
