@@ -76,7 +76,9 @@ def _words(text: str) -> list[str]:
 
 
 def _runs(words: list[str], length: int) -> Iterator[tuple[str, ...]]:
-    return zip(*(words[n:] for n in range(length)), strict=False)
+    """Runs of so many words with two at least that are no number: an option "60 to 180" gives no table away."""
+    runs = zip(*(words[n:] for n in range(length)), strict=False)
+    return (run for run in runs if sum(not word.isdigit() for word in run) > 1)
 
 
 def write(profile: Profile, workspace: Workspace, folder: Path) -> list[str]:
@@ -124,7 +126,12 @@ def _texts_of(profile: Profile, workspace: Workspace) -> Iterator[str]:
 
 def _own_texts(profile: Profile) -> Iterator[str]:
     """What this project's own files say: responses quote preferences and prompts, and outputs may show these."""
-    for form in ("data/*.csv", "data/prompts/*.yaml", "notebooks/*.ipynb", "perg_utils/**/*.py"):
+    own = ("data/*.csv", "data/prompts/*.yaml", "notebooks/*.ipynb", "perg_utils/**/*.py")
+    for form in (
+        *own,
+        "figures/demo/tables/*.md",
+        "figures/demo/notebooks/*.ipynb",
+    ):  # captions as they are put together
         for path in ROOT.glob(form):
             yield path.read_text(encoding="utf-8")
     yield (ROOT / profile.preferences).read_text(encoding="utf-8")

@@ -117,6 +117,7 @@ def test_a_text_is_known_by_six_words_in_a_row_also_inside_html_and_not_by_this_
     assert told.gives_away(f"<p>{QUESTION.replace('northern', '<b>northern</b>')}</p>")
     assert told.gives_away(json.dumps(f"x\n{QUESTION.upper()}"))
     assert not told.gives_away("Which of the seven harbours")
+    assert not Fingerprint(["7, 1, 12"]).gives_away("| 7.1 | 12 |")
     assert Fingerprint(["the blue whale"]).gives_away("it was the blue whale, and") and not told.gives_away(
         "the blue whale"
     )

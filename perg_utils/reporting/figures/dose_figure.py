@@ -67,7 +67,7 @@ def _panels(data: pd.DataFrame, there: list[str], looks: Looks) -> Figure:
         across = max(1, min(len(looks), int(62 / (8 + max(map(len, looks), default=1)))))
         above = 0.16 + 0.14 * -(-len(looks) // across)
         height = 0.6 + above + len(there) * max(0.26, 0.045 * len(looks))
-        fig, panels = canvas(height, columns=2, left=0.2, right=0.98)
+        fig, panels = canvas(height, columns=2, left=0.2, right=0.96)
         fig.subplots_adjust(top=1 - above / height)
         for axes, (name, label) in zip(panels, _LABELS.items(), strict=True):
             _lines(axes, data[data["shown"] == name], there, looks)
