@@ -206,9 +206,9 @@ def test_what_is_said_of_the_floor_is_what_the_table_says():
 def test_what_is_said_of_the_judges_null_is_what_the_table_says():
     table = pd.read_csv(ROOT / "figures/demo/tables/judge_nulls.csv").query("category == 'ALL' and kind == 'plain'")
     rules, cues = (table[table["judge"].str.contains(name)].iloc[0] for name in ("styles", "cues"))
-    assert f"never knew the preference it calls {rules['followed']:.1f} % followed" in words("README.md")
-    assert f"rates the real one higher in {100 * rules['auc']:.0f} % (AUC)" in words("README.md")
-    assert f"calls {cues['followed']:.1f} % followed" in words("README.md")
+    assert f"never knew the preference it calls {rules['followed']:.1f} % followed" in words("docs/judges.md")
+    assert f"rates the real one higher in {100 * rules['auc']:.0f} % (AUC)" in words("docs/judges.md")
+    assert f"calls {cues['followed']:.1f} % followed" in words("docs/judges.md")
 
 
 def test_the_quoted_breakage_by_practice_is_that_of_the_committed_table():
