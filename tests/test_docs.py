@@ -211,6 +211,14 @@ def test_what_is_said_of_the_judges_null_is_what_the_table_says():
     assert f"calls {cues['followed']:.1f} % followed" in words("docs/judges.md")
 
 
+def test_every_interval_of_the_first_screen_is_in_the_committed_study():
+    first = words("README.md").partition("```bash")[0].replace(" %", "").replace(" points", "")
+    told = re.findall(r"[-+]?\d+\.\d+ \[[^\]]+\]", first)
+    kept = " ".join(path.read_text(encoding="utf-8") for path in (ROOT / "figures/laptop").glob("*/tables/*.md"))
+    assert [one for one in told if one not in kept] == []
+    assert len(told) >= 8
+
+
 def test_the_quoted_breakage_by_practice_is_that_of_the_committed_table():
     value = pd.read_csv(ROOT / "figures/demo/practice.csv").groupby("group")["value"].agg(list)
     told = (

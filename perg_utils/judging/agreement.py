@@ -16,10 +16,10 @@ and items; agreement of one judge with itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from itertools import combinations
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -222,16 +222,19 @@ def together(
     return pd.DataFrame(out)
 
 
+def _pair_in_words(row: Mapping[Hashable, Any]) -> str:
+    both = f"{row['judge']} and {row['other']}"
+    if not row["n"]:
+        return f"{both}: no response that both rated"
+    return (
+        f"{both}: kappa {row['kappa']:.2f} ({row['kappa_low']:.2f} to {row['kappa_high']:.2f}), the same verdict on "
+        f"{row['followed']:.2f} % ({row['followed_low']:.2f} to {row['followed_high']:.2f}) of {row['n']:,} responses"
+    )
+
+
 def in_words(found: pd.DataFrame) -> str:
     """Return the agreement of each pair of judges over all responses (of `pairs`), as one sentence."""
-    said = [
-        f"{r.judge} and {r.other}: kappa {r.kappa:.2f} ({r.kappa_low:.2f} to {r.kappa_high:.2f}), the same verdict on "
-        f"{r.followed:.2f} % ({r.followed_low:.2f} to {r.followed_high:.2f}) of {r.n:,} responses"
-        if r.n
-        else f"{r.judge} and {r.other}: no response that both rated"
-        for r in found.itertuples()
-        if r.by == "all"
-    ]
+    said = [_pair_in_words(row) for row in found.to_dict("records") if row["by"] == "all"]
     return f"{'; '.join(said) or 'one judge, so no agreement'}."
 
 
