@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from perg_utils.core.profile import ModelConfig, Profile
+from perg_utils.core.profile import ROOT, ModelConfig, Profile
 from perg_utils.core.workspace import Workspace, file_digest, write_text
 from perg_utils.engines.local.engine import hub_commit
 from perg_utils.extraction.llm import extract_prompts
@@ -40,7 +40,7 @@ def collect(profile: Profile, root: Path, workspace: Workspace | None = None) ->
         "system": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "packages": {name: _version(name) for name in PACKAGES},
         "seeds": {"study": profile.seed, "decoding": profile.decoding.seed},
-        "preferences": file_digest(root / profile.preferences),
+        "preferences": file_digest(ROOT / profile.preferences),
         "prompts": {"set": profile.prompts, "hashes": load_prompts(profile.prompts).hashes | _extract_hash(profile)},
         "models": {
             m.name: {"model": m.model, "revision": _revision(m, root), "files": _weights(m.model, root)}

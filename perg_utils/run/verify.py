@@ -88,8 +88,8 @@ def verify(figures: Path, committed: Committed) -> tuple[str, bool]:
 
 
 def read_tables(folder: Path) -> dict[str, str]:
-    """Return the CSV files below a folder: name relative to it, e.g. `tables/main.csv` -> text."""
-    paths = sorted(folder.rglob("*.csv"))
+    """Return the CSV files of a run's folder of figures: name in it, e.g. `tables/main.csv` -> text."""
+    paths = sorted([*folder.glob("*.csv"), *folder.glob("tables/*.csv")])
     return {path.relative_to(folder).as_posix(): path.read_bytes().decode("utf-8") for path in paths}
 
 
@@ -138,7 +138,8 @@ def _at_head(folder: Path) -> dict[str, str]:
         listed = _git("ls-tree", "-r", "-z", "--name-only", "HEAD", "--", folder.relative_to(ROOT).as_posix()).split(
             "\0"
         )
-        paths = [Path(name) for name in listed if name.endswith(".csv")]
+        own = (folder.relative_to(ROOT), folder.relative_to(ROOT) / "tables")  # other folders are other studies
+        paths = [path for path in map(Path, listed) if path.suffix == ".csv" and path.parent in own]
         return {(ROOT / path).relative_to(folder).as_posix(): _git("show", f"HEAD:{path.as_posix()}") for path in paths}
     except (OSError, subprocess.CalledProcessError) as error:
         reason = getattr(error, "stderr", None) or str(error)

@@ -8,6 +8,7 @@
     claims.py        which mention is the answer: the list of the rules
     patterns.py      the words by which English claims, denies, takes back
     refusals.py      responses that refuse, or say that no option is right
+    rewordings.py    an option told in its own words in another order
 
 How right the rules are is measured on labelled responses (room `published`, `checks.accuracy`).
 """
