@@ -85,7 +85,8 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def rate(self, body):
-        rated = re.findall(r"<<<\n(.*?)\n>>>", body["messages"][-1]["content"], re.S)[0]
+        label = r"(?:to rate|to be graded|The answer):\n<<<\n(.*?)\n>>>"
+        rated = re.findall(label, body["messages"][-1]["content"], re.S)[0]
         reply = {"explanation": "by words", "rating": min(5, len(rated.split()))}
         return json.dumps(reply) if "response_format" in body else f"Well:\n```json\n{json.dumps(reply)}\n```"
 
