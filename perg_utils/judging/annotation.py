@@ -11,8 +11,6 @@ Left out: a server, accounts, and any identity of a rater but the name of the sh
 
 from __future__ import annotations
 
-import csv
-import json
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -23,6 +21,7 @@ import pandas as pd
 from perg_utils.core.errors import PergError
 from perg_utils.core.profile import Profile
 from perg_utils.core.schema import LETTERS, RELEVANT_SHOWN, ROW_ID, Status
+from perg_utils.core.sheets import inert, inside_page, read_lines
 from perg_utils.core.workspace import Workspace, digest, write_text
 from perg_utils.judging import agreement
 from perg_utils.judging.panel import read_panel
@@ -63,10 +62,14 @@ def sample(profile: Profile, workspace: Workspace, folder: Path, n: int = 100, s
     key = chosen.assign(pair=[case.pair() for case in to_rate])
     key = key[["item", *ROW_ID, "category", "source", "stratum", "stands_for", "pair"]].sort_values("item")
     name = digest(seed, sorted(chosen["item"]))
-    page = TEMPLATE.read_text(encoding="utf-8").replace("SHEET_NAME", name).replace("SHEET_DATA", _inside_page(sheet))
-    inert = sheet.map(_inert).assign(rating="", note="")
+    page = (
+        TEMPLATE.read_text(encoding="utf-8")
+        .replace("SHEET_NAME", name)
+        .replace("SHEET_DATA", inside_page(sheet.to_dict("records")))
+    )
+    shown_inert = sheet.map(inert).assign(rating="", note="")
     return [
-        write_text(folder / "sheet.csv", inert.to_csv(index=False)),
+        write_text(folder / "sheet.csv", shown_inert.to_csv(index=False)),
         write_text(folder / "sheet.html", page),
         write_text(folder / "key.csv", key.to_csv(index=False)),
     ]
@@ -107,30 +110,17 @@ def _balanced(rows: pd.DataFrame, n: int, seed: int) -> pd.DataFrame:
     return mixed.loc[drawn]
 
 
-def _inside_page(sheet: pd.DataFrame) -> str:
-    # Inside a script element nothing may look like its end, or like a comment.
-    return json.dumps(sheet.to_dict("records"), ensure_ascii=False).replace("<", "\\u003c").replace("\u2028", "\\u2028")
-
-
-def _inert(value: str) -> str:
-    """A text that no spreadsheet takes for a formula."""
-    return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
-
-
 def read_sheet(path: Path, items: set[str]) -> pd.DataFrame:
     """Return the ratings of one filled sheet: item, rating (1 to 5, or null where none was given), note.
 
     Commas, semicolons and tabs are understood. Raises `AnnotationError` with every bad line: an item that is not of
     this sheet, one given twice, a rating that is no whole number from 1 to 5.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise AnnotationError(f"{path} cannot be read as UTF-8 text: {error}") from error
-    head = text.split("\n", 1)[0]
-    found = list(csv.DictReader(text.splitlines(keepends=True), delimiter=max(",;\t", key=head.count)))
+    found = read_lines(path, AnnotationError)
     if not found or not {"item", "rating"} <= set(found[0]):
-        raise AnnotationError(f"{path}: no lines, or no columns 'item' and 'rating'; its first line is {head[:80]!r}")
+        raise AnnotationError(
+            f"{path}: no lines, or no columns 'item' and 'rating', but {list(found[0]) if found else []}"
+        )
     bad, out, seen = [], [], set()
     for number, line in enumerate(found, 1):
         item, given = (line["item"] or "").strip(), (line["rating"] or "").strip()

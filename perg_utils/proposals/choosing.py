@@ -8,7 +8,6 @@ names as `preferences:`. Nothing is chosen without people.
 
 from __future__ import annotations
 
-import csv
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ import pandas as pd
 
 from perg_utils.core.errors import PergError
 from perg_utils.core.schema import Category, Source, Status
+from perg_utils.core.sheets import inert, inside_page, read_lines
 from perg_utils.core.workspace import digest, write_text
 from perg_utils.dataset.preferences import load_bank
 
@@ -64,20 +64,17 @@ def write(candidates: pd.DataFrame, stands_for: Sequence[int], questions: pd.Dat
     if not rows:
         raise ChoosingError("no candidate could be read: there is nothing to choose from")
     sheet = pd.DataFrame(rows)
-    text = sheet.map(_inert).assign(**dict.fromkeys(FILLED, "")).to_csv(index=False)
+    text = sheet.map(inert).assign(**dict.fromkeys(FILLED, "")).to_csv(index=False)
     paths = [folder / name for name in FILES]
     if paths[1].is_file() and paths[1].read_text(encoding="utf-8") != text:
         raise ChoosingError(f"{paths[1]} is there and is another sheet, or filled in; move it away to make a new one")
-    # Inside a script element nothing may look like its end, or like a comment.
-    data = json.dumps(rows, ensure_ascii=False).replace("<", "\\u003c").replace("\u2028", "\\u2028")
-    page = TEMPLATE.read_text(encoding="utf-8").replace("SHEET_NAME", digest(text)).replace("SHEET_DATA", data)
+    page = (
+        TEMPLATE.read_text(encoding="utf-8")
+        .replace("SHEET_NAME", digest(text))
+        .replace("SHEET_DATA", inside_page(rows))
+    )
     contents = (table.to_csv(index=False), text, page.replace("CATEGORIES", json.dumps([*map(str, Category)])))
     return [write_text(path, content) for path, content in zip(paths, contents, strict=True)]
-
-
-def _inert(value: object) -> object:
-    """A text that no spreadsheet takes for a formula."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 def read_sheet(path: Path, items: set[str]) -> pd.DataFrame:
@@ -86,12 +83,7 @@ def read_sheet(path: Path, items: set[str]) -> pd.DataFrame:
     Commas, semicolons and tabs are understood. Raises `ChoosingError` with every bad line: an item that is not of this
     sheet or there twice, a word that is neither yes nor no, an unknown category, or a chosen candidate without one.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ChoosingError(f"{path} cannot be read as UTF-8 text: {error}") from error
-    head = text.split("\n", 1)[0]
-    found = list(csv.DictReader(text.splitlines(keepends=True), delimiter=max(",;\t", key=head.count)))
+    found = read_lines(path, ChoosingError)
     if not found or not {"item", *ASKED, "category"} <= set(found[0]):
         raise ChoosingError(f"{path}: no lines, or not the columns item, {', '.join((*ASKED, 'category'))}")
     categories = {category.casefold(): str(category) for category in Category}
