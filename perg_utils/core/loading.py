@@ -76,7 +76,8 @@ def _override(raw: dict[str, Any], item: str) -> None:
     for part in parents:
         node = node[_position(node, part, item)] if isinstance(node, list) else node.setdefault(part, {})
         if not isinstance(node, dict | list):
-            raise ProfileError(f"--set {item}: '{part}' is a plain value, it has no keys below it")
+            hint = "; a model that is named is set where it is listed, e.g. models.0" if part == "model" else ""
+            raise ProfileError(f"--set {item}: '{part}' is a plain value, it has no keys below it{hint}")
     try:
         parsed = yaml.safe_load(value)
     except yaml.YAMLError as error:

@@ -103,6 +103,11 @@ class ModelConfig(_Strict):
     editing: EditingConfig | None = Field(None, description="how Pref-Aligner edits; null: as the prompt set says")
     methods: list[Method] | None = Field(None, description="only these methods for this model; null: all of the grid")
 
+    def place(self) -> Path | None:
+        """Return the folder or GGUF file that `model` names, below the repository or here; None if there is none."""
+        paths = (ROOT / self.model, Path(self.model).expanduser())
+        return next((p for p in paths if p.is_dir() or (p.suffix == ".gguf" and p.is_file())), None)
+
     @field_validator("base_url")
     @classmethod
     def _no_secret_in_url(cls, value: str | list[str] | None) -> str | list[str] | None:

@@ -147,19 +147,24 @@ def _cost(model: ModelConfig, asks: Sequence[_Ask]) -> float | None:
     return price.of(sum(ask.characters for ask in asks) / _CHARACTERS, sum(ask.limit for ask in asks) / 2)
 
 
-def judge_cost(profile: Profile, ratings: int, judge: JudgeConfig | None = None) -> float | None:
-    """Return the dollars of so many ratings by a judge (the profile's main one), by the same rules; None: no price."""
+def judge_tokens(profile: Profile, ratings: int, judge: JudgeConfig | None = None) -> tuple[int, int]:
+    """Return the prompt and reply tokens of so many ratings by a judge (the profile's main one); (0, 0) for rules."""
     judge = judge or profile.judge
-    model = judge.model
-    price = price_of(model) if model is not None else None
-    if model is None or price is None:
-        return None
+    if judge.model is None:
+        return 0, 0
     blank = {"question": "", "options": ("", ""), "preferences": [""], "response": "", "other": ""}
     prompts = load_prompts(judge.prompts or profile.prompts)
     rubric = sum(len(text) for _, text in prompts.messages(judge.rubric, **blank))
     question, count, option = _NOMINAL[Source.MMLU]
-    reply = limit(model, profile.decoding, 1, Method.ZERO_SHOT) / 2
-    return ratings * price.of((rubric + question + count * option) / _CHARACTERS + 2 * reply, reply)
+    reply = limit(judge.model, profile.decoding, 1, Method.ZERO_SHOT) / 2
+    return round(ratings * ((rubric + question + count * option) / _CHARACTERS + 2 * reply)), round(ratings * reply)
+
+
+def judge_cost(profile: Profile, ratings: int, judge: JudgeConfig | None = None) -> float | None:
+    """Return the dollars of so many ratings by a judge (the profile's main one), by the same rules; None: no price."""
+    model = (judge or profile.judge).model
+    price = price_of(model) if model is not None else None
+    return None if price is None else price.of(*judge_tokens(profile, ratings, judge))
 
 
 def dollars(cost: float | None) -> str:

@@ -16,7 +16,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import psutil
@@ -138,7 +137,7 @@ def _model_obstacles(model: ModelConfig, machine: Machine) -> list[str]:
         missing = model.api_key_env not in machine.keys and not local
         return [f"{model.name}: key {model.api_key_env} is not set"] if missing else []
     found = []
-    if looks_local(model) and not local_folder(model) and not _gguf(model):
+    if looks_local(model) and model.place() is None:
         kind = "file" if model.model.endswith(".gguf") else "folder"
         found.append(f"{model.name}: {kind} {model.model} does not exist")
     if model.quantization is not None and not machine.gpus:
@@ -155,11 +154,11 @@ def _model_obstacles(model: ModelConfig, machine: Machine) -> list[str]:
 
 def memory_need(model: ModelConfig) -> float | None:
     """Return the estimated memory in GB, e.g. 19.2 for an 8B model in bfloat16; None where nothing says."""
-    folder = local_folder(model)
-    if folder is not None:
-        return sum(path.stat().st_size for path in folder.glob("*.safetensors")) * _HEADROOM / 1e9
-    if (file := _gguf(model)) is not None:
-        return file.stat().st_size * _UNPACKED * _HEADROOM / 1e9
+    if (place := model.place()) is not None:
+        packed = [place] if place.is_file() else [place / model.gguf_file] if model.gguf_file else []
+        dense = () if packed else place.glob("*.safetensors")
+        sizes = [_UNPACKED * path.stat().st_size for path in packed if path.is_file()]
+        return (sum(sizes) + sum(path.stat().st_size for path in dense)) * _HEADROOM / 1e9
     billions = parameters(model)
     bytes_each = _NF4_BYTES if model.quantization == "nf4" else _BYTES[model.dtype]
     return None if billions is None else billions * bytes_each * _HEADROOM
@@ -174,21 +173,10 @@ def parameters(model: ModelConfig) -> float | None:
     return int(experts or 1) * float(size) / (1 if unit.upper() == "B" else 1000)
 
 
-def local_folder(model: ModelConfig) -> Path | None:
-    """Return the folder that `model` names, below the repository or here; None when it is a hub id."""
-    return next((folder for folder in (ROOT / model.model, Path(model.model)) if folder.is_dir()), None)
-
-
-def _gguf(model: ModelConfig) -> Path | None:
-    """The GGUF file that `model` names, or None."""
-    paths = (ROOT / model.model, Path(model.model).expanduser())
-    return next((path for path in paths if path.suffix == ".gguf" and path.is_file()), None)
-
-
 def looks_local(model: ModelConfig) -> bool:
     """Return whether `model` names a folder or file rather than a hub id (`owner/name`)."""
     by_path = model.model.count("/") > 1 or model.model.startswith((".", "/", "~")) or model.model.endswith(".gguf")
-    return local_folder(model) is not None or by_path
+    return by_path or model.place() is not None
 
 
 def is_local(url: str | None) -> bool:

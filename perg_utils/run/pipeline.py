@@ -28,7 +28,7 @@ from perg_utils.engines.local.engine import QUICK, find_model, resolved
 from perg_utils.engines.open import check_engine
 from perg_utils.extraction.layers import check_extractor
 from perg_utils.extraction.llm import reading_cost
-from perg_utils.inference.plan import NOMINAL_RULE, TOKEN_RULE, Plan, dollars, judge_cost, plans
+from perg_utils.inference.plan import NOMINAL_RULE, TOKEN_RULE, Plan, dollars, judge_cost, judge_tokens, plans
 from perg_utils.inference.requests import pair
 from perg_utils.judging.rating import check_judges
 from perg_utils.prompts.sets import load_prompts
@@ -146,13 +146,13 @@ def dry_run(command: Command) -> str:
             dear = [p.control_cost for p in found if p.control_cost is not None]
             share = f"{controls:,} requests{dollars(sum(dear) if dear else None)}"
             lines += [f"  of these for the controls ({names}): {share}"]
-        lines += _hours(profile, found)
-        lines += [f"  ({TOKEN_RULE})"]
-        lines += [f"  ({NOMINAL_RULE})"] if any(p.nominal for p in found) else []
+        whole = profile.shard is None  # a shard's answers are read and judged once merged
         arms = [sum(len(p.methods.get(setting, [])) for setting in RELEVANT_SHOWN) for p in found]
         # And of each model's first arm the plain and the mismatched response (judging.nulls).
         rated = sum(p.questions * (own + 2 * bool(own)) for p, own in zip(found, arms, strict=True))
-        whole = profile.shard is None  # a shard's answers are read and judged once merged
+        lines += _hours(profile, found, rated if whole else 0)
+        lines += [f"  ({TOKEN_RULE})"]
+        lines += [f"  ({NOMINAL_RULE})"] if any(p.nominal for p in found) else []
         lines += ["", f"warning: {RULES_ALONE}"] if reads_by_rules_alone(profile) else []
         llm, responses = profile.extractor.llm if whole else None, sum(p.rows for p in found)
         reading = reading_cost(profile, responses) if llm else None
@@ -168,26 +168,30 @@ def dry_run(command: Command) -> str:
     return "\n".join(lines)
 
 
-def _hours(profile: Profile, found: Sequence[Plan]) -> list[str]:
-    """What the models that run here would take, by the speed of this machine; nothing of small ones and servers."""
-    lines = []
-    for plan in found:
-        model, editor = pair(profile, plan.model)
-        if model.engine != "transformers" or not plan.prompt_tokens:
+def _hours(profile: Profile, found: Sequence[Plan], ratings: int) -> list[str]:
+    """What models and judges that run here would take, by this machine's speed; nothing of small ones and servers."""
+    work = [(plan.model, *pair(profile, plan.model), plan.prompt_tokens, plan.completion_tokens) for plan in found]
+    for judge in profile.all_judges():
+        if judge.model is not None:
+            work.append((f"{judge.label} as judge", judge.model, judge.model, *judge_tokens(profile, ratings, judge)))
+    lines: list[str] = []
+    speeds: dict[object, Any] = {}  # by weights and type
+    for who, model, editor, read, written in work:
+        if model.engine != "transformers" or not read:
             continue
         where = find_model(model, fetch=False)
         if (size := where.size()) is not None and size < QUICK:
             continue
         from perg_utils.engines.local.speed import measure  # noqa: PLC0415 - imports torch
 
-        speed = measure(model, where)
+        key = (where, resolved(model).dtype)
+        speed = speeds[key] = speeds.get(key) or measure(model, where)
         if isinstance(speed, str):
-            lines.append(f"  {plan.model} here: {speed}")
+            lines.append(f"  {who} here: {speed}")
             continue
-        hours = speed.hours(plan.prompt_tokens, plan.completion_tokens)
         rates = f"reads {speed.read:,.0f} and writes {speed.written:,.0f} tokens/s as {resolved(model).dtype}"
         other = "" if editor is model else f", if {editor.name} is as fast"
-        lines.append(f"  {plan.model} here: {rates}, so at most about {hours:.1f} hours{other}")
+        lines.append(f"  {who} here: {rates}, so at most about {speed.hours(read, written):.1f} hours{other}")
     return lines
 
 

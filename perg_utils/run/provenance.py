@@ -43,8 +43,7 @@ def collect(profile: Profile, root: Path, workspace: Workspace | None = None) ->
         "preferences": file_digest(ROOT / profile.preferences),
         "prompts": {"set": profile.prompts, "hashes": load_prompts(profile.prompts).hashes | _extract_hash(profile)},
         "models": {
-            m.name: {"model": m.model, "revision": _revision(m, root), "files": _weights(m.model, root)}
-            for m in profile.models
+            m.name: {"model": m.model, "revision": _revision(m), "files": _weights(m.place())} for m in profile.models
         },
         "extractor": _extractor(profile, root, None if workspace is None else workspace.extractor),
         # The origin of responses that no model generated here.
@@ -86,10 +85,10 @@ def _extractor(profile: Profile, root: Path, trained: Path | None) -> dict[str, 
         return None
     return {
         "base": config.base.model,
-        "revision": _revision(config.base, root),
-        "files": _weights(config.base.model, root),
+        "revision": _revision(config.base),
+        "files": _weights(config.base.place()),
         "adapter": config.adapter,
-        "adapter_files": _weights(config.adapter or str(trained), root) if config.adapter or trained else {},
+        "adapter_files": _weights(root / config.adapter if config.adapter else trained),
     }
 
 
@@ -100,17 +99,15 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _revision(model: ModelConfig, root: Path) -> str | None:
+def _revision(model: ModelConfig) -> str | None:
     """The revision that the profile names, or the commit that a hub model is pinned to; None for anything else."""
-    on_hub = model.engine == "transformers" and not any(p.exists() for p in (root / model.model, Path(model.model)))
-    file = model.gguf_file or "config.json"
-    return model.revision or (hub_commit(model.model, file=file) if on_hub else None)
+    on_hub = model.engine == "transformers" and model.place() is None
+    return model.revision or (hub_commit(model.model, file=model.gguf_file or "config.json") if on_hub else None)
 
 
-def _weights(model: str, root: Path) -> dict[str, str]:
-    """SHA-256 of the files of a model that is a local folder; empty for a name on a hub or server."""
-    file = next((p for p in (root / model, Path(model).expanduser()) if p.is_file()), None)
-    if file is not None:  # GGUF
-        return {file.name: file_digest(file)}
-    folder = root / model
-    return {p.name: file_digest(p) for p in sorted(folder.glob("*")) if p.is_file()} if folder.is_dir() else {}
+def _weights(place: Path | None) -> dict[str, str]:
+    """SHA-256 of a GGUF file, or of the files of a model's folder; empty for a name on a hub or server."""
+    if place is None or not place.exists():
+        return {}
+    files = [place] if place.is_file() else sorted(path for path in place.glob("*") if path.is_file())
+    return {path.name: file_digest(path) for path in files}

@@ -155,15 +155,15 @@ def find_model(config: ModelConfig, fetch: bool) -> Found:
 
     A GGUF file is known by its name and content wherever it lies.
     """
-    for path in (ROOT / config.model, Path(config.model).expanduser()):
-        if path.suffix == ".gguf" and path.is_file():
-            return Found(str(path.parent), path.name, path.name, _file_digest(path), None)
-        if path.is_dir():
-            if config.gguf_file is None:
-                return Found(str(path), None, config.model, _folder_digest(path), config.revision)
-            if (path / config.gguf_file).is_file():
-                return Found(str(path), config.gguf_file, config.gguf_file, _file_digest(path / config.gguf_file), None)
-            raise EngineError(f"'{config.name}': there is no file {config.gguf_file} in {path}")
+    path = config.place()
+    if path is not None and path.is_file():
+        return Found(str(path.parent), path.name, path.name, _file_digest(path), None)
+    if path is not None:
+        if config.gguf_file is None:
+            return Found(str(path), None, config.model, _folder_digest(path), config.revision)
+        if (path / config.gguf_file).is_file():
+            return Found(str(path), config.gguf_file, config.gguf_file, _file_digest(path / config.gguf_file), None)
+        raise EngineError(f"'{config.name}': there is no file {config.gguf_file} in {path}")
     looked = f"it is looked for in {ROOT} and then in {Path.cwd()}"
     if config.model.endswith(".gguf"):
         raise EngineError(

@@ -53,7 +53,7 @@ def bars(data: pd.DataFrame, by: str, marks: Looks, group: str = "model") -> Fig
     places, headings, lines = _places(rows)
     step = min(0.115, (TALLEST - 0.85) / lines)
     with rc_context(STYLE):
-        left, right = 0.215, 0.97
+        left, right = max(0.215, names_room(headings)), 0.97
         fig, panels = canvas(0.85 + step * lines, columns=max(len(shown), 1), left=left, right=right)
         for axes, metric in zip(panels, shown, strict=False):
             own = data[data["metric"] == metric]
