@@ -67,6 +67,9 @@ class EditingConfig(_Strict):
     show_options: bool | None = Field(None, description="show the editor the question and its options")
     response_first: bool | None = Field(None, description="the response before the editor's note, not behind it")
     form: Literal["json", "labelled"] | None = Field(None, description="labelled: plain text with two labels")
+    draft: Literal["right", "wrong"] | None = Field(
+        None, description="a sentence that names the right or a wrong option is edited, not the model's own answer"
+    )
 
 
 class ModelConfig(_Strict):
@@ -102,10 +105,11 @@ class ModelConfig(_Strict):
     aligner: str | None = Field(None, description="name of the model that edits in Pref-Aligner; null: this one")
     editing: EditingConfig | None = Field(None, description="how Pref-Aligner edits; null: as the prompt set says")
     methods: list[Method] | None = Field(None, description="only these methods for this model; null: all of the grid")
+    settings: list[Setting] | None = Field(None, description="only these settings for this model; null: all")
 
-    def place(self) -> Path | None:
-        """Return the folder or GGUF file that `model` names, below the repository or here; None if there is none."""
-        paths = (ROOT / self.model, Path(self.model).expanduser())
+    def place(self, root: Path = ROOT) -> Path | None:
+        """Return the folder or GGUF file that `model` names, below `root` or here; None if there is none."""
+        paths = (root / self.model, Path(self.model).expanduser())
         return next((p for p in paths if p.is_dir() or (p.suffix == ".gguf" and p.is_file())), None)
 
     @field_validator("base_url")
@@ -246,6 +250,10 @@ class StatisticsConfig(_Strict):
     resamples: int = Field(2000, ge=100, description="of a bootstrap, where no exact form exists")
 
 
+#: What has a notebook `study_<name>` of its own (docs/studies.md).
+Study = Literal["stages"]
+
+
 class CandidatesConfig(_Strict):
     """Candidate preferences that 00_generate_preferences asks for; people choose among them."""
 
@@ -276,6 +284,7 @@ class Profile(_Strict):
     judge: JudgeConfig = Field(description="the main judge: the metrics rest on its ratings")
     judges: list[JudgeConfig] = Field([], description="further judges, read at the main threshold")
     statistics: StatisticsConfig = StatisticsConfig()
+    study: Study | None = Field(None, description="a study of its own: its notebook in place of tables and report")
     published_dir: Path | None = Field(
         None, description="folder of the paper's released files (a clone, or part of one); null: they are downloaded"
     )
@@ -294,7 +303,9 @@ class Profile(_Strict):
                 return part
             if part[key] not in named:
                 raise ValueError(f"judge: '{part[key]}' is none of the models {list(named)}")
-            weights = {k: v for k, v in named[part[key]].items() if k not in {"aligner", "methods", "editing"}}
+            weights = {
+                k: v for k, v in named[part[key]].items() if k not in {"aligner", "methods", "settings", "editing"}
+            }
             return part | {key: weights}
 
         out = dict(values)
@@ -356,6 +367,8 @@ class Profile(_Strict):
     def methods_for(self, model: ModelConfig, setting: Setting) -> list[Method]:
         """Return the methods that `model` runs in `setting`, in the grid's order, e.g. `[Method.ZERO_SHOT]`."""
         allowed = model.methods
+        if model.settings is not None and setting not in model.settings:
+            return []
         return [m for m in self.grid.get(setting, []) if allowed is None or m in allowed]
 
     def all_judges(self) -> list[JudgeConfig]:

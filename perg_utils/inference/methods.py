@@ -22,7 +22,8 @@ class Task(NamedTuple):
     """One question to be answered, and the texts shown with it (none: an empty tuple).
 
     `memory` holds facts about the user and a preference among them, `aside` sentences without a label; `wording` is the
-    number of the plain question's wording in the prompt set, `draw` tells repetitions of a request apart.
+    number of the plain question's wording in the prompt set, `draw` tells repetitions of a request apart. A `draft` is
+    what Pref-Aligner edits in place of an answer of its own.
     """
 
     source: Source
@@ -33,10 +34,11 @@ class Task(NamedTuple):
     aside: tuple[str, ...] = ()
     wording: int = 0
     draw: int = 0
+    draft: str | None = None
 
     def variables(self) -> dict[str, Any]:
         """Return what a method's template is filled with."""
-        return {name: value for name, value in self._asdict().items() if name != "draw"}
+        return {name: value for name, value in self._asdict().items() if name not in ("draw", "draft")}
 
     def bare(self) -> Task:
         """Return the question without what is said of or by the user, as the first stage of Pref-Aligner sees it."""
@@ -107,8 +109,9 @@ def self_critic(tasks: Sequence[Task], prompts: PromptSet, generate: Generate, a
 
 
 def pref_aligner(tasks: Sequence[Task], prompts: PromptSet, generate: Generate, align: Generate) -> list[Outcome]:
-    """Return the plain answers edited for the preferences, by the same model or another one (`align`)."""
-    drafts = no_preference([task.bare() for task in tasks], prompts, generate, align)
+    """Return the plain answers, or the drafts given with the tasks, edited for the preferences by `align`."""
+    own = iter(no_preference([task.bare() for task in tasks if task.draft is None], prompts, generate, align))
+    drafts = [next(own) if task.draft is None else Outcome((_given(task.draft),), task.draft) for task in tasks]
     return _second_stage(Method.PREF_ALIGNER, tasks, drafts, prompts, align)
 
 
@@ -124,8 +127,15 @@ METHODS: dict[Method, Callable[[Sequence[Task], PromptSet, Generate, Generate], 
 
 
 def _one_stage(method: Method, tasks: Sequence[Task], prompts: PromptSet, generate: Generate) -> list[Outcome]:
+    if not tasks:
+        return []
     answered = generate([Chat(prompts.messages(method, **task.variables()), task.draw) for task in tasks], 1)
     return [Outcome((a,), a.reply.text) for a in answered]
+
+
+def _given(draft: str) -> Answered:
+    """A first stage that nobody was asked for: no tokens, no seconds."""
+    return Answered(Reply(draft), "")
 
 
 def _second_stage(

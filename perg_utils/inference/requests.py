@@ -60,7 +60,7 @@ def settings(profile: Profile, model: ModelConfig) -> dict[Method, list[Setting]
 def rows(profile: Profile, method: Method, chosen: Sequence[Setting], material: Material) -> list[Row]:
     """Return the rows of one method in the chosen settings: one an example, in `full` mode one a preference."""
     examples, bank, prompts = material
-    deck = Deck(bank, prompts, profile.seed)
+    deck, given = Deck(bank, prompts, profile.seed), prompts.given_draft
     every = {source: preferences.relevant_ids(bank, source) for source in examples["source"].unique()}
     records = examples.to_dict("records")
     out = []
@@ -70,7 +70,10 @@ def rows(profile: Profile, method: Method, chosen: Sequence[Setting], material: 
             sampled = [example["preference_id"]] if setting in RELEVANT_SHOWN else [None]
             for preference_id in every[example["source"]] if full else sampled:
                 shown = deck.show(example, preference_id, setting)
-                out.append(Row(example["example_id"], preference_id, setting, shown.ids, shown.task))
+                task = shown.task
+                if given is not None and method is Method.PREF_ALIGNER:
+                    task = task._replace(draft=deck.draft(example, given))
+                out.append(Row(example["example_id"], preference_id, setting, shown.ids, task))
     return out
 
 

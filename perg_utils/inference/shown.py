@@ -12,7 +12,7 @@ import random
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 
@@ -77,6 +77,13 @@ class Deck:
                 ids = preferences.shown(example["example_id"], preference_id, setting, self.bank, self.seed)
                 shown = Shown(ids, plain._replace(preferences=tuple(self.texts[i] for i in ids)))
         return shown
+
+    def draft(self, example: Mapping[Hashable, Any], kind: Literal["right", "wrong"]) -> str:
+        """Return a sentence that names the right option of a row of 'examples', or a wrong one drawn by seed and id."""
+        letters = LETTERS[: len(example["options"])]
+        draw = random.Random(f"draft:{self.seed}:{example['example_id']}")
+        letter = example["gold"] if kind == "right" else draw.choice([x for x in letters if x != example["gold"]])
+        return self.prompts.draft(letter, example["options"][letters.index(letter)])
 
     def _placebo(self, example: Mapping[Hashable, Any], plain: Task, setting: Setting, draw: random.Random) -> Shown:
         sentences = self.prompts.placebo

@@ -93,6 +93,7 @@ class Editing(_Strict):
 
     keep_letter: bool
     show_options: bool
+    draft: Literal["right", "wrong"] | None = None
 
 
 class ReplyForm(_Strict):
@@ -148,6 +149,7 @@ class _SetFile(_Strict):
     placebo: list[str] = Field(min_length=8)
     facts: list[str] = Field(min_length=12)
     belief: str = Field(min_length=1)
+    draft: str = Field(min_length=1)
     layout: Layout
     wordings: list[Wording] = Field(min_length=4)
     parts: dict[str, str] = {}
@@ -170,7 +172,9 @@ class PromptSet:
         self._pieces = lru_cache(maxsize=65536)(self._render_pieces)
         self._preferences = lru_cache(maxsize=16384)(self._lay_out_preferences)
         self._layout = {key: _compile(text) for key, text in content.layout.model_dump().items()}
-        self._belief = _compile(content.belief)
+        self._belief, self._draft = _compile(content.belief), _compile(content.draft)
+        #: Whether Pref-Aligner edits a given draft, and which.
+        self.given_draft = content.editing.draft
         self._wordings = [(_compile(wording.task), _compile(wording.ask)) for wording in content.wordings]
         self._parts = {key: _compile(text) for key, text in content.parts.items()}
         self._turns = {key: (_compile(turns.system), _compile(turns.user)) for key, turns in content.templates.items()}
@@ -185,7 +189,9 @@ class PromptSet:
     def hashes(self) -> dict[str, str]:
         """The hash of every template, layout, part, reply form and list of texts, e.g. `{"zero_shot": "5f0c..."}`."""
         content = self._content.model_dump(mode="json")
-        found = dict(content["templates"]) | {key: content[key] for key in ("placebo", "facts", "belief", "editing")}
+        found = dict(content["templates"]) | {
+            key: content[key] for key in ("placebo", "facts", "belief", "draft", "editing")
+        }
         for name in ("examples", "reply", "layout", "parts"):
             found |= {f"{name}.{key}": value for key, value in content[name].items()}
         found |= {f"wordings.{number}": value for number, value in enumerate(content["wordings"])}
@@ -205,6 +211,10 @@ class PromptSet:
     def belief(self, letter: str, text: str) -> str:
         """Return the sentence by which a user states an option as their belief."""
         return _render(self._belief, letter=letter, text=text)
+
+    def draft(self, letter: str, text: str) -> str:
+        """Return the sentence that stands for a plain answer with this option, where a draft is given."""
+        return _render(self._draft, letter=letter, text=text)
 
     def messages(self, template: str, **variables: Any) -> Messages:
         """Return the chat of `template`, e.g. `(("system", "..."), ("user", "..."))`.
@@ -357,7 +367,7 @@ def _check(path: Path, content: _SetFile) -> None:
             f"prompt set {path}: templates missing {lacking}, unknown {unknown}; known: {', '.join(VARIABLES)}"
         )
     texts = {f"layout.{k}": (v, {k}) for k, v in content.layout.model_dump().items()}
-    texts |= {"belief": (content.belief, {"letter", "text"})}
+    texts |= {name: (getattr(content, name), {"letter", "text"}) for name in ("belief", "draft")}
     texts |= {f"parts.{k}": (v, _ASKED) for k, v in content.parts.items()}
     for number, wording in enumerate(content.wordings):
         texts |= {f"wordings.{number}.{k}": (v, {"question", "options"}) for k, v in wording.model_dump().items()}

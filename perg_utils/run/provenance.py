@@ -43,7 +43,8 @@ def collect(profile: Profile, root: Path, workspace: Workspace | None = None) ->
         "preferences": file_digest(ROOT / profile.preferences),
         "prompts": {"set": profile.prompts, "hashes": load_prompts(profile.prompts).hashes | _extract_hash(profile)},
         "models": {
-            m.name: {"model": m.model, "revision": _revision(m), "files": _weights(m.place())} for m in profile.models
+            m.name: {"model": m.model, "revision": _revision(m, root), "files": _weights(m.place(root))}
+            for m in profile.models
         },
         "extractor": _extractor(profile, root, None if workspace is None else workspace.extractor),
         # The origin of responses that no model generated here.
@@ -85,8 +86,8 @@ def _extractor(profile: Profile, root: Path, trained: Path | None) -> dict[str, 
         return None
     return {
         "base": config.base.model,
-        "revision": _revision(config.base),
-        "files": _weights(config.base.place()),
+        "revision": _revision(config.base, root),
+        "files": _weights(config.base.place(root)),
         "adapter": config.adapter,
         "adapter_files": _weights(root / config.adapter if config.adapter else trained),
     }
@@ -99,9 +100,9 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _revision(model: ModelConfig) -> str | None:
+def _revision(model: ModelConfig, root: Path) -> str | None:
     """The revision that the profile names, or the commit that a hub model is pinned to; None for anything else."""
-    on_hub = model.engine == "transformers" and model.place() is None
+    on_hub = model.engine == "transformers" and model.place(root) is None
     return model.revision or (hub_commit(model.model, file=model.gguf_file or "config.json") if on_hub else None)
 
 

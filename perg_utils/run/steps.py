@@ -43,7 +43,12 @@ def _asks_whole(profile: Profile) -> bool:
 
 
 def _ends(profile: Profile) -> bool:
-    return _published(profile) or profile.shard is None
+    """A study has a notebook of its own in place of tables, figures and report."""
+    return profile.study is None and (_published(profile) or profile.shard is None)
+
+
+def _studies(name: str) -> Callable[[Profile], bool]:
+    return lambda profile: profile.study == name and profile.shard is None
 
 
 def _trains(profile: Profile) -> bool:
@@ -56,17 +61,17 @@ def _shows_training(profile: Profile) -> bool:
 
 
 def _has_finetuned_layer(profile: Profile) -> bool:
-    return _asks_whole(profile) and profile.extractor.base is not None
+    return _asks_whole(profile) and profile.extractor.base is not None and profile.study is None
 
 
 def _has_panel(profile: Profile) -> bool:
-    return _asks_whole(profile) and bool(profile.judges)
+    return _asks_whole(profile) and bool(profile.judges) and profile.study is None
 
 
 def _knows_the_training(profile: Profile) -> bool:
     """Only the embedded models can tell why an answer broke: their training is known."""
     embedded = any((ROOT / model.model / "training.json").is_file() for model in profile.models)
-    return _asks_whole(profile) and profile.data.origin == "embedded" and embedded
+    return _asks_whole(profile) and profile.data.origin == "embedded" and embedded and profile.study is None
 
 
 def _proposes(profile: Profile) -> bool:
@@ -113,6 +118,7 @@ STUDY = (
     Row("11_check_judges", _has_panel, f"{ANSWERED} judgements panel nulls", "judges", asks="judges"),
     Row("12_explain_breakage", _knows_the_training, "examples responses answers scores", "practice"),
     Row("13_check_published", _published, f"{ALL} imported", "checks", may_make="tables figures"),
+    Row("study_stages", _studies("stages"), ALL, "figures tables"),
     Row("09_write_report", _ends, f"{REPORTED} imported checks tables figures", "report", may_make="browser"),
 )
 

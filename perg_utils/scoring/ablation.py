@@ -69,4 +69,5 @@ def _switches(editing: EditingConfig | None) -> dict[str, object]:
 
 
 def _weights(model: ModelConfig) -> tuple[object, ...]:
-    return (model.engine, model.model, model.revision, model.aligner)
+    draft = model.editing.draft if model.editing is not None else None
+    return (model.engine, model.model, model.revision, model.aligner, draft)

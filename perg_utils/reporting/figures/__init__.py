@@ -9,12 +9,12 @@
 
 A run that lacks what a figure shows gives a `Figure` that says "Not in this run" and saves nothing, so no caller needs
 to ask first. `extractor`, `extraction`, `difficulty`, `judges` and `practice` are drawn from what notebooks 02, 10, 11
-and 12 work out, and take it as a DataFrame; `reproduction` may.
+and 12 work out, and take it as a DataFrame; `reproduction` may. `contrasts`, `stages` and `blame` are the studies'.
 
 In reading order: `figure` (what a figure is), `paper` (most of the functions), `selection` (models, sources and colours
 to show), `captions`, `shapes` and `drawing` (how), then those with pictures of their own: `radar`, `violins`,
 `robust_figures`, `dose_figure`, `churn_figure`, `diagram`, `extractor_figures`, `judges_figure`, `practice_figure`,
-`reproduction_figure`.
+`reproduction_figure`, `study_figures`.
 """
 
 from perg_utils.core.run import Run
@@ -41,6 +41,7 @@ from perg_utils.reporting.figures.practice_figure import practice
 from perg_utils.reporting.figures.radar import categories
 from perg_utils.reporting.figures.reproduction_figure import reproduction
 from perg_utils.reporting.figures.robust_figures import method_differences, robust_accuracy
+from perg_utils.reporting.figures.study_figures import blame, contrasts, stages
 from perg_utils.reporting.figures.violins import preferences
 
 __all__ = [
@@ -48,8 +49,10 @@ __all__ = [
     "accuracy",
     "aligner",
     "all",
+    "blame",
     "categories",
     "churn",
+    "contrasts",
     "delivery",
     "difficulty",
     "dose_response",
@@ -67,6 +70,7 @@ __all__ = [
     "robust_accuracy",
     "scatter",
     "settings",
+    "stages",
     "variation",
 ]
 

@@ -143,4 +143,25 @@ CAPTIONS = {
         "Facts by what training did with them: plain; repeated, shown as often as styled ones but never with a "
         "preference; styled, shown with preferences. zero_shot, relevant.",
     ),
+    "contrasts": (
+        "Planned contrasts",
+        "Fixed before anything was run: the difference in robust accuracy over all questions, on the same questions. "
+        "Thick: by itself; thin: jointly for all rows; p: McNemar's exact, after Holm. Grey: what counts as no "
+        "difference.",
+    ),
+    **{
+        f"stages_{setting}": (
+            f"What became of every question, {setting}",
+            "Pref-Aligner, each model editing its own answers. From all questions, a step for each way to fail, in the "
+            "order of the pipeline, down to the robust answers; pale: robust too, but a word of an irrelevant "
+            "preference came in.",
+        )
+        for setting in ("relevant", "mixed", "irrelevant")
+    },
+    "blame": (
+        "Which stage is to blame",
+        "Pref-Aligner in the setting mixed: Shapley's shares of its failures, in points of all questions; per model "
+        "they add up to its failures. Draft and relevance were mended by experiment (a right draft; the relevant "
+        "preference alone), the others on paper. Below zero: mending it would do harm. Bootstrap by question.",
+    ),
 }

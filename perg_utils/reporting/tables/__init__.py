@@ -12,7 +12,8 @@ and saves nothing, so no caller needs to ask first.
 
 In reading order: `forms` (what a table is, and its four forms), `layout` (from numbers to a table), `rates` (from
 `metrics`), `comparisons` (from `scores`), `ablation_table`, `churn_table` (of questions with several preferences),
-`summaries` (from `answers` and `judgements`), `reproduction_tables` and `audit_tables` (the paper's released files,
+`summaries` (from `answers` and `judgements`), `study_tables` (from what `perg_utils.studies` works out),
+`reproduction_tables` and `audit_tables` (the paper's released files,
 from what notebook 13 saved). `by_source`, `reproduction` and `audit` return several tables in a list.
 """
 
@@ -41,6 +42,7 @@ from perg_utils.reporting.tables.rates import (
     settings,
 )
 from perg_utils.reporting.tables.reproduction_tables import reproduction
+from perg_utils.reporting.tables.study_tables import contrasts, study
 from perg_utils.reporting.tables.summaries import (
     alignment_gain,
     categories,
@@ -60,6 +62,7 @@ __all__ = [
     "by_source",
     "categories",
     "churn",
+    "contrasts",
     "delivery",
     "dose_response",
     "extraction",
@@ -78,6 +81,7 @@ __all__ = [
     "robust_accuracy",
     "setting_comparisons",
     "settings",
+    "study",
 ]
 
 

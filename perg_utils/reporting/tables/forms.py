@@ -25,6 +25,8 @@ from perg_utils.core.workspace import write_text
 ROWS_A_PAGE = 38
 #: From this many columns on LaTeX sets them closer.
 MANY_COLUMNS = 8
+#: Columns that are labels in tables of studies.
+_STUDIED = {"question", "who", "against", "arm", "became", "stage", "draft", "fate", "generator", "aligner"}
 #: Why a run has no table of the release.
 NOT_RELEASED = " Only the paper's released files have it; notebook 13 makes it."
 
@@ -224,7 +226,7 @@ def _heads(table: Table) -> tuple[list[str], list[str]]:
 
 def _first_value(table: Table) -> int:
     """How many leading columns are labels."""
-    names = {"model", "method", "setting", "source", "metric", "judge"}
+    names = {"model", "method", "setting", "source", "metric", "judge", *_STUDIED}
     return sum(not group and label in names for group, label in zip(*_heads(table), strict=True))
 
 

@@ -1,0 +1,52 @@
+"""Tables of the studies (docs/studies.md): their contrasts, and whatever else a study's notebook has worked out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pandas as pd
+
+from perg_utils.core.run import Run
+from perg_utils.reporting.tables.forms import Table, folder_of
+from perg_utils.reporting.tables.layout import number, p_values, plain_table, with_bounds, with_interval
+
+
+def contrasts(run: Run, found: pd.DataFrame) -> Table:
+    """Return the planned contrasts of a study as a table; `found` is from `studies.contrasts.contrasts`.
+
+    >>> import pandas as pd
+    >>> perg.tables.contrasts(run, pd.DataFrame()).absent
+    'Not in this run: Planned contrasts.'
+    """
+    if found.empty:
+        return Table(
+            "contrasts", "Planned contrasts", "", found, found, found, None, "Not in this run: Planned contrasts."
+        )
+    cells = found[["question", "who"]].astype(object)
+    for name, arm in (("against", "reference_"), ("arm", "")):
+        cells[name] = [" ".join(row) for row in found[[f"{arm}{k}" for k in ("model", "method", "setting")]].to_numpy()]
+    cells["before"], cells["after"] = ([number(v) for v in found[name]] for name in ("reference_value", "value"))
+    cells["difference"] = with_bounds(found.assign(value=found["difference"]), "{:+.1f}")
+    cells["p"], cells["p Holm"] = p_values(found["p"]), p_values(found["p_holm"])
+    cells["n"] = found["n"]
+    caption = (
+        "Fixed before anything was run. Robust accuracy over all questions, in percent, difference in points with its "
+        "own interval (paired by question); p: McNemar's exact, Holm-corrected over all rows."
+    )
+    made = plain_table("contrasts", "Planned contrasts", caption, run, data=found, cells=cells, judged=True)
+    return replace(made, folder=folder_of(run))
+
+
+def study(run: Run, name: str, title: str, caption: str, *, data: pd.DataFrame, labels: list[str]) -> Table:
+    """Return any table of a study: the columns `labels` as they are, then value with interval, and n.
+
+    `data` has value, low, high (percent) and n beside them; other columns stand in the CSV only.
+
+    >>> import pandas as pd
+    >>> data = pd.DataFrame({"model": ["S"], "value": [9.04], "low": [5.0], "high": [14.0], "n": [360]})
+    >>> perg.tables.study(run, "kept", "Kept", "How often.", data=data, labels=["model"]).cells.iloc[0].tolist()
+    ['S', '9.0 [5.0, 14.0]', 360]
+    """
+    cells = data[labels].astype(object)
+    cells["percent"], cells["n"] = with_interval(data), data["n"]
+    return replace(plain_table(name, title, caption, run, data=data, cells=cells), folder=folder_of(run))
