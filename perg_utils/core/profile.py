@@ -5,6 +5,7 @@ Left out: reading the file and applying the overrides (`loading`).
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -72,6 +73,10 @@ class EditingConfig(_Strict):
     )
 
 
+#: The size in a model's name: `8B`, `0.5b`, `135M`, `8x7B`.
+_SIZE = re.compile(r"(?<![A-Za-z0-9.])(?:(\d+)x)?(\d+(?:\.\d+)?)([BM])(?![A-Za-z0-9])", re.IGNORECASE)
+
+
 class ModelConfig(_Strict):
     """One model: weights run in process (`transformers`) or any OpenAI-compatible server (`api`)."""
 
@@ -111,6 +116,14 @@ class ModelConfig(_Strict):
         """Return the folder or GGUF file that `model` names, below `root` or here; None if there is none."""
         paths = (root / self.model, Path(self.model).expanduser())
         return next((p for p in paths if p.is_dir() or (p.suffix == ".gguf" and p.is_file())), None)
+
+    def billions(self) -> float | None:
+        """Return billions of parameters as the model's name has them, e.g. 8.0 for `Llama-3.1-8B`, 56.0 for `8x7B`."""
+        found = _SIZE.search(self.model)
+        if found is None:
+            return None
+        experts, size, unit = found.groups()
+        return int(experts or 1) * float(size) / (1 if unit.upper() == "B" else 1000)
 
     @field_validator("base_url")
     @classmethod
@@ -251,7 +264,7 @@ class StatisticsConfig(_Strict):
 
 
 #: What has a notebook `study_<name>` of its own (docs/studies.md).
-Study = Literal["stages"]
+Study = Literal["stages", "cost"]
 
 
 class CandidatesConfig(_Strict):
@@ -285,6 +298,9 @@ class Profile(_Strict):
     judges: list[JudgeConfig] = Field([], description="further judges, read at the main threshold")
     statistics: StatisticsConfig = StatisticsConfig()
     study: Study | None = Field(None, description="a study of its own: its notebook in place of tables and report")
+    embedder: str | None = Field(
+        None, description="sentence embedder of a study, a hub id or folder; null: it goes by words"
+    )
     published_dir: Path | None = Field(
         None, description="folder of the paper's released files (a clone, or part of one); null: they are downloaded"
     )

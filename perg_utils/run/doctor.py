@@ -10,7 +10,6 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
-import re
 import shutil
 import urllib.error
 import urllib.request
@@ -111,7 +110,7 @@ def obstacles(profile: Profile, machine: Machine) -> list[str]:
     for model in profile.all_models():
         found += _model_obstacles(model, machine)
         if model.engine == "transformers" and not looks_local(model) and not machine.cached(model):
-            missing[model.model] = (parameters(model) or 0) * _BYTES["bfloat16"]  # also what will be 4-bit
+            missing[model.model] = (model.billions() or 0) * _BYTES["bfloat16"]  # also what will be 4-bit
     if missing and not machine.hub:
         found.append(f"weights are not in the hub's cache and the hub is not reachable: {', '.join(missing)}")
     download = sum(missing.values())
@@ -159,18 +158,9 @@ def memory_need(model: ModelConfig) -> float | None:
         dense = () if packed else place.glob("*.safetensors")
         sizes = [_UNPACKED * path.stat().st_size for path in packed if path.is_file()]
         return (sum(sizes) + sum(path.stat().st_size for path in dense)) * _HEADROOM / 1e9
-    billions = parameters(model)
+    billions = model.billions()
     bytes_each = _NF4_BYTES if model.quantization == "nf4" else _BYTES[model.dtype]
     return None if billions is None else billions * bytes_each * _HEADROOM
-
-
-def parameters(model: ModelConfig) -> float | None:
-    """Return billions of parameters as the model's name tells them, e.g. 8.0 for `Llama-3.1-8B`, 56.0 for `8x7B`."""
-    match = re.search(r"(?<![A-Za-z0-9.])(?:(\d+)x)?(\d+(?:\.\d+)?)([BM])(?![A-Za-z0-9])", model.model, re.IGNORECASE)
-    if match is None:
-        return None
-    experts, size, unit = match.groups()
-    return int(experts or 1) * float(size) / (1 if unit.upper() == "B" else 1000)
 
 
 def looks_local(model: ModelConfig) -> bool:

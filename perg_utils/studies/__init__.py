@@ -1,4 +1,6 @@
 """What the paper leaves open, each question a study with a notebook and a profile of its own (docs/studies.md).
 
-`stages` (which stage of Pref-Aligner fails), `contrasts` (comparisons fixed beforehand, and shares by bootstrap).
+`stages` (which stage of Pref-Aligner fails), `cost` (what robustness costs) with its `gate` (is a preference about
+answers at all); what they rest on: `contrasts` (comparisons fixed beforehand, and shares by bootstrap), `arms` (asked
+for beside the run's own).
 """

@@ -6,8 +6,8 @@ of a study (`scoring.comparisons`). Everything else is described, with intervals
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Hashable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ import pandas as pd
 from perg_utils.core.profile import StatisticsConfig
 from perg_utils.core.schema import Arm, Metric
 from perg_utils.scoring.comparisons import compare
-from perg_utils.scoring.intervals import exact_interval
+from perg_utils.scoring.intervals import clustered_interval, exact_interval, holm, sign_flip_exact
 
 
 class Contrast(NamedTuple):
@@ -35,9 +35,43 @@ def contrasts(
     Holm's correction is over all of them. Raises `DataError` for an arm that was not run.
     """
     found = compare(scores, [(one.reference, one.arm) for one in planned], metric, config)
+    for name in ("arm", "reference"):
+        found.insert(0, name, [" ".join(getattr(one, name)) for one in planned])
     for name in ("who", "question"):
         found.insert(0, name, [getattr(one, name) for one in planned])
     return found
+
+
+def of_sums(
+    sums: pd.DataFrame,
+    planned: Sequence[tuple[str, str, Hashable, Hashable]],
+    times: int,
+    config: StatisticsConfig,
+) -> pd.DataFrame:
+    """Return a row a planned contrast of arms in which each question was asked `times` times.
+
+    `sums` has a row a question and a column an arm: how often it went well (0 to `times`), without nulls. `planned`
+    are (question, who, reference column, column). A question is one unit: `sign_flip_exact` and `clustered_interval`;
+    Holm over all rows. Columns as `contrasts` has them, as far as they apply.
+    """
+    rows = []
+    held = [(sums[arm] - sums[reference]).to_numpy(dtype=np.int64) for *_, reference, arm in planned]
+    joint = 1 - (1 - config.confidence) / max(len(planned), 1)
+    for (question, who, reference, arm), lost in zip(planned, held, strict=True):
+        row: dict[str, Any] = {"question": question, "who": who, "reference": _named(reference), "arm": _named(arm)}
+        row |= {"reference_value": 100 * sums[reference].mean() / times, "value": 100 * sums[arm].mean() / times}
+        row["difference"] = row["value"] - row["reference_value"]
+        for name, level in (("", config.confidence), ("joint_", joint)):
+            low, high = clustered_interval(lost, times, level)
+            row |= {f"{name}low": 100 * low, f"{name}high": 100 * high}
+        rows.append(row | {"p": sign_flip_exact(lost) if len(lost) else np.nan, "n": len(lost)})
+    found = pd.DataFrame(rows)
+    found["p_holm"], found["family"] = holm(found["p"]), len(found)
+    return found
+
+
+def _named(arm: Hashable) -> str:
+    return " ".join(map(str, arm)) if isinstance(arm, tuple) else str(arm)
 
 
 def share(events: pd.Series, confidence: float) -> dict[str, float]:

@@ -71,7 +71,9 @@ def edits(run: Run) -> pd.DataFrame:
     plain = answers[answers["method"] == Method.NO_PREFERENCE].set_index(["model", "example_id"])["answer"]
     examples = run.read("examples").set_index("example_id")
     bank = run.read("preferences")
-    others = dict(bank.loc[~bank["relevant"].astype(bool), ["preference_id", "text"]].itertuples(index=False))
+    others: dict[str, str] = dict(
+        bank.loc[~bank["relevant"].astype(bool), ["preference_id", "text"]].itertuples(index=False)
+    )
     alone = own[own["setting"] == Setting.RELEVANT].set_index(["model", "example_id"])["response"]
     given = {m.name for m in run.profile.models if m.editing is not None and m.editing.draft is not None}
     rows = []

@@ -6,7 +6,7 @@ import pytest
 from perg_utils.core.loading import load_profile
 from perg_utils.core.profile import ModelConfig
 from perg_utils.run import doctor
-from perg_utils.run.doctor import Machine, memory_need, obstacles, parameters, reachable
+from perg_utils.run.doctor import Machine, memory_need, obstacles, reachable
 
 RICH = Machine(
     memory=512, disk=4000, gpus=(("H100", 80.0), ("H100", 80.0)), hub=True, keys=frozenset({"OPENAI_API_KEY"})
@@ -36,7 +36,7 @@ def profile(*models: ModelConfig, **data):
     ],
 )
 def test_the_number_of_parameters_is_read_from_the_name(name, billions):
-    assert parameters(model(name)) == billions
+    assert model(name).billions() == billions
 
 
 def test_memory_follows_parameters_and_the_bytes_of_each():

@@ -9,7 +9,8 @@
 
 A run that lacks what a figure shows gives a `Figure` that says "Not in this run" and saves nothing, so no caller needs
 to ask first. `extractor`, `extraction`, `difficulty`, `judges` and `practice` are drawn from what notebooks 02, 10, 11
-and 12 work out, and take it as a DataFrame; `reproduction` may. `contrasts`, `stages` and `blame` are the studies'.
+and 12 work out, and take it as a DataFrame; `reproduction` may. The functions of `study_figures` are
+the studies'.
 
 In reading order: `figure` (what a figure is), `paper` (most of the functions), `selection` (models, sources and colours
 to show), `captions`, `shapes` and `drawing` (how), then those with pictures of their own: `radar`, `violins`,
@@ -41,11 +42,12 @@ from perg_utils.reporting.figures.practice_figure import practice
 from perg_utils.reporting.figures.radar import categories
 from perg_utils.reporting.figures.reproduction_figure import reproduction
 from perg_utils.reporting.figures.robust_figures import method_differences, robust_accuracy
-from perg_utils.reporting.figures.study_figures import blame, contrasts, stages
+from perg_utils.reporting.figures.study_figures import acceptability, blame, contrasts, frontier, latency, stages
 from perg_utils.reporting.figures.violins import preferences
 
 __all__ = [
     "Figure",
+    "acceptability",
     "accuracy",
     "aligner",
     "all",
@@ -58,7 +60,9 @@ __all__ = [
     "dose_response",
     "extraction",
     "extractor",
+    "frontier",
     "judges",
+    "latency",
     "method_differences",
     "methods",
     "net_change",

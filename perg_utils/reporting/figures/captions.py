@@ -146,7 +146,7 @@ CAPTIONS = {
     "contrasts": (
         "Planned contrasts",
         "Fixed before anything was run: the difference in robust accuracy over all questions, on the same questions. "
-        "Thick: by itself; thin: jointly for all rows; p: McNemar's exact, after Holm. Grey: what counts as no "
+        "Thick: by itself; thin: jointly for all rows; p: exact, after Holm. Grey: what counts as no "
         "difference.",
     ),
     **{
@@ -158,6 +158,23 @@ CAPTIONS = {
         )
         for setting in ("relevant", "mixed", "irrelevant")
     },
+    "frontier": (
+        "Cost and robust accuracy",
+        "A stream in which every question is asked once with a relevant preference and once among irrelevant ones "
+        "only. Cost: operations a request, in replies of the cheapest option; line: the Pareto front, options that no "
+        "other one is as cheap as and better than. Bootstrap by question.",
+    ),
+    "acceptability": (
+        "Which option is best at which price of a failure",
+        "How often each option has the highest net benefit (price of a failure times robust answers, less the cost), "
+        "over bootstrap resamples of the questions. Price: in replies of the cheapest option. Options that are never "
+        "best in more than 5 % are not drawn.",
+    ),
+    "latency": (
+        "Seconds an answer, one request at a time",
+        "Reading the prompt up to the first new token (pale) and writing the rest; Pref-Aligner answers, then edits. "
+        "Bars: intervals of the total by question. Of this machine only.",
+    ),
     "blame": (
         "Which stage is to blame",
         "Pref-Aligner in the setting mixed: Shapley's shares of its failures, in points of all questions; per model "

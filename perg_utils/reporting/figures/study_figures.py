@@ -8,9 +8,11 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure as Drawing
+from matplotlib.lines import Line2D
 
 from perg_utils.core.run import Run
 from perg_utils.reporting.figures.drawing import (
+    MARKERS,
     PALETTE,
     STYLE,
     axis_end,
@@ -25,6 +27,7 @@ from perg_utils.reporting.figures.figure import Drawn, figure
 
 #: What is left at the end of a waterfall, and what stands apart before it.
 _LEFT, _APART = "robust", "irrelevant one obeyed"
+_SELDOM = 5.0  # percent of resamples
 
 
 @figure("contrasts")
@@ -126,6 +129,92 @@ def blame(run: Run, shares: pd.DataFrame) -> Drawn:
     ['draft']
     """
     return by_model(shares, "stage", "points of failure (Shapley)"), shares
+
+
+@figure("frontier")
+def frontier(run: Run, front: pd.DataFrame) -> Drawn:
+    """Return cost against robust accuracy, a point an option: a colour a model, a mark an arm, the Pareto front a line.
+
+    `front` is from `studies.cost.frontier`.
+
+    >>> import pandas as pd
+    >>> front = pd.DataFrame({"model": ["S"], "option": ["zero_shot"], "value": [90.0], "low": [85.0], "high": [94.0]})
+    >>> perg.figures.frontier(run, front.assign(cost=1.0, front=True, n=360)).data["option"].tolist()
+    ['zero_shot']
+    """
+    models, arms = list(dict.fromkeys(front["model"])), list(dict.fromkeys(front["option"]))
+    colours = {model: colour for model, (colour, _) in looks(models).items()}
+    with rc_context(STYLE):
+        fig, (axes,) = canvas(3.0, left=0.13, right=0.72)
+        best = front[front["front"]].sort_values("cost")
+        axes.plot(best["cost"], best["value"], color="#888888", lw=0.8, zorder=1)
+        for row in front.to_dict("records"):
+            mark, colour = MARKERS[arms.index(row["option"])], colours[row["model"]]
+            axes.plot([row["cost"]] * 2, [row["low"], row["high"]], color=colour, lw=0.8)
+            axes.plot(row["cost"], row["value"], mark, color=colour, ms=4.5)
+        axes.set_xscale("log")
+        axes.set_xlabel("cost, in replies of the cheapest option")
+        axes.set_ylabel("robust accuracy over the stream, %")
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("")
+        axes.grid(True)
+        keys = [Line2D([], [], marker="s", ls="", color=colours[model], label=model) for model in models]
+        keys += [Line2D([], [], marker=MARKERS[i], ls="", color="#444444", label=arm) for i, arm in enumerate(arms)]
+        axes.legend(handles=keys, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0), handlelength=1)
+    return fig, front
+
+
+@figure("acceptability")
+def acceptability(run: Run, curves: pd.DataFrame) -> Drawn:
+    """Return how often each option is best, by the price of a failure; `curves` is from `studies.cost.acceptability`.
+
+    >>> import pandas as pd
+    >>> curves = pd.DataFrame({"price": [1.0, 2.0], "model": "S", "option": "zero_shot", "value": [100.0, 90.0]})
+    >>> len(perg.figures.acceptability(run, curves).data)
+    2
+    """
+    models, arms = list(dict.fromkeys(curves["model"])), list(dict.fromkeys(curves["option"]))
+    colours = {model: colour for model, (colour, _) in looks(models).items()}
+    with rc_context(STYLE):
+        fig, (axes,) = canvas(2.6, left=0.13, right=0.66)
+        for (model, arm), own in curves.groupby(["model", "option"], sort=False):
+            if own["value"].max() > _SELDOM:
+                style = ("-", "--", ":", "-.")[arms.index(str(arm)) % 4]
+                axes.plot(own["price"], own["value"], style, color=colours[str(model)], lw=1.2, label=f"{model}, {arm}")
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.set_ylim(0, 101)
+        axes.set_xlabel("price of a failure, in replies of the cheapest option")
+        axes.set_ylabel("best in, % of resamples")
+        axes.grid(True)
+        axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0), handlelength=2)
+    return fig, curves
+
+
+@figure("latency")
+def latency(run: Run, times: pd.DataFrame) -> Drawn:
+    """Return seconds an answer at batch 1, a bar a model and arm; `times` is from `studies.cost.latencies`.
+
+    >>> import pandas as pd
+    >>> times = pd.DataFrame({"model": ["S"], "arm": ["zero_shot"], "reading": [0.1], "writing": [0.4]})
+    >>> perg.figures.latency(run, times.assign(value=0.5, low=0.4, high=0.6, n=6)).data["arm"].tolist()
+    ['zero_shot']
+    """
+    marks = looks(list(dict.fromkeys(times["model"])))
+    labels = [f"{row['model']}, {row['arm']}" for row in times.to_dict("records")]
+    with rc_context(STYLE):
+        fig, (axes,) = canvas(0.85 + 0.19 * len(times), left=names_room(labels))
+        for y, row in enumerate(times.to_dict("records")):
+            colour = marks[row["model"]][0]
+            axes.barh(y, row["reading"], height=0.7, color=colour, alpha=0.4, lw=0)
+            axes.barh(y, row["writing"], left=row["reading"], height=0.7, color=colour, lw=0)
+            axes.plot([row["low"], row["high"]], [y, y], color="black", lw=0.8)
+        axes.set_yticks(range(len(labels)), labels, size=6)
+        axes.invert_yaxis()
+        axes.tick_params(axis="y", length=0)
+        axes.grid(True, axis="x")
+        axes.set_xlabel("seconds")
+    return fig, times
 
 
 def by_model(data: pd.DataFrame, by: str, label: str) -> Drawing:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from perg_utils.core.run import Run
 from perg_utils.reporting.tables.forms import Table, folder_of
-from perg_utils.reporting.tables.layout import number, p_values, plain_table, with_bounds, with_interval
+from perg_utils.reporting.tables.layout import number, p_values, plain_table, with_interval
 
 
 def contrasts(run: Run, found: pd.DataFrame) -> Table:
@@ -22,25 +22,33 @@ def contrasts(run: Run, found: pd.DataFrame) -> Table:
         return Table(
             "contrasts", "Planned contrasts", "", found, found, found, None, "Not in this run: Planned contrasts."
         )
-    cells = found[["question", "who"]].astype(object)
-    for name, arm in (("against", "reference_"), ("arm", "")):
-        cells[name] = [" ".join(row) for row in found[[f"{arm}{k}" for k in ("model", "method", "setting")]].to_numpy()]
+    cells = found[["question", "who", "reference", "arm"]].astype(object).rename(columns={"reference": "against"})
     cells["before"], cells["after"] = ([number(v) for v in found[name]] for name in ("reference_value", "value"))
-    cells["difference"] = with_bounds(found.assign(value=found["difference"]), "{:+.1f}")
+    cells["difference"] = with_interval(found.assign(value=found["difference"]), "{:+.1f}")
     cells["p"], cells["p Holm"] = p_values(found["p"]), p_values(found["p_holm"])
     cells["n"] = found["n"]
     caption = (
         "Fixed before anything was run. Robust accuracy over all questions, in percent, difference in points with its "
-        "own interval (paired by question); p: McNemar's exact, Holm-corrected over all rows."
+        "own interval (paired by question); p: exact, a question being one unit, Holm-corrected over all rows."
     )
     made = plain_table("contrasts", "Planned contrasts", caption, run, data=found, cells=cells, judged=True)
     return replace(made, folder=folder_of(run))
 
 
-def study(run: Run, name: str, title: str, caption: str, *, data: pd.DataFrame, labels: list[str]) -> Table:
-    """Return any table of a study: the columns `labels` as they are, then value with interval, and n.
+def study(
+    run: Run,
+    name: str,
+    title: str,
+    caption: str,
+    *,
+    data: pd.DataFrame,
+    labels: list[str],
+    value: str = "percent",
+    form: str = "{:.1f}",
+) -> Table:
+    """Return any table of a study: the columns `labels` as they are, then the value with its interval, and n.
 
-    `data` has value, low, high (percent) and n beside them; other columns stand in the CSV only.
+    `data` has value, low, high and n beside them; other columns stand in the CSV only. `value` is the value's heading.
 
     >>> import pandas as pd
     >>> data = pd.DataFrame({"model": ["S"], "value": [9.04], "low": [5.0], "high": [14.0], "n": [360]})
@@ -48,5 +56,5 @@ def study(run: Run, name: str, title: str, caption: str, *, data: pd.DataFrame, 
     ['S', '9.0 [5.0, 14.0]', 360]
     """
     cells = data[labels].astype(object)
-    cells["percent"], cells["n"] = with_interval(data), data["n"]
+    cells[value], cells["n"] = with_interval(data, form), data["n"]
     return replace(plain_table(name, title, caption, run, data=data, cells=cells), folder=folder_of(run))
