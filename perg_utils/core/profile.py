@@ -264,7 +264,7 @@ class StatisticsConfig(_Strict):
 
 
 #: What has a notebook `study_<name>` of its own (docs/studies.md).
-Study = Literal["stages", "cost"]
+Study = Literal["stages", "cost", "delivery", "distance"]
 
 
 class CandidatesConfig(_Strict):

@@ -154,6 +154,7 @@ class _SetFile(_Strict):
     wordings: list[Wording] = Field(min_length=4)
     parts: dict[str, str] = {}
     editing: Editing
+    studies: dict[str, str] = {}
     templates: dict[str, Turns]
     reply: dict[Literal["self_critic", "pref_aligner"], ReplyForm]
     examples: dict[Source, list[WorkedExample]]
@@ -192,7 +193,7 @@ class PromptSet:
         found = dict(content["templates"]) | {
             key: content[key] for key in ("placebo", "facts", "belief", "draft", "editing")
         }
-        for name in ("examples", "reply", "layout", "parts"):
+        for name in ("examples", "reply", "layout", "parts", "studies"):
             found |= {f"{name}.{key}": value for key, value in content[name].items()}
         found |= {f"wordings.{number}": value for number, value in enumerate(content["wordings"])}
         return {key: digest(value) for key, value in found.items()}
@@ -215,6 +216,13 @@ class PromptSet:
     def draft(self, letter: str, text: str) -> str:
         """Return the sentence that stands for a plain answer with this option, where a draft is given."""
         return _render(self._draft, letter=letter, text=text)
+
+    def added(self, name: str) -> str:
+        """Return what a study adds behind a prompt, by its name. Raises `PromptError` where it is missing."""
+        if name not in self._content.studies:
+            known = ", ".join(self._content.studies) or "none"
+            raise PromptError(f"prompt set '{self.name}' has no studies.{name}, which this study adds; it has {known}")
+        return self._content.studies[name]
 
     def messages(self, template: str, **variables: Any) -> Messages:
         """Return the chat of `template`, e.g. `(("system", "..."), ("user", "..."))`.

@@ -119,6 +119,8 @@ STUDY = (
     Row("12_explain_breakage", _knows_the_training, "examples responses answers scores", "practice"),
     Row("13_check_published", _published, f"{ALL} imported", "checks", may_make="tables figures"),
     Row("study_cost", _studies("cost"), ALL, "figures tables", asks="judges"),
+    Row("study_delivery", _studies("delivery"), ALL, "figures tables", asks="judges"),
+    Row("study_distance", _studies("distance"), ALL, "figures tables", asks="judges"),
     Row("study_stages", _studies("stages"), ALL, "figures tables"),
     Row("09_write_report", _ends, f"{REPORTED} imported checks tables figures", "report", may_make="browser"),
 )

@@ -5,72 +5,108 @@ Left out: what a study makes of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
 from perg_utils.core.run import Run
 from perg_utils.core.schema import Method, Setting, conform
+from perg_utils.engines.base import Messages
 from perg_utils.engines.journal import Journal
 from perg_utils.engines.open import open_engine
+from perg_utils.engines.schemas import held
 from perg_utils.engines.watching import watched
 from perg_utils.extraction.answers import extract
 from perg_utils.extraction.layers import open_layers
 from perg_utils.inference.methods import Chat
 from perg_utils.inference.requests import Material, Row, request, rows
+from perg_utils.inference.shown import Deck
 from perg_utils.judging.rating import judge
-from perg_utils.prompts.sets import PromptSet, load_prompts
+from perg_utils.prompts.sets import load_prompts
 from perg_utils.scoring.scores import score
 
 
-def one_stage_rows(run: Run, method: Method, setting: Setting, prompts: PromptSet | None = None) -> list[Row]:
+def one_stage_rows(run: Run, method: Method, setting: Setting) -> list[Row]:
     """Return the rows of a run's questions for a method in a setting, as the run itself would ask them."""
-    prompts = prompts or load_prompts(run.profile.prompts)
-    material = Material(run.read("examples"), run.read("preferences"), prompts)
+    material = Material(run.read("examples"), run.read("preferences"), load_prompts(run.profile.prompts))
     return rows(run.profile, method, [setting], material)
 
 
-def drawn(run: Run, model: str, setting: Setting, draws: Sequence[int], temperature: float) -> pd.DataFrame:
-    """Return sampled zero_shot responses: the table 'responses' with a column `draw`, a row a question and draw.
+def rows_with(run: Run, assigned: Mapping[str, str]) -> list[Row]:
+    """Return rows of the setting relevant with other preferences than the run's: example_id -> preference_id."""
+    deck = Deck(run.read("preferences"), load_prompts(run.profile.prompts), run.profile.seed)
+    out = []
+    for example in run.read("examples").to_dict("records"):
+        if (preference := assigned.get(example["example_id"])) is not None:
+            shown = deck.show(example, preference, Setting.RELEVANT)
+            out.append(Row(example["example_id"], preference, Setting.RELEVANT, shown.ids, shown.task))
+    return out
 
-    The only arm that is not decoded as the others are: samples of one prompt need a temperature. Prints progress; what
-    the journal holds is not asked again.
+
+def ask(
+    run: Run,
+    model: str,
+    what: str,
+    asked: Sequence[tuple[Row, Messages]],
+    *,
+    draw: int = 0,
+    temperature: float | None = None,
+    schema: str | None = None,
+) -> pd.DataFrame:
+    """Return the replies to chats of one stage as the table 'responses', in their order; `what` is said of progress.
+
+    Decoding is the run's, with another `temperature` where samples of one prompt are needed. Replies are held to a
+    JSON `schema` where the model is a server that takes one. What the journal holds is not asked again.
     """
-    own, prompts = run.profile.model(model), load_prompts(run.profile.prompts)
-    engine, found = open_engine(own), one_stage_rows(run, Method.ZERO_SHOT, setting, prompts)
-    decoding = run.profile.decoding.model_copy(update={"temperature": temperature})
-    asked = []
-    for draw in draws:
-        for row in found:
-            chat = prompts.messages(Method.ZERO_SHOT, **row.task.variables())
-            asked.append(request(Chat(chat, draw), own, decoding, 1, Method.ZERO_SHOT))
-    with Journal(run.workspace.journal) as journal, watched(f"{model}, samples", len(asked), engine, journal) as bar:
-        keys = [one.key(engine.identity) for one in asked]
-        replies = journal.ask(engine, asked, bar.advance, keys=keys)
-    records = []
-    for number, (reply, key) in enumerate(zip(replies, keys, strict=True)):
-        row = found[number % len(found)]
-        records.append(
-            {
-                "example_id": row.example_id,
-                "preference_id": row.preference_id,
-                "model": model,
-                "method": str(Method.ZERO_SHOT),
-                "setting": str(setting),
-                "shown_preferences": row.shown,
-                "response": reply.text,
-                "stages": [] if reply.text is None else [reply.text],
-                "status": str(reply.status),
-                "finish_reason": reply.finish_reason,
-                "prompt_tokens": reply.prompt_tokens,
-                "completion_tokens": reply.completion_tokens,
-                "seconds": reply.seconds,
-                "key": key,
-                "fallback": False,
-            }
-        )
-    made = conform("responses", pd.DataFrame.from_records(records))
-    return made.assign(draw=[draw for draw in draws for _ in found])
+    own, prompts_decoding = run.profile.model(model), run.profile.decoding
+    if temperature is not None:
+        prompts_decoding = prompts_decoding.model_copy(update={"temperature": temperature})
+    engine = open_engine(own)
+    form = schema if own.engine == "api" and not own.thinking and own.structured is not False else None
+    requests = [
+        request(Chat(chat, draw), own, prompts_decoding, 1, Method.ZERO_SHOT, held_to=form) for _, chat in asked
+    ]
+    with Journal(run.workspace.journal) as journal:
+        requests = held(journal, engine, requests, certain=bool(own.structured) or own.batch)
+        keys = [one.key(engine.identity) for one in requests]
+        with watched(f"{model}, {what}", len(requests), engine, journal) as progress:
+            replies = journal.ask(engine, requests, progress.advance, keys=keys)
+    records = [
+        {
+            "example_id": row.example_id,
+            "preference_id": row.preference_id,
+            "model": model,
+            "method": str(Method.ZERO_SHOT),
+            "setting": str(row.setting),
+            "shown_preferences": row.shown,
+            "response": reply.text,
+            "stages": [] if reply.text is None else [reply.text],
+            "status": str(reply.status),
+            "finish_reason": reply.finish_reason,
+            "prompt_tokens": reply.prompt_tokens,
+            "completion_tokens": reply.completion_tokens,
+            "seconds": reply.seconds,
+            "key": key,
+            "fallback": False,
+        }
+        for (row, _), reply, key in zip(asked, replies, keys, strict=True)
+    ]
+    columns = None if records else [*_NO_REPLIES]
+    return conform("responses", pd.DataFrame.from_records(records, columns=columns))
+
+
+_NO_REPLIES = (
+    *("example_id", "preference_id", "model", "method", "setting", "shown_preferences", "response", "stages"),
+    *("status", "finish_reason", "prompt_tokens", "completion_tokens", "seconds", "key", "fallback"),
+)
+
+
+def drawn(run: Run, model: str, setting: Setting, draw: int, temperature: float) -> pd.DataFrame:
+    """Return sampled zero_shot responses, the table 'responses': a row a question. The only arm that is not greedy."""
+    prompts = load_prompts(run.profile.prompts)
+    found = one_stage_rows(run, Method.ZERO_SHOT, setting)
+    chats = [(row, prompts.messages(Method.ZERO_SHOT, **row.task.variables())) for row in found]
+    return ask(run, model, f"sample {draw}, {setting}", chats, draw=draw, temperature=temperature)
 
 
 def scored(run: Run, responses: pd.DataFrame) -> pd.DataFrame:
@@ -103,4 +139,4 @@ def letters(run: Run, responses: pd.DataFrame) -> pd.Series:
     with Journal(run.workspace.journal) as journal:
         layers = open_layers(run.profile, run.workspace, journal)
         found = extract(responses.reset_index(drop=True), run.read("examples"), layers)
-    return pd.Series(found["answer"].to_numpy(), index=responses.index)
+    return pd.Series(found["answer"].astype(object).to_numpy(), index=responses.index, dtype=object)

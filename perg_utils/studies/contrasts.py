@@ -6,7 +6,7 @@ of a study (`scoring.comparisons`). Everything else is described, with intervals
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,36 +42,46 @@ def contrasts(
     return found
 
 
-def of_sums(
-    sums: pd.DataFrame,
-    planned: Sequence[tuple[str, str, Hashable, Hashable]],
-    times: int,
-    config: StatisticsConfig,
-) -> pd.DataFrame:
-    """Return a row a planned contrast of arms in which each question was asked `times` times.
+class Paired(NamedTuple):
+    """One comparison of a study in which a question may be asked several times: how often it went well, by question.
 
-    `sums` has a row a question and a column an arm: how often it went well (0 to `times`), without nulls. `planned`
-    are (question, who, reference column, column). A question is one unit: `sign_flip_exact` and `clustered_interval`;
-    Holm over all rows. Columns as `contrasts` has them, as far as they apply.
+    `before` and `after` are whole numbers from 0 to `times`, indexed by question; null where not scored.
+    """
+
+    question: str
+    who: str
+    reference: str
+    arm: str
+    before: pd.Series
+    after: pd.Series
+    times: int = 1
+
+
+def of_sums(planned: Sequence[Paired], config: StatisticsConfig) -> pd.DataFrame:
+    """Return a row a planned comparison, with columns as `contrasts` has them, as far as they apply.
+
+    A question is one unit: `sign_flip_exact` and `clustered_interval`; Holm's correction and the joint bounds are over
+    all rows. Questions that are not scored on both sides are left out.
     """
     rows = []
-    held = [(sums[arm] - sums[reference]).to_numpy(dtype=np.int64) for *_, reference, arm in planned]
     joint = 1 - (1 - config.confidence) / max(len(planned), 1)
-    for (question, who, reference, arm), lost in zip(planned, held, strict=True):
-        row: dict[str, Any] = {"question": question, "who": who, "reference": _named(reference), "arm": _named(arm)}
-        row |= {"reference_value": 100 * sums[reference].mean() / times, "value": 100 * sums[arm].mean() / times}
+    for one in planned:
+        both = pd.concat({"before": one.before, "after": one.after}, axis=1, join="inner").dropna().astype(int)
+        won = (both["after"] - both["before"]).to_numpy()
+        row: dict[str, Any] = {"question": one.question, "who": one.who, "reference": one.reference, "arm": one.arm}
+        row |= {name: 100 * both[side].mean() / one.times for name, side in _SIDES.items()}
         row["difference"] = row["value"] - row["reference_value"]
         for name, level in (("", config.confidence), ("joint_", joint)):
-            low, high = clustered_interval(lost, times, level)
+            low, high = clustered_interval(won, one.times, level)
             row |= {f"{name}low": 100 * low, f"{name}high": 100 * high}
-        rows.append(row | {"p": sign_flip_exact(lost) if len(lost) else np.nan, "n": len(lost)})
+        rows.append(row | {"p": sign_flip_exact(won) if len(won) else np.nan, "n": len(won)})
     found = pd.DataFrame(rows)
-    found["p_holm"], found["family"] = holm(found["p"]), len(found)
+    if rows:
+        found["p_holm"], found["family"] = holm(found["p"]), int(found["p"].notna().sum())
     return found
 
 
-def _named(arm: Hashable) -> str:
-    return " ".join(map(str, arm)) if isinstance(arm, tuple) else str(arm)
+_SIDES = {"reference_value": "before", "value": "after"}
 
 
 def share(events: pd.Series, confidence: float) -> dict[str, float]:

@@ -26,7 +26,7 @@ from perg_utils.inference.methods import Chat
 from perg_utils.inference.requests import request
 from perg_utils.prompts.sets import load_prompts
 from perg_utils.studies import arms, gate
-from perg_utils.studies.contrasts import of_sums
+from perg_utils.studies.contrasts import Paired, of_sums
 
 #: The settings of the stream.
 STREAM = (Setting.RELEVANT, Setting.IRRELEVANT)
@@ -99,7 +99,8 @@ def _vote(run: Run, model: str, greedy: pd.DataFrame, own: pd.DataFrame) -> pd.D
     parts = []
     for setting in STREAM:
         first = own[(own["method"] == ZERO) & (own["setting"] == setting)].assign(draw=0)
-        every = pd.concat([first, arms.drawn(run, model, setting, DRAWS, TEMPERATURE)], ignore_index=True)
+        samples = [arms.drawn(run, model, setting, draw, TEMPERATURE).assign(draw=draw) for draw in DRAWS]
+        every = pd.concat([first, *samples], ignore_index=True)
         every["letter"] = arms.letters(run, every)
         spent = every.groupby("example_id")[["prompt_tokens", "completion_tokens"]].sum()
         chosen = every.loc[[_majority(rows) for _, rows in every.groupby("example_id", sort=False)]]
@@ -237,7 +238,12 @@ def planned(profile: Profile) -> list[tuple[str, str, tuple[str, str], tuple[str
 
 def contrasts(questions: pd.DataFrame, profile: Profile) -> pd.DataFrame:
     """Return the planned contrasts of robust accuracy over the stream, a question being one unit; Holm over all."""
-    return of_sums(pd.DataFrame(questions["robust"]), planned(profile), len(STREAM), profile.statistics)
+    robust = questions["robust"]
+    made = [
+        Paired(question, who, " ".join(reference), " ".join(option), robust[reference], robust[option], len(STREAM))
+        for question, who, reference, option in planned(profile)
+    ]
+    return of_sums(made, profile.statistics)
 
 
 def latency(run: Run, model: str, *, questions: int = 6, repeats: int = 3) -> pd.DataFrame:
@@ -251,7 +257,7 @@ def latency(run: Run, model: str, *, questions: int = 6, repeats: int = 3) -> pd
     engine, draw = open_engine(own), random.Random(profile.seed)
     responses = run.read("responses")
     drafts = responses[(responses["model"] == model) & (responses["setting"] == Setting.NONE)].set_index("example_id")
-    found = arms.one_stage_rows(run, Method.ZERO_SHOT, Setting.RELEVANT, prompts)
+    found = arms.one_stage_rows(run, Method.ZERO_SHOT, Setting.RELEVANT)
     found = draw.sample(found, min(questions, len(found)))
     calls: list[tuple[str, str, int, Request]] = []
     for row in found:

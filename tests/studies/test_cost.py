@@ -11,7 +11,7 @@ from perg_utils.dataset.preferences import load_bank
 from perg_utils.run import pipeline
 from perg_utils.scoring.intervals import mcnemar_exact
 from perg_utils.studies import cost, gate
-from perg_utils.studies.contrasts import of_sums
+from perg_utils.studies.contrasts import Paired, of_sums
 
 CONFIG = load_profile("study_cost").statistics
 
@@ -78,7 +78,7 @@ def test_only_questions_scored_in_every_option_and_both_settings_count():
 @given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=2, max_size=40))
 def test_a_contrast_of_questions_asked_once_is_mcnemars(pairs):
     sums = pd.DataFrame(pairs, columns=["a", "b"])
-    found = of_sums(sums, [("?", "S", "a", "b")], 1, CONFIG).iloc[0]
+    found = of_sums([Paired("?", "S", "a", "b", sums["a"], sums["b"])], CONFIG).iloc[0]
     lost, won = ((sums["a"] > sums["b"]).sum(), (sums["a"] < sums["b"]).sum())
     assert found["p"] == pytest.approx(float(mcnemar_exact(lost, won)))
     assert found["difference"] == pytest.approx(100 * (won - lost) / len(sums))

@@ -110,6 +110,20 @@ class Checkpoint:
         """Return the text of `tokens` without special tokens."""
         return self._tokenizer.decode(tokens, skip_special_tokens=True)
 
+    def single_tokens(self, texts: list[str]) -> list[int] | None:
+        """Return the one token of each text; None unless each is one token, and all of them different."""
+        found = self._tokenizer(texts, add_special_tokens=False)["input_ids"]
+        tokens = [one[0] for one in found if len(one) == 1]
+        return tokens if len(set(tokens)) == len(texts) else None
+
+    @torch.inference_mode()
+    def logits_behind(self, rows: list[list[int]]) -> torch.Tensor:
+        """Return the logits of the token behind each row of tokens, shape (rows, vocabulary), in float32."""
+        padded = self._tokenizer.pad({"input_ids": rows}, padding_side="left", return_tensors="pt")
+        padded = padded.to(self._model.device)
+        positions = (padded["attention_mask"].cumsum(-1) - 1).clamp(min=0)
+        return self._model(**padded, position_ids=positions, logits_to_keep=1).logits[:, -1].float()
+
     def complete(self, prompts: list[list[int]], limit: int, decoding: Decoding, shared: int = 0) -> list[list[int]]:
         """Return up to `limit` new tokens of each prompt, up to and with its stop token.
 

@@ -42,7 +42,19 @@ from perg_utils.reporting.figures.practice_figure import practice
 from perg_utils.reporting.figures.radar import categories
 from perg_utils.reporting.figures.reproduction_figure import reproduction
 from perg_utils.reporting.figures.robust_figures import method_differences, robust_accuracy
-from perg_utils.reporting.figures.study_figures import acceptability, blame, contrasts, frontier, latency, stages
+from perg_utils.reporting.figures.study_figures import (
+    acceptability,
+    blame,
+    contrasts,
+    cures,
+    delivery_cells,
+    distance,
+    frontier,
+    judge_auc,
+    latency,
+    odds,
+    stages,
+)
 from perg_utils.reporting.figures.violins import preferences
 
 __all__ = [
@@ -55,17 +67,22 @@ __all__ = [
     "categories",
     "churn",
     "contrasts",
+    "cures",
     "delivery",
+    "delivery_cells",
     "difficulty",
+    "distance",
     "dose_response",
     "extraction",
     "extractor",
     "frontier",
+    "judge_auc",
     "judges",
     "latency",
     "method_differences",
     "methods",
     "net_change",
+    "odds",
     "one_model",
     "pipeline",
     "practice",

@@ -175,6 +175,33 @@ CAPTIONS = {
         "Reading the prompt up to the first new token (pale) and writing the rest; Pref-Aligner answers, then edits. "
         "Bars: intervals of the total by question. Of this machine only.",
     ),
+    "odds": (
+        "What goes with naming no option",
+        "Released zero_shot responses of Mixtral-8x7B with one preference each: odds ratios of a logistic model with "
+        "questions and preferences as crossed random effects. Variational bounds, too narrow rather than too wide.",
+    ),
+    "delivery_cells": (
+        "Answers that name no option, by preference and place of the letter",
+        "Asked without a preference, with one whose style leaves room for a letter, and with one in conflict with "
+        "it; the letter asked for first or last. Exact intervals.",
+    ),
+    "cures": (
+        "What brings the letter back, at which cost",
+        "Of the questions in which zero_shot names no option, the percentage in which the cure does (exact intervals), "
+        "against the tokens that it reads and writes. Hollow: that it follows preferences no worse, within the "
+        "profile's margin, is not shown.",
+    ),
+    "distance": (
+        "How far a preference moves an answer",
+        "Distance of a plain answer to the aligned one and to zero_shot's with one relevant preference, without the "
+        "sentences that name an option, in hundredths of a cosine; and the difference on the same questions. Bootstrap "
+        "by question.",
+    ),
+    "judge_auc": (
+        "Can the judges tell?",
+        "How often the response that was written for the preference is rated higher than a null: the plain response, or "
+        "one judged by a preference of another category. 0.5: chance. Bootstrap by response.",
+    ),
     "blame": (
         "Which stage is to blame",
         "Pref-Aligner in the setting mixed: Shapley's shares of its failures, in points of all questions; per model "

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure as Drawing
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator
 
 from perg_utils.core.run import Run
 from perg_utils.reporting.figures.drawing import (
@@ -215,6 +216,105 @@ def latency(run: Run, times: pd.DataFrame) -> Drawn:
         axes.grid(True, axis="x")
         axes.set_xlabel("seconds")
     return fig, times
+
+
+@figure("odds")
+def odds(run: Run, found: pd.DataFrame) -> Drawn:
+    """Return odds ratios, a row a term, on a logarithmic axis; `found` is from `studies.delivery.crossed`.
+
+    >>> import pandas as pd
+    >>> found = pd.DataFrame({"term": ["length doubled"], "value": [1.6], "low": [1.5], "high": [1.7], "n": [900]})
+    >>> perg.figures.odds(run, found).data["term"].tolist()
+    ['length doubled']
+    """
+    with rc_context(STYLE):
+        fig, (axes,) = canvas(0.85 + 0.17 * len(found), left=names_room(found["term"]) + 0.06)
+        axes.axvline(1, color="black", lw=0.6)
+        for y, row in enumerate(found.to_dict("records")):
+            axes.plot([row["low"], row["high"]], [y, y], color=PALETTE[0], lw=1.4)
+            axes.plot(row["value"], y, "o", color=PALETTE[0], ms=3.6)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("")
+        axes.set_yticks(range(len(found)), list(found["term"]), size=6)
+        axes.invert_yaxis()
+        axes.tick_params(axis="y", length=0)
+        axes.grid(True, axis="x")
+        axes.set_xlabel("odds ratio of naming no option")
+    return fig, found
+
+
+@figure("delivery_cells")
+def delivery_cells(run: Run, rates: pd.DataFrame) -> Drawn:
+    """Return the share that names no option, a row a cell of the experiment; from `studies.delivery.rates`.
+
+    >>> import pandas as pd
+    >>> rates = pd.DataFrame({"model": ["S"], "preference": ["none"], "letter": ["first"], "value": [2.0]})
+    >>> perg.figures.delivery_cells(run, rates.assign(low=1.0, high=4.0, n=90)).data["cell"].tolist()
+    ['none, first']
+    """
+    data = rates.assign(cell=rates["preference"] + ", " + rates["letter"])
+    return by_model(data, "cell", "names no option, %"), data
+
+
+@figure("cures")
+def cures(run: Run, recovered: pd.DataFrame) -> Drawn:
+    """Return what brings lost letters back against its tokens, a point a model and cure; from `delivery.recovery`.
+
+    >>> import pandas as pd
+    >>> one = {"model": "S", "cure": "reminder", "value": 50.0, "low": 30.0, "high": 70.0, "tokens": 1.1, "n": 20}
+    >>> perg.figures.cures(run, pd.DataFrame([one | {"not_worse": True}])).data["cure"].tolist()
+    ['reminder']
+    """
+    data = recovered[recovered["n"] > 0].reset_index(drop=True)
+    models, names = list(dict.fromkeys(data["model"])), list(dict.fromkeys(data["cure"]))
+    colours = {model: colour for model, (colour, _) in looks(models).items()}
+    with rc_context(STYLE):
+        fig, (axes,) = canvas(2.8, left=0.13, right=0.66)
+        for row in data.to_dict("records"):
+            colour, mark = colours[row["model"]], MARKERS[names.index(row["cure"])]
+            axes.plot([row["tokens"]] * 2, [row["low"], row["high"]], color=colour, lw=0.8)
+            face = colour if row["not_worse"] else "white"
+            axes.plot(row["tokens"], row["value"], mark, color=colour, mfc=face, ms=4.5)
+        axes.set_ylim(-3, 103)
+        axes.set_xlabel("tokens, against zero_shot")
+        axes.set_ylabel("letters brought back, %")
+        axes.grid(True)
+        keys = [Line2D([], [], marker="s", ls="", color=colours[model], label=model) for model in models]
+        keys += [Line2D([], [], marker=MARKERS[i], ls="", color="#444444", label=name) for i, name in enumerate(names)]
+        axes.legend(handles=keys, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0), handlelength=1)
+    return fig, data
+
+
+@figure("distance")
+def distance(run: Run, moved: pd.DataFrame) -> Drawn:
+    """Return how far answers move, a row a kind and model; `moved` is from `studies.distance.moved`.
+
+    >>> import pandas as pd
+    >>> moved = pd.DataFrame({"model": ["S"], "kind": ["aligned"], "value": [20.0], "low": [15.0], "high": [25.0]})
+    >>> perg.figures.distance(run, moved.assign(n=90)).data["kind"].tolist()
+    ['aligned']
+    """
+    return by_model(moved, "kind", "hundredths of a cosine"), moved
+
+
+@figure("judge_auc")
+def judge_auc(run: Run, told: pd.DataFrame) -> Drawn:
+    """Return how well judges tell matched responses from nulls; `told` is from `scoring.discrimination`.
+
+    >>> import pandas as pd
+    >>> told = pd.DataFrame({"judge": ["a"], "kind": ["plain"], "auc": [0.8], "auc_low": [0.7], "auc_high": [0.9]})
+    >>> perg.figures.judge_auc(run, told.assign(pairs=90)).data["value"].tolist()
+    [0.8]
+    """
+    data = told.drop(columns=["low", "high", "n"], errors="ignore")
+    data = data.rename(columns={"auc": "value", "auc_low": "low", "auc_high": "high", "pairs": "n"})
+    fig = by_model(data.rename(columns={"kind": "model"}), "judge", "AUC")
+    axes = fig.axes[0]
+    axes.set_xlim(min(0.4, float(data["low"].min()) - 0.03), 1.02)
+    axes.axvline(0.5, color="black", lw=0.6)
+    return fig, data
 
 
 def by_model(data: pd.DataFrame, by: str, label: str) -> Drawing:

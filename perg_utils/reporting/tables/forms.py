@@ -26,7 +26,10 @@ ROWS_A_PAGE = 38
 #: From this many columns on LaTeX sets them closer.
 MANY_COLUMNS = 8
 #: Columns that are labels in tables of studies.
-_STUDIED = {"question", "who", "against", "arm", "became", "stage", "draft", "fate", "generator", "aligner", "option"}
+_STUDIED = {
+    *("question", "who", "against", "arm", "became", "stage", "draft", "fate", "generator", "aligner", "option"),
+    *("cure", "what", "response"),
+}
 #: Why a run has no table of the release.
 NOT_RELEASED = " Only the paper's released files have it; notebook 13 makes it."
 

@@ -7,31 +7,34 @@ from dataclasses import replace
 import pandas as pd
 
 from perg_utils.core.run import Run
-from perg_utils.reporting.tables.forms import Table, folder_of
+from perg_utils.reporting.tables.forms import Table, absent, folder_of
 from perg_utils.reporting.tables.layout import number, p_values, plain_table, with_interval
 
+_PLANNED = (
+    "Fixed before anything was run. Robust accuracy over all questions, in percent, difference in points with its own "
+    "interval (paired by question); p: exact, a question being one unit, Holm-corrected over all rows."
+)
 
-def contrasts(run: Run, found: pd.DataFrame) -> Table:
-    """Return the planned contrasts of a study as a table; `found` is from `studies.contrasts.contrasts`.
+
+def contrasts(
+    run: Run, found: pd.DataFrame, *, name: str = "contrasts", title: str = "Planned contrasts", caption: str = _PLANNED
+) -> Table:
+    """Return the planned contrasts of a study as a table; `found` is from `studies.contrasts`.
+
+    Those of another outcome than robust accuracy have another `name`, `title` and `caption`.
 
     >>> import pandas as pd
     >>> perg.tables.contrasts(run, pd.DataFrame()).absent
     'Not in this run: Planned contrasts.'
     """
     if found.empty:
-        return Table(
-            "contrasts", "Planned contrasts", "", found, found, found, None, "Not in this run: Planned contrasts."
-        )
+        return absent(name, title)
     cells = found[["question", "who", "reference", "arm"]].astype(object).rename(columns={"reference": "against"})
-    cells["before"], cells["after"] = ([number(v) for v in found[name]] for name in ("reference_value", "value"))
+    cells["before"], cells["after"] = ([number(v) for v in found[side]] for side in ("reference_value", "value"))
     cells["difference"] = with_interval(found.assign(value=found["difference"]), "{:+.1f}")
     cells["p"], cells["p Holm"] = p_values(found["p"]), p_values(found["p_holm"])
     cells["n"] = found["n"]
-    caption = (
-        "Fixed before anything was run. Robust accuracy over all questions, in percent, difference in points with its "
-        "own interval (paired by question); p: exact, a question being one unit, Holm-corrected over all rows."
-    )
-    made = plain_table("contrasts", "Planned contrasts", caption, run, data=found, cells=cells, judged=True)
+    made = plain_table(name, title, caption, run, data=found, cells=cells, judged=True)
     return replace(made, folder=folder_of(run))
 
 

@@ -1,0 +1,193 @@
+"""Cross-judge validity: can judges tell a response that knew the preference from one that did not?
+
+Every judge rates, on the same questions, the response to its preference (*matched*), the *plain* one by that
+preference and the matched one by a preference of another category (*mismatched*). Judges: rules of cues, a contrast of
+sentence vectors, models by the rating that they expect (from the likelihoods of 1 to 5, in one pass), and whoever the
+run's own ratings are from. Extends `judging.nulls`, which asks the judges of a run about one arm.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from perg_utils.core.profile import RULES, ModelConfig
+from perg_utils.core.run import Run
+from perg_utils.core.schema import ROW_ID, Category, Method, Null, Setting
+from perg_utils.judging.judges import CueJudge
+from perg_utils.judging.nulls import another
+from perg_utils.judging.rubric import Case
+from perg_utils.prompts.sets import JUDGE, load_prompts
+from perg_utils.studies.gate import vectors
+
+CONTRAST = "contrast of vectors"
+
+
+def sample(run: Run, model: str, questions: int, preferences: int, seed: int) -> pd.DataFrame:
+    """Return cases of zero_shot responses of a run: `ROW_ID`, kind (`Null`), `case`, and `matched`, the row it is from.
+
+    So many questions of those with a plain response, drawn by seed, and so many of their responses each. The run may
+    be one of the profile `published`.
+    """
+    responses, examples, bank = run.read("responses"), run.read("examples"), run.read("preferences")
+    own = responses[(responses["model"] == model) & responses["response"].notna()]
+    plain = own[(own["method"] == Method.NO_PREFERENCE) & (own["setting"] == Setting.NONE)]
+    said = dict(zip(plain["example_id"], plain["response"], strict=True))
+    shown = own[(own["method"] == Method.ZERO_SHOT) & (own["setting"] == Setting.RELEVANT)]
+    shown = shown[shown["example_id"].isin(said)]
+    draw = random.Random(seed)
+    ids = sorted(shown["example_id"].unique())
+    chosen = set(draw.sample(ids, min(questions, len(ids))))
+    shown = shown[shown["example_id"].isin(chosen)].sample(frac=1, random_state=seed)
+    shown = shown.groupby("example_id").head(preferences).sort_values(["example_id", "preference_id"])
+    asked = examples.set_index("example_id")
+    texts = {
+        p["preference_id"]: (p["text"], Category(p["category"])) for p in bank[bank["relevant"]].to_dict("records")
+    }
+    rows: list[dict[str, Any]] = []
+    for row in shown.to_dict("records"):
+        example = asked.loc[row["example_id"]]
+        text, category = texts[row["preference_id"]]
+        base = Case(
+            example["question"], tuple(example["options"]), text, category, said[row["example_id"]], row["response"]
+        )
+        other = another(row["example_id"], row["preference_id"], bank, example["source"], seed)
+        cases = {Null.MATCHED: (row["preference_id"], base)}
+        cases[Null.PLAIN] = (
+            row["preference_id"],
+            base._replace(response_with=base.response_without, response_without=base.response_with),
+        )
+        if other is not None:
+            cases[Null.MISMATCHED] = (other, base._replace(preference=texts[other][0], category=texts[other][1]))
+        at = {name: row[name] for name in ROW_ID} | {"matched": row["preference_id"]}
+        rows += [at | {"preference_id": p, "kind": str(kind), "case": case} for kind, (p, case) in cases.items()]
+    return pd.DataFrame(rows)
+
+
+def by_cues(cases: pd.DataFrame) -> pd.Series:
+    """Return the ratings of the rules of cues, 1 to 5."""
+    return pd.Series([r.rating for r in CueJudge().rate(list(cases["case"]))], index=cases.index, dtype=float)
+
+
+def by_contrast(cases: pd.DataFrame, bank: pd.DataFrame, embedder: str | None) -> pd.Series:
+    """Return how much nearer each response is to its preference than to the bank's other relevant ones (cosines)."""
+    texts = [str(text) for text in bank.loc[bank["relevant"], "text"]]
+    responses = [case.response_with for case in cases["case"]]
+    distinct = list(dict.fromkeys([*texts, *responses]))
+    at = {text: number for number, text in enumerate(distinct)}
+    held = vectors(distinct, embedder)
+    wishes = held[[at[text] for text in texts]]
+    likeness = held[[at[text] for text in responses]] @ wishes.T
+    own = np.array([texts.index(case.preference) for case in cases["case"]])
+    mine = likeness[np.arange(len(own)), own]
+    others = (likeness.sum(axis=1) - mine) / (len(texts) - 1)
+    return pd.Series(mine - others, index=cases.index)
+
+
+def by_expectation(cases: pd.DataFrame, model: ModelConfig, prompts_name: str) -> pd.Series:
+    """Return the rating that a model expects (1 to 5) behind the start of its reply, in one pass, nothing written."""
+    from perg_utils.studies.letters import likelihoods  # noqa: PLC0415 - imports torch
+
+    prompts = load_prompts(prompts_name)
+    asked = [(prompts.messages(JUDGE, **case.variables()), prompts.added("rating"), 5) for case in cases["case"]]
+    found = likelihoods(model, asked, "12345")
+    return pd.Series([sum((n + 1) * p for n, p in enumerate(row)) for row in found], index=cases.index)
+
+
+def at_the_same_rate(ratings: pd.Series, matched: pd.Series, share: float, threshold: int = 3) -> pd.Series:
+    """Return ratings moved so that a `share` (0 to 1) of the `matched` ones reaches the threshold.
+
+    A scale without a threshold of its own is read at the rate of another judge.
+    """
+    known = ratings[matched].dropna()
+    cut = float(np.quantile(known, 1 - share)) if len(known) else 0.0
+    return ratings - cut + threshold
+
+
+def as_nulls(cases: pd.DataFrame, judge: str, ratings: pd.Series) -> pd.DataFrame:
+    """Return rated cases in the form that `scoring.discrimination` takes, a question and preference being one pair."""
+    out = cases[[*ROW_ID, "kind"]].assign(judge=judge, rating=ratings)
+    # A pair is one response with its nulls; the question's id alone would cross its preferences.
+    out["example_id"] = cases["example_id"] + "/" + cases["matched"]
+    return out
+
+
+def agreement(cases: pd.DataFrame, rated: dict[str, pd.Series], threshold: int = 3) -> pd.DataFrame:
+    """Return for each two judges how often they agree whether a matched response follows: percent, Cohen's kappa, n."""
+    matched = cases["kind"] == Null.MATCHED
+    names = list(rated)
+    rows = []
+    for number, one in enumerate(names):
+        for other in names[number + 1 :]:
+            both = pd.concat([rated[one][matched], rated[other][matched]], axis=1).dropna() >= threshold
+            a, b = both.iloc[:, 0].to_numpy(), both.iloc[:, 1].to_numpy()
+            same = float((a == b).mean()) if len(a) else np.nan
+            chance = float(a.mean() * b.mean() + (1 - a.mean()) * (1 - b.mean())) if len(a) else np.nan
+            kappa = (same - chance) / (1 - chance) if chance < 1 else np.nan
+            rows.append({"judge": one, "other": other, "same": 100 * same, "kappa": kappa, "n": len(a)})
+    return pd.DataFrame(rows)
+
+
+def by_judge(run: Run, ratings: dict[str, pd.Series], threshold: int = 3) -> pd.DataFrame:
+    """Return robust accuracy, alignment failure and robustness error of every method (relevant), a row a judge.
+
+    `ratings` hold a rating for each row of the run's scores in the setting relevant, by their index. Columns: judge,
+    model, method, robust_accuracy, alignment_failure, robustness_error, rank (of the model's methods, by robust
+    accuracy), n.
+    """
+    scores = run.read("scores")
+    own = scores[(scores["setting"] == Setting.RELEVANT) & scores["correct_with"].notna()]
+    rows = []
+    for judge, rated in ratings.items():
+        held = own.assign(rated=rated.reindex(own.index))
+        held = held[held["rated"].notna()]
+        follows = (held["rated"] >= threshold).astype(bool)
+        right = held["correct_with"].astype(bool)
+        held = held.assign(follows=follows, both=right & follows)
+        for (model, method), some in held.groupby(["model", "method"], sort=False):
+            known = some[some["correct_without"].fillna(False).astype(bool)]
+            row = {"judge": judge, "model": model, "method": method, "n": len(some)}
+            row["robust_accuracy"] = 100 * some["both"].mean()
+            row["alignment_failure"] = 100 * (1 - known["follows"].mean())
+            row["robustness_error"] = 100 * (1 - known["both"].mean())
+            rows.append(row)
+    out = pd.DataFrame(rows)
+    out["rank"] = out.groupby(["judge", "model"])["robust_accuracy"].rank(ascending=False, method="min").astype(int)
+    return out
+
+
+def cases_of_scores(run: Run) -> pd.DataFrame:
+    """Return the run's own responses in relevant as cases, indexed as its scores; what `by_judge` takes is rated so."""
+    scores, responses = run.read("scores"), run.read("responses")
+    examples, bank = run.read("examples").set_index("example_id"), run.read("preferences").set_index("preference_id")
+    plain = responses[responses["method"] == Method.NO_PREFERENCE]
+    said = {(r["example_id"], r["model"]): r["response"] for r in plain.to_dict("records")}
+    texts = responses.set_index(ROW_ID)["response"]
+    rows = {}
+    for index, row in scores[scores["setting"] == Setting.RELEVANT].iterrows():
+        response = texts.get(tuple(row[name] for name in ROW_ID))
+        if not isinstance(response, str):
+            continue
+        example, wish = examples.loc[row["example_id"]], bank.loc[row["preference_id"]]
+        without = said.get((row["example_id"], row["model"])) or ""
+        category = Category(wish["category"])
+        case = Case(example["question"], tuple(example["options"]), wish["text"], category, without, response)
+        rows[index] = case
+    return pd.DataFrame({"case": pd.Series(rows, dtype=object)})
+
+
+def own_ratings(run: Run, cases: pd.DataFrame) -> pd.Series:
+    """Return the run's main judge's ratings of the matched cases, null for the others: as the run's table has them."""
+    held = run.read("judgements").set_index(ROW_ID)["rating"]
+    keys = cases[ROW_ID].itertuples(index=False, name=None)
+    found = [held.get(key) if kind == Null.MATCHED else None for key, kind in zip(keys, cases["kind"], strict=True)]
+    return pd.Series(found, index=cases.index, dtype=float)
+
+
+def judges_named(models: Sequence[str]) -> list[str]:
+    """Return the names of the judges of this study, in the order in which tables list them."""
+    return [RULES["cues"], CONTRAST, *(f"{model}, expected" for model in models)]
