@@ -89,7 +89,7 @@ def crossed(rows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, float]]:
     ident = np.repeat([0, 1], [len(group.categories) for group in groups])
     exog = np.column_stack(list(held.values()))
     model = BinomialBayesMixedGLM(rows["named_none"].to_numpy(float), exog, sparse.hstack(blocks, "csr"), ident)
-    fit = model.fit_vb()
+    fit = model.fit_vb(fit_method="L-BFGS-B")  # the default keeps a dense matrix of all effects
     mean, deviation = np.asarray(fit.fe_mean), np.asarray(fit.fe_sd)
     out = pd.DataFrame({"term": list(held), "value": np.exp(mean), "n": len(rows)})
     out["low"], out["high"] = np.exp(mean - 1.96 * deviation), np.exp(mean + 1.96 * deviation)

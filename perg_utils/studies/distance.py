@@ -25,13 +25,21 @@ _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
 _LETTER = re.compile(r"\([A-Z]\)|\b[A-Z][.):]|\boption [A-Z]\b|\banswer\b|\b[A-Z]$")
 
 
-def without_answer(response: str, options: Sequence[str]) -> str:
+def without_answer(response: str, options: Sequence[str], *, sentences: bool = True) -> str:
     """Return a response without the sentences that name an option, its letter or "the answer".
+
+    Without `sentences` only the options' words and letters are taken out: the embedded models say no sentence that
+    names no option.
 
     >>> without_answer("Salt keeps food. In short, it is salt (B). Think of the sea.", ["iron", "salt"])
     'Think of the sea.'
     """
     named = [option.casefold().strip(" .") for option in options]
+    if not sentences:
+        text = _LETTER.sub(" ", response)
+        for option in sorted(filter(None, named), key=len, reverse=True):
+            text = re.sub(rf"\b{re.escape(option)}\b", " ", text, flags=re.IGNORECASE)
+        return " ".join(text.split())
     kept = []
     for sentence in _SENTENCE.split(response):
         low = sentence.casefold()
@@ -57,7 +65,8 @@ def pairs_of_run(run: Run) -> pd.DataFrame:
         for row in own[["model", "example_id", "response"]].to_dict("records"):
             draft = drafts.get((row["model"], row["example_id"]))
             if isinstance(draft, str):
-                texts = [without_answer(text, options[row["example_id"]]) for text in (draft, row["response"])]
+                known, whole = options[row["example_id"]], not run.invented
+                texts = [without_answer(text, known, sentences=whole) for text in (draft, row["response"])]
                 at = {"model": row["model"], "example_id": row["example_id"], "kind": kind}
                 parts.append(at | {"one": texts[0], "other": texts[1], "left": all(texts)})
     return pd.DataFrame(parts, columns=["model", "example_id", "kind", "one", "other", "left"])

@@ -23,6 +23,8 @@ def vectors(texts: list[str], embedder: str | None) -> npt.NDArray[np.float64]:
         from perg_utils.proposals.similar import embed  # noqa: PLC0415 - imports torch
 
         return embed(texts, embedder).astype(np.float64)
+    if not texts:
+        return np.zeros((0, 1))
     words = [Counter(_WORD.findall(text.casefold())) for text in texts]
     known = sorted({word for some in words for word in some})
     seen = {word: sum(word in some for some in words) for word in known}

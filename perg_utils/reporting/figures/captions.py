@@ -199,8 +199,8 @@ CAPTIONS = {
     ),
     "judge_auc": (
         "Can the judges tell?",
-        "How often the response that was written for the preference is rated higher than a null: the plain response, or "
-        "one judged by a preference of another category. 0.5: chance. Bootstrap by response.",
+        "How often the response that was written for the preference is rated higher than a null: the plain response, "
+        "or one judged by a preference of another category. 0.5: chance. Bootstrap by response.",
     ),
     "blame": (
         "Which stage is to blame",
