@@ -264,7 +264,7 @@ class StatisticsConfig(_Strict):
 
 
 #: What has a notebook `study_<name>` of its own (docs/studies.md).
-Study = Literal["stages", "cost", "delivery", "distance"]
+Study = Literal["stages", "cost", "delivery", "distance", "free_form"]
 
 
 class CandidatesConfig(_Strict):

@@ -34,6 +34,8 @@ _METHODS = frozenset(map(str, Method))
 PROPOSE = "propose"
 #: What the extractor's last layer is asked. A set may do without it.
 EXTRACT = "extract"
+#: How a question is asked without its options. A set may do without it.
+FREE_FORM = "free_form"
 #: Variants of the rubric that a set may have, for probing a judge: other words, and the two responses in other order.
 JUDGE_VARIANTS = ("judge_paraphrased", "judge_swapped")
 #: Another rubric that a set may have: four questions by yes or no.
@@ -56,6 +58,7 @@ VARIABLES: dict[str, set[str]] = {
     # Who reads a response knows neither the question nor the preference.
     EXTRACT: {"response", "options"},
     PROPOSE: {"question", "options"},
+    FREE_FORM: {"question", "preferences", "count", "aside", "again"},
 }
 
 
@@ -367,7 +370,9 @@ def _render(template: Template, **variables: Any) -> str:
 
 
 def _check(path: Path, content: _SetFile) -> None:
-    needed = [str(name) for name in VARIABLES if name not in (*JUDGE_VARIANTS, BY_QUESTIONS, EXTRACT, PROPOSE)]
+    needed = [
+        str(name) for name in VARIABLES if name not in (*JUDGE_VARIANTS, BY_QUESTIONS, EXTRACT, PROPOSE, FREE_FORM)
+    ]
     lacking = [name for name in needed if name not in content.templates]
     unknown = [name for name in content.templates if name not in VARIABLES]
     if lacking or unknown:

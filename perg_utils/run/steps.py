@@ -121,6 +121,7 @@ STUDY = (
     Row("study_cost", _studies("cost"), ALL, "figures tables", asks="judges"),
     Row("study_delivery", _studies("delivery"), ALL, "figures tables", asks="judges"),
     Row("study_distance", _studies("distance"), ALL, "figures tables", asks="judges"),
+    Row("study_free_form", _studies("free_form"), ALL, "figures tables", asks="judges"),
     Row("study_stages", _studies("stages"), ALL, "figures tables"),
     Row("09_write_report", _ends, f"{REPORTED} imported checks tables figures", "report", may_make="browser"),
 )

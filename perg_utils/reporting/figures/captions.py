@@ -145,7 +145,7 @@ CAPTIONS = {
     ),
     "contrasts": (
         "Planned contrasts",
-        "Fixed before anything was run: the difference in robust accuracy over all questions, on the same questions. "
+        "Fixed before anything was run: the difference over all questions, on the same questions. "
         "Thick: by itself; thin: jointly for all rows; p: exact, after Holm. Grey: what counts as no "
         "difference.",
     ),
@@ -201,6 +201,12 @@ CAPTIONS = {
         "Can the judges tell?",
         "How often the response that was written for the preference is rated higher than a null: the plain response, "
         "or one judged by a preference of another category. 0.5: chance. Bootstrap by response.",
+    ),
+    "free_form": (
+        "Accuracy and breakage in free form and with letters",
+        "Left: accuracy over all questions. Right: of the questions that are right with nothing shown, those that are "
+        "not with the question in other words, with a neutral sentence, with a relevant preference. Filled: with "
+        "options and letters; hollow: free form. Exact intervals.",
     ),
     "blame": (
         "Which stage is to blame",

@@ -32,10 +32,10 @@ _SELDOM = 5.0  # percent of resamples
 
 
 @figure("contrasts")
-def contrasts(run: Run, found: pd.DataFrame) -> Drawn:
+def contrasts(run: Run, found: pd.DataFrame, *, outcome: str = "robust accuracy") -> Drawn:
     """Return the planned contrasts of a study, a row each: difference, its interval and the joint one, p after Holm.
 
-    `found` is from `studies.contrasts.contrasts`.
+    `found` is from `studies.contrasts`, `outcome` what it compares.
 
     >>> import pandas as pd
     >>> row = {"question": "a right draft", "who": "S", "difference": 9.0, "n": 360}
@@ -69,7 +69,7 @@ def contrasts(run: Run, found: pd.DataFrame) -> Drawn:
         axes.set_ylim(line - 0.3, -0.7)
         axes.xaxis.set_major_locator(ticks(5))
         axes.grid(True, axis="x")
-        axes.set_xlabel("points of robust accuracy")
+        axes.set_xlabel(f"points of {outcome}")
     return fig, rows
 
 
@@ -315,6 +315,48 @@ def judge_auc(run: Run, told: pd.DataFrame) -> Drawn:
     axes.set_xlim(min(0.4, float(data["low"].min()) - 0.03), 1.02)
     axes.axvline(0.5, color="black", lw=0.6)
     return fig, data
+
+
+@figure("free_form")
+def free_form(run: Run, rates: pd.DataFrame) -> Drawn:
+    """Return accuracy and breakage by what is shown, free form beside letters; from `studies.free_form.rates`.
+
+    >>> import pandas as pd
+    >>> rates = pd.DataFrame({"model": "S", "format": ["letters", "free"], "shown": "none", "measure": "accuracy"})
+    >>> rates = rates.assign(value=[90.0, 80.0], low=70.0, high=95.0, n=360)
+    >>> perg.figures.free_form(run, rates).data["value"].tolist()
+    [90.0, 80.0]
+    """
+    models = list(dict.fromkeys(rates["model"]))
+    shown = list(dict.fromkeys(rates["shown"]))
+    measures = [m for m in ("accuracy", "breakage") if m in set(rates["measure"])]
+    step = 2 * len(models) + 1
+    with rc_context(STYLE):
+        fig, panels = canvas(0.85 + 0.075 * step * len(shown), columns=len(measures), left=0.17)
+        for axes, measure in zip(panels, measures, strict=True):
+            for i, (model, (colour, mark)) in enumerate(looks(models).items()):
+                for j, kind in enumerate(("letters", "free")):
+                    own = rates[(rates["model"] == model) & (rates["format"] == kind) & (rates["measure"] == measure)]
+                    at = [shown.index(name) * step + 2 * i + j for name in own["shown"]]
+                    face = colour if kind == "letters" else "white"
+                    axes.errorbar(
+                        own["value"],
+                        at,
+                        xerr=interval_arms(own),
+                        fmt=mark,
+                        color=colour,
+                        mfc=face,
+                        ms=3,
+                        elinewidth=0.7,
+                    )
+            axes.set_title(f"{measure}, %", pad=3)
+            axes.grid(True, axis="x")
+            axes.tick_params(axis="y", length=0)
+        panels[0].set_yticks([k * step + len(models) - 0.5 for k in range(len(shown))], shown)
+        panels[0].set_ylim(step * len(shown) - 0.5, -1)
+        keys = [Line2D([], [], marker=m, ls="", color=c, ms=4, label=n) for n, (c, m) in looks(models).items()]
+        fig.legend(handles=keys, frameon=False, ncols=len(models), loc="lower center", handlelength=1)
+    return fig, rates
 
 
 def by_model(data: pd.DataFrame, by: str, label: str) -> Drawing:

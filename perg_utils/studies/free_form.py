@@ -1,0 +1,231 @@
+"""Free form: the same questions without options. Does a preference break free answers as it breaks a choice of letters?
+
+In the invented world the truth is exact: an answer is right that names the right option and no other one. For real
+questions a free answer is mapped to the option that says the same, by a model in a fresh context that has seen neither
+question nor preference, and by the nearest option in a sentence embedder's space; both are validated on multiple-choice
+responses whose letter is known, and rates are corrected by the errors found there. Not in the paper, which asks for
+letters only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from perg_utils.core.profile import StatisticsConfig
+from perg_utils.core.run import Run
+from perg_utils.core.schema import LETTERS, Method, Setting, Source
+from perg_utils.engines.base import Messages
+from perg_utils.inference.requests import Row
+from perg_utils.prompts.sets import EXTRACT, FREE_FORM, load_prompts
+from perg_utils.studies import arms
+from perg_utils.studies.contrasts import Paired, by_bootstrap, of_sums, share
+from perg_utils.studies.gate import vectors
+
+FORMATS = ("letters", "free")
+#: What is shown with the question; `again`: nothing, but the question in other words (churn).
+SHOWN = ("none", "again", "placebo", "relevant")
+_SETTINGS = {"again": Setting.PARAPHRASE, "placebo": Setting.PLACEBO, "relevant": Setting.RELEVANT}
+#: Words that tell that a question does not stand without its options.
+_NEEDS = re.compile(r"\b(which|following|these|those|none of|all of|except|best describes)\b|_{2,}|\.\.\.|:\s*$", re.I)
+
+
+def alone(run: Run) -> list[str]:
+    """Return the questions that stand without their options: all of an invented world; else of TruthfulQA and
+    CommonsenseQA those without words that point to the options (`which`, `the following`, ...)."""
+    examples = run.read("examples")
+    if run.invented:
+        return list(examples["example_id"])
+    stands = examples["source"].isin([Source.TQA, Source.CQA]) & ~examples["question"].str.contains(_NEEDS)
+    return list(examples.loc[stands, "example_id"])
+
+
+def asked(run: Run, model: str) -> pd.DataFrame:
+    """Return the free answers: the table 'responses' with a column `shown` (one of `SHOWN`), a row a question each."""
+    prompts, known = load_prompts(run.profile.prompts), set(alone(run))
+    frames = []
+    for shown in SHOWN:
+        setting = _SETTINGS.get(shown, Setting.NONE)
+        method = Method.ZERO_SHOT if setting is not Setting.NONE else Method.NO_PREFERENCE
+        rows = [row for row in arms.one_stage_rows(run, method, setting) if row.example_id in known]
+        chats: list[tuple[Row, Messages]] = []
+        for row in rows:
+            variables = row.task.variables() | {"options": (), "again": shown == "again"}
+            chats.append((row, prompts.messages(FREE_FORM, **variables)))
+        frames.append(arms.ask(run, model, f"free, {shown}", chats).assign(shown=shown))
+    return pd.concat(frames, ignore_index=True)
+
+
+def named(response: str, options: Sequence[str]) -> str | None:
+    """Return the letter of the one option whose words stand in a response; None where none or several do.
+
+    Words inside a longer option that is named are not counted for a shorter one.
+
+    >>> named("It is grey salt, of course.", ["salt", "grey salt", "wool"])
+    'B'
+    """
+    found, text = [], response.casefold()
+    for letter, option in sorted(zip(LETTERS, options, strict=False), key=lambda one: -len(one[1])):
+        pattern = rf"(?<!\w){re.escape(option.casefold().strip(' .'))}(?!\w)"
+        text, hits = re.subn(pattern, " ", text)
+        if hits:
+            found.append(letter)
+    return found[0] if len(found) == 1 else None
+
+
+def nearest(texts: Sequence[str], options: Sequence[Sequence[str]], embedder: str | None) -> list[str]:
+    """Return for each text the letter of the nearest of its options, by cosine of their vectors."""
+    distinct = list(dict.fromkeys([*texts, *(one for some in options for one in some)]))
+    at = {text: number for number, text in enumerate(distinct)}
+    held = vectors(distinct, embedder)
+    out = []
+    for text, some in zip(texts, options, strict=True):
+        likeness = held[[at[one] for one in some]] @ held[at[text]]
+        out.append(LETTERS[int(np.argmax(likeness))])
+    return out
+
+
+def mapped(run: Run, model: str, responses: pd.DataFrame, how: str) -> pd.Series:
+    """Return the letter that each free answer is mapped to (null: none), by `words`, `model` or `nearest`; same index.
+
+    `words` is exact in the invented world; `model` asks the model itself in a fresh context, with the prompt set's
+    template `extract`, which shows neither question nor preference.
+    """
+    options = run.read("examples").set_index("example_id")["options"]
+    there = responses[responses["response"].notna()]
+    lists = [list(options[example]) for example in there["example_id"]]
+    found: list[str | None]
+    if how == "words":
+        found = [named(text, some) for text, some in zip(there["response"], lists, strict=True)]
+    elif how == "nearest":
+        found = list(nearest([str(text) for text in there["response"]], lists, run.profile.embedder))
+    else:
+        prompts = load_prompts(run.profile.prompts)
+        chats = []
+        for row, some in zip(there.to_dict("records"), lists, strict=True):
+            chat = prompts.messages(EXTRACT, response=row["response"], options=tuple(some))
+            chats.append((Row(row["example_id"], None, Setting.NONE, [], _NO_TASK), chat))
+        replies = arms.ask(run, model, "which option", chats)
+        letters = arms.letters(run, replies)
+        found = [x if isinstance(x, str) else None for x in letters]
+    return pd.Series(found, index=there.index, dtype=object).reindex(responses.index)
+
+
+_NO_TASK: Any = None
+
+
+def validated(run: Run, model: str, how: str, limit: int = 120) -> dict[str, float]:
+    """Return how a way of mapping does on multiple-choice responses whose letter is known, letters taken out.
+
+    `sensitivity`: of responses that name the right option, the share (0 to 1) mapped to it; `specificity`: of those
+    that name a wrong one, the share not mapped to the right one; `n_right`, `n_wrong`. At most `limit` responses, drawn
+    by seed.
+    """
+    answers, responses = run.read("answers"), run.read("responses")
+    keys = ["example_id", "preference_id", "model", "method", "setting"]
+    own = responses[(responses["model"] == model) & (responses["method"] == Method.ZERO_SHOT)]
+    own = own[(own["setting"] == Setting.RELEVANT) & own["response"].notna()]
+    own = own.merge(answers[[*keys, "answer"]], on=keys)
+    own = own[own["answer"].notna() & own["example_id"].isin(set(alone(run)))]
+    own = own.sample(min(limit, len(own)), random_state=run.profile.seed)
+    # The letter would give the answer away: what is mapped is the text.
+    bare = own.assign(response=[re.sub(r"\(?\b[A-Z]\b[).:]?", " ", str(text)) for text in own["response"]])
+    letters = mapped(run, model, bare.reset_index(drop=True), how)
+    gold = own["example_id"].map(run.read("examples").set_index("example_id")["gold"]).to_numpy()
+    right, hit = own["answer"].to_numpy() == gold, letters.to_numpy() == gold
+    return {
+        "sensitivity": float(hit[right].mean()) if right.any() else np.nan,
+        "specificity": float((~hit[~right]).mean()) if (~right).any() else np.nan,
+        "n_right": int(right.sum()),
+        "n_wrong": int((~right).sum()),
+    }
+
+
+def corrected(seen: float, sensitivity: float, specificity: float) -> float:
+    """Return a share (0 to 1) corrected by the errors of what measured it (Rogan and Gladen); NaN where that cannot be.
+
+    >>> round(corrected(0.62, 0.9, 0.8), 3)
+    0.6
+    """
+    spread = sensitivity + specificity - 1
+    return float(np.clip((seen + specificity - 1) / spread, 0, 1)) if spread > 0 else np.nan
+
+
+def outcomes(run: Run, model: str, free: pd.DataFrame, how: str) -> pd.DataFrame:
+    """Return whether each question went well: format, shown, example_id, right, delivered (null: no reply).
+
+    Letters are the run's own scores; free answers are mapped by `how`.
+    """
+    scores, gold = run.read("scores"), run.read("examples").set_index("example_id")["gold"]
+    known = set(alone(run))
+    own = scores[(scores["model"] == model) & scores["example_id"].isin(known)]
+    parts = []
+    for shown in SHOWN:
+        setting = _SETTINGS.get(shown, Setting.NONE)
+        method = Method.NO_PREFERENCE if setting is Setting.NONE else Method.ZERO_SHOT
+        rows = own[(own["method"] == method) & (own["setting"] == setting)]
+        side = "without" if setting is Setting.NONE else "with"
+        part = rows[["example_id"]].assign(format="letters", shown=shown)
+        parts.append(part.assign(right=rows[f"correct_{side}"], delivered=rows[f"delivered_{side}"]))
+    letters = mapped(run, model, free, how)
+    there = free["response"].notna()
+    part = free[["example_id", "shown"]].assign(format="free")
+    part["right"] = (letters == free["example_id"].map(gold)).astype("boolean").where(there)
+    part["delivered"] = letters.notna().astype("boolean").where(there)
+    return pd.concat([*parts, part], ignore_index=True).assign(model=model)
+
+
+def rates(found: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
+    """Return accuracy, and breakage of what is right with nothing shown: a row a model, format, shown and measure."""
+    rows: list[dict[str, Any]] = []
+    for (model, kind), own in found.groupby(["model", "format"], sort=False):
+        wide = own.pivot(index="example_id", columns="shown", values="right")
+        held = wide[wide["none"].fillna(False).astype(bool)]
+        for shown in SHOWN:
+            at = {"model": model, "format": kind, "shown": shown}
+            right = wide[shown].dropna().astype(bool)
+            rows.append(at | {"measure": "accuracy"} | share(right, confidence))
+            if shown != "none":
+                broke = ~held[shown].dropna().astype(bool)
+                rows.append(at | {"measure": "breakage"} | share(broke, confidence))
+    return pd.DataFrame(rows)
+
+
+def contrasts(found: pd.DataFrame, config: StatisticsConfig) -> pd.DataFrame:
+    """Return the planned contrasts of accuracy over all questions, a question being one unit; Holm over all rows.
+
+    For each model: a preference against none and against a placebo, in free form; and the interaction: by how much more
+    it costs in free form than with letters.
+    """
+    planned: dict[str, list[Paired]] = {}
+    for model, own in found.groupby("model", sort=False):
+        wide = own.assign(right=own["right"].astype("Int64")).pivot(
+            index="example_id", columns=["format", "shown"], values="right"
+        )
+        free, letters = wide["free"], wide["letters"]
+        before, after = letters["relevant"] + free["none"], free["relevant"] + letters["none"]
+        for one in (
+            Paired("a preference, free form", str(model), "none", "relevant", free["none"], free["relevant"]),
+            Paired("beyond a placebo, free form", str(model), "placebo", "relevant", free["placebo"], free["relevant"]),
+            Paired("more in free form than with letters", str(model), "letters", "free", before, after, 2),
+        ):
+            planned.setdefault(one.question, []).append(one)
+    return of_sums([one for kind in planned.values() for one in kind], config)
+
+
+def churn(found: pd.DataFrame, config: StatisticsConfig, seed: int) -> pd.DataFrame:
+    """Return how often an answer changes sides (right or wrong) against nothing shown: percent, by format and shown.
+
+    A row a model, format and shown, bootstrap by question; mended and broken alike.
+    """
+    frames = []
+    for (model, kind), own in found.groupby(["model", "format"], sort=False):
+        wide = own.pivot(index="example_id", columns="shown", values="right").dropna().astype(int)
+        moved = pd.DataFrame({shown: (wide[shown] != wide["none"]).astype(float) for shown in SHOWN if shown != "none"})
+        made = by_bootstrap(moved, config, seed).rename_axis("shown").reset_index()
+        frames.append(made.assign(model=str(model), format=str(kind)))
+    return pd.concat(frames, ignore_index=True)
