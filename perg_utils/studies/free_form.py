@@ -1,6 +1,6 @@
 """Free form: the same questions without options. Does a preference break free answers as it breaks a choice of letters?
 
-In the invented world the truth is exact: an answer is right that names the right option and no other one. For real
+In the invented world the truth is exact: the last sentence that names just one option says it. For real
 questions a free answer is mapped to the option that says the same, by a model in a fresh context that has seen neither
 question nor preference, and by the nearest option in a sentence embedder's space; both are validated on multiple-choice
 responses whose letter is known, and rates are corrected by the errors found there. Not in the paper, which asks for
@@ -77,6 +77,16 @@ def named(response: str, options: Sequence[str]) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
+def settled(response: str, options: Sequence[str]) -> str | None:
+    """Return the letter of the option on which a response settles: that of its last sentence that names just one.
+
+    >>> settled("We weigh iron against salt. Thus it must be salt (A).", ["iron", "salt"])
+    'B'
+    """
+    found = (named(sentence, options) for sentence in reversed(re.split(r"(?<=[.!?])\s+", response)))
+    return next((letter for letter in found if letter is not None), None)
+
+
 def nearest(texts: Sequence[str], options: Sequence[Sequence[str]], embedder: str | None) -> list[str]:
     """Return for each text the letter of the nearest of its options, by cosine of their vectors."""
     distinct = list(dict.fromkeys([*texts, *(one for some in options for one in some)]))
@@ -100,7 +110,7 @@ def mapped(run: Run, model: str, responses: pd.DataFrame, how: str) -> pd.Series
     lists = [list(options[example]) for example in there["example_id"]]
     found: list[str | None]
     if how == "words":
-        found = [named(text, some) for text, some in zip(there["response"], lists, strict=True)]
+        found = [settled(text, some) for text, some in zip(there["response"], lists, strict=True)]
     elif how == "nearest":
         found = list(nearest([str(text) for text in there["response"]], lists, run.profile.embedder))
     else:

@@ -1,0 +1,110 @@
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from perg_utils.core.loading import load_profile
+from perg_utils.core.run import Run, open_run
+from perg_utils.run import pipeline
+from perg_utils.studies import free_form
+
+CONFIG = load_profile("study_free_form").statistics
+
+
+@pytest.mark.parametrize(
+    "response, letter",
+    [
+        ("In short, salt.", "B"),
+        ("It is grey salt.", "C"),
+        ("Neither salt nor iron.", None),
+        ("I do not know.", None),
+        ("Ironing takes long.", None),
+        ("SALT! Thus it must be salt (A).", "B"),
+    ],
+)
+def test_an_answer_names_the_one_option_whose_words_it_has(response, letter):
+    assert free_form.named(response, ["iron", "salt", "grey salt"]) == letter
+
+
+def test_the_last_sentence_that_names_one_option_decides():
+    options = ["iron", "salt", "wool"]
+    assert free_form.settled("First salt. Then we weigh iron against wool. Well.", options) == "B"
+    assert free_form.settled("Thus it must be wool. Thus it must be wool (A).", options) == "C"
+    assert free_form.settled("It is either iron or wool.", options) is None
+
+
+def test_the_nearest_option_has_most_words_in_common():
+    options = [["the open sea", "a dark cave"], ["a dark cave", "the open sea"]]
+    assert free_form.nearest(["It lives in a cave, dark and wet."] * 2, options, None) == ["B", "A"]
+
+
+@settings(deadline=None)
+@given(st.floats(0, 1), st.floats(0.55, 1), st.floats(0.55, 1))
+def test_a_correction_undoes_the_errors_of_what_measured(true, sensitivity, specificity):
+    seen = true * sensitivity + (1 - true) * (1 - specificity)
+    assert free_form.corrected(seen, sensitivity, specificity) == pytest.approx(true, abs=1e-9)
+
+
+def test_a_mapping_that_knows_nothing_cannot_be_corrected():
+    assert pd.isna(free_form.corrected(0.5, 0.4, 0.6))
+
+
+def outcomes(**right: str) -> pd.DataFrame:
+    """What `free_form.outcomes` gives: for each format_shown a string of + and - (and ? for no reply), by question."""
+    rows = [
+        {"model": "S", "example_id": f"q{i}", "format": name.split("_")[0], "shown": name.split("_")[1], "right": one}
+        for name, marks in right.items()
+        for i, one in enumerate({"+": True, "-": False, "?": None}[mark] for mark in marks)
+    ]
+    return pd.DataFrame(rows).astype({"right": "boolean"})
+
+
+HELD = {
+    **{f"letters_{shown}": "++++++++--" for shown in free_form.SHOWN},
+    "free_none": "++++++----",
+    "free_again": "+++++-+---",
+    "free_placebo": "++++++----",
+    "free_relevant": "++------?-",
+}
+
+
+def test_rates_churn_and_contrasts_are_those_of_the_same_questions():
+    found = outcomes(**HELD)
+    rates = free_form.rates(found).set_index(["format", "shown", "measure"])["value"]
+    assert rates["free", "none", "accuracy"] == 60 and rates["letters", "relevant", "breakage"] == 0
+    assert rates["free", "relevant", "breakage"] == pytest.approx(100 * 4 / 6)
+    assert rates["free", "again", "breakage"] == pytest.approx(100 / 6)
+    sides = free_form.churn(found, CONFIG, 1).set_index(["format", "shown"])["value"]
+    assert sides["letters", "again"] == 0 and sides["free", "again"] == pytest.approx(100 * 2 / 9)
+    effects = free_form.contrasts(found, CONFIG).set_index("question")
+    assert effects.loc["a preference, free form", "difference"] == pytest.approx(-100 * 4 / 9)
+    more = effects.loc["more in free form than with letters"]
+    assert more["difference"] == pytest.approx(-50 * 4 / 9) and more["n"] == 9, "half of it: of two arms"
+
+
+def test_questions_that_point_to_their_options_do_not_stand_alone():
+    profile = load_profile("study_free_form", ["world=real"])
+    texts = [
+        "What is salt made of?",
+        "Which of these is salt?",
+        "Salt is ...",
+        "The sea is _____.",
+        "Where is salt kept?",
+    ]
+    examples = pd.DataFrame({"example_id": list("abcde"), "source": ["TQA"] * 4 + ["MMLU"], "question": texts})
+    run = Run(profile, open_run("study_free_form").workspace, {"examples": examples})
+    assert free_form.alone(run) == ["a"]
+
+
+def test_the_study_runs_in_miniature(tmp_path):
+    overrides = ("data.limit=3", "models=[{name: L, model: data/embedded/models/L, dtype: float32}]")
+    pipeline.run(pipeline.Command("study_free_form", out=tmp_path, overrides=overrides))
+    run = open_run("study_free_form", overrides, tmp_path)
+    assert {p.stem for p in run.workspace.figures.glob("*.png")} == {"free_form", "contrasts"}
+    free = free_form.asked(run, "L")
+    assert set(free["shown"]) == set(free_form.SHOWN) and len(free) == 9 * len(free_form.SHOWN)
+    found = free_form.outcomes(run, "L", free, "words")
+    right = found[(found["format"] == "free") & (found["shown"] == "none")]["right"]
+    assert right.mean() > 0.5, "L knows most of its world without options, too"
+    checked = free_form.validated(run, "L", "words")
+    assert checked["sensitivity"] > 0.9 and checked["n_right"] + checked["n_wrong"] <= 9
