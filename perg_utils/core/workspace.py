@@ -26,6 +26,9 @@ from perg_utils.core.errors import DataError
 from perg_utils.core.profile import ROOT
 from perg_utils.core.schema import TABLES, arrow_schema, conform
 
+#: How the profiles of studies are called (docs/studies.md).
+STUDY = "study_"
+
 
 class Workspace:
     """The folders of one run. `Workspace.of(out, "demo")` creates nothing until something is written."""
@@ -38,10 +41,12 @@ class Workspace:
     def of(cls, out: Path | str, profile: str) -> Workspace:
         """Return the workspace of a profile below `out`; a relative `out` is meant from the repository's root.
 
-        So a notebook finds the same tables whether it runs in `notebooks/` (Jupyter) or in the root (papermill).
+        So a notebook finds the same tables whether it runs in `notebooks/` (Jupyter) or in the root (papermill). The
+        figures of a profile `study_NAME` are in `figures/studies/NAME`.
         """
         out = (ROOT / out).resolve()
-        return cls(out / "data" / "runs" / profile, out / "figures" / profile)
+        name = profile.removeprefix(STUDY)
+        return cls(out / "data" / "runs" / profile, out / "figures" / ("studies" if name != profile else "") / name)
 
     @property
     def journal(self) -> Path:

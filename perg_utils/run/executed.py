@@ -57,7 +57,7 @@ def publish(plan: Iterable[Step], workspace: Workspace) -> list[Path]:
             continue
         ran, own = (nbformat.read(path, as_version=4) for path in (workspace.executed / name, step.notebook))
         with suppress(DataError):
-            copy = clean(ran, own, [workspace.figures.parent.parent])
+            copy = clean(ran, own, [workspace.run.parents[2]])
             made.append(write_text(folder(workspace) / name, nbformat.writes(copy) + "\n"))
     for old in set(folder(workspace).glob("*.ipynb")) - set(made):
         old.unlink()

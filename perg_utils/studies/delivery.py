@@ -234,6 +234,12 @@ def still_there(run: Run, model: str) -> pd.DataFrame:
     return out
 
 
+#: What `still_there` returns, without a row.
+BEHIND = pd.DataFrame(
+    {name: [] for name in ("model", "example_id", "letter", "named", "plain_right", "likeliest_right", "same")}
+)
+
+
 def knowledge(behind: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
     """Return how often the likeliest letter is right, by whether the response names an option; percent, exact bounds.
 

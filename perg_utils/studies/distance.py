@@ -16,7 +16,7 @@ import pandas as pd
 
 from perg_utils.core.profile import StatisticsConfig
 from perg_utils.core.run import Run
-from perg_utils.core.schema import Method, Setting
+from perg_utils.core.schema import Method, Setting, ordered
 from perg_utils.studies.contrasts import by_bootstrap
 from perg_utils.studies.gate import vectors
 
@@ -69,7 +69,8 @@ def pairs_of_run(run: Run) -> pd.DataFrame:
                 texts = [without_answer(text, known, sentences=whole) for text in (draft, row["response"])]
                 at = {"model": row["model"], "example_id": row["example_id"], "kind": kind}
                 parts.append(at | {"one": texts[0], "other": texts[1], "left": all(texts)})
-    return pd.DataFrame(parts, columns=["model", "example_id", "kind", "one", "other", "left"])
+    found = pd.DataFrame(parts, columns=["model", "example_id", "kind", "one", "other", "left"])
+    return ordered(found, ["model"], [model.name for model in run.profile.models]).reset_index(drop=True)
 
 
 def measured(pairs: pd.DataFrame, embedder: str | None) -> pd.DataFrame:
