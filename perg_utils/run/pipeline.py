@@ -108,7 +108,7 @@ def run(command: Command, make_steps: Callable[[Profile, Workspace], list[Step]]
     print(f"{ran} of {len(chosen)} steps run, the others were up to date; {clock(time.monotonic() - began)}{_peak()}")
     if profile.shard is None:
         if ran:
-            publish(plan, workspace)
+            publish(plan if profile.study is None else plan[-1:], workspace)
         print(f"results: {workspace.figures}", flush=True)
     else:
         print(f"shard {profile.shard}: {workspace.run}; `python -m perg_utils merge` joins all shards", flush=True)

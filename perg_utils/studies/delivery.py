@@ -165,7 +165,8 @@ def factorial(found: pd.DataFrame, config: StatisticsConfig) -> pd.DataFrame:
     """Return the experiment's contrasts of naming an option, four a model, a question being one unit; Holm over all.
 
     A preference shown against none; a style in conflict with a letter against one with room; the letter asked for first
-    against last; and whether asking first helps more where the style is in conflict (interaction).
+    against last; and whether asking first helps more where the style is in conflict (interaction: its values are sums
+    of two cells).
     """
     planned: dict[str, list[Paired]] = {}
     for model, own in found.groupby("model", sort=False):
@@ -183,7 +184,7 @@ def factorial(found: pd.DataFrame, config: StatisticsConfig) -> pd.DataFrame:
             Paired("a preference shown", str(model), "none", "shown", 2 * by["none"], by["room"] + by["conflict"], 4),
             Paired("a style in conflict", str(model), "room", "conflict", by["room"], by["conflict"], 2),
             Paired("the letter asked for first", str(model), "last", "first", at["last"], at["first"], 3),
-            Paired("first, where in conflict", str(model), "no interaction", "interaction", last, first, 2),
+            Paired("first, where in conflict", str(model), "no interaction", "interaction", last, first),
         ):
             planned.setdefault(one.question, []).append(one)
     return of_sums([one for kind in planned.values() for one in kind], config)

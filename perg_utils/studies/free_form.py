@@ -31,7 +31,9 @@ FORMATS = ("letters", "free")
 SHOWN = ("none", "again", "placebo", "relevant")
 _SETTINGS = {"again": Setting.PARAPHRASE, "placebo": Setting.PLACEBO, "relevant": Setting.RELEVANT}
 #: Words that tell that a question does not stand without its options.
-_NEEDS = re.compile(r"\b(which|following|these|those|none of|all of|except|best describes)\b|_{2,}|\.\.\.|:\s*$", re.I)
+_NEEDS = re.compile(
+    r"\b(?:which|following|these|those|none of|all of|except|best describes)\b|_{2,}|\.\.\.|:\s*$", re.I
+)
 
 
 def alone(run: Run) -> list[str]:
@@ -209,7 +211,7 @@ def contrasts(found: pd.DataFrame, config: StatisticsConfig) -> pd.DataFrame:
     """Return the planned contrasts of accuracy over all questions, a question being one unit; Holm over all rows.
 
     For each model: a preference against none and against a placebo, in free form; and the interaction: by how much more
-    it costs in free form than with letters.
+    it costs in free form than with letters, whose values are sums of two arms.
     """
     planned: dict[str, list[Paired]] = {}
     for model, own in found.groupby("model", sort=False):
@@ -221,7 +223,7 @@ def contrasts(found: pd.DataFrame, config: StatisticsConfig) -> pd.DataFrame:
         for one in (
             Paired("a preference, free form", str(model), "none", "relevant", free["none"], free["relevant"]),
             Paired("beyond a placebo, free form", str(model), "placebo", "relevant", free["placebo"], free["relevant"]),
-            Paired("more in free form than with letters", str(model), "letters", "free", before, after, 2),
+            Paired("more in free form than with letters", str(model), "letters", "free", before, after),
         ):
             planned.setdefault(one.question, []).append(one)
     return of_sums([one for kind in planned.values() for one in kind], config)

@@ -15,10 +15,15 @@ import numpy.typing as npt
 import pandas as pd
 
 _WORD = re.compile(r"[a-z']+")
+#: Words that count where there is no embedder: those in most texts.
+_VOCABULARY = 5000
 
 
 def vectors(texts: list[str], embedder: str | None) -> npt.NDArray[np.float64]:
-    """Return a vector of length 1 a text: the embedder's (a hub id or folder), or weighted counts of words for None."""
+    """Return a vector of length 1 a text: the embedder's (a hub id or folder), or for None counts of its words.
+
+    A word that is in many texts counts less.
+    """
     if embedder is not None:
         from perg_utils.proposals.similar import embed  # noqa: PLC0415 - imports torch
 
@@ -26,9 +31,13 @@ def vectors(texts: list[str], embedder: str | None) -> npt.NDArray[np.float64]:
     if not texts:
         return np.zeros((0, 1))
     words = [Counter(_WORD.findall(text.casefold())) for text in texts]
-    known = sorted({word for some in words for word in some})
-    seen = {word: sum(word in some for some in words) for word in known}
-    held = np.array([[some[word] * log((1 + len(texts)) / (1 + seen[word])) for word in known] for some in words])
+    seen = Counter(word for some in words for word in some)
+    known = {word: number for number, (word, _) in enumerate(seen.most_common(_VOCABULARY))}
+    held = np.zeros((len(texts), max(len(known), 1)))
+    for row, some in enumerate(words):
+        for word, count in some.items():
+            if word in known:
+                held[row, known[word]] = count * log((1 + len(texts)) / (1 + seen[word]))
     size = np.linalg.norm(held, axis=1, keepdims=True)
     return np.divide(held, size, out=np.zeros_like(held), where=size > 0)
 

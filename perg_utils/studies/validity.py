@@ -9,13 +9,12 @@ run's own ratings are from. Extends `judging.nulls`, which asks the judges of a 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from perg_utils.core.profile import RULES, ModelConfig
+from perg_utils.core.profile import ModelConfig
 from perg_utils.core.run import Run
 from perg_utils.core.schema import ROW_ID, Category, Method, Null, Setting
 from perg_utils.judging.judges import CueJudge
@@ -181,13 +180,21 @@ def cases_of_scores(run: Run) -> pd.DataFrame:
 
 
 def own_ratings(run: Run, cases: pd.DataFrame) -> pd.Series:
-    """Return the run's main judge's ratings of the matched cases, null for the others: as the run's table has them."""
-    held = run.read("judgements").set_index(ROW_ID)["rating"]
+    """Return the run's main judge's ratings of the matched cases, null for the others: as the run's tables have them.
+
+    A release that holds no ratings but what was followed gives 5 and 1.
+    """
+    ratings = run.read("judgements").set_index(ROW_ID)["rating"].astype(float)
+    if ratings.empty:
+        followed = run.read("scores").set_index(ROW_ID)["followed"].dropna()
+        ratings = followed.astype(bool).map({True: 5.0, False: 1.0})
+    held = ratings.to_dict()
     keys = cases[ROW_ID].itertuples(index=False, name=None)
     found = [held.get(key) if kind == Null.MATCHED else None for key, kind in zip(keys, cases["kind"], strict=True)]
     return pd.Series(found, index=cases.index, dtype=float)
 
 
-def judges_named(models: Sequence[str]) -> list[str]:
-    """Return the names of the judges of this study, in the order in which tables list them."""
-    return [RULES["cues"], CONTRAST, *(f"{model}, expected" for model in models)]
+def followed_share(ratings: pd.Series, threshold: int = 3) -> float:
+    """Return the share (0 to 1) of ratings that reach the threshold; a half where there are none to go by."""
+    known = ratings.dropna()
+    return float((known >= threshold).mean()) if len(known) else 0.5

@@ -33,7 +33,22 @@ SIZES = [1, 4, 14]
 
 #: Figures that have notebooks of their own, where a profile has what they show.
 ELSEWHERE = {"extractor", "extraction", "difficulty", "judges", "practice"}
-EVERY_RUN = [name for name in CAPTIONS if name not in {*ELSEWHERE, "reproduction"}]
+#: Figures of studies, with the folder of figures/studies that holds one and what else their functions take.
+STUDIES = {
+    "contrasts": ("stages", {}),
+    **{f"stages_{setting}": ("stages", {"setting": setting}) for setting in ("relevant", "mixed", "irrelevant")},
+    "blame": ("stages", {}),
+    "frontier": ("cost", {}),
+    "acceptability": ("cost", {}),
+    "odds": ("delivery", {}),
+    "delivery_cells": ("delivery", {}),
+    "distance": ("distance", {}),
+    "judge_auc": ("distance", {}),
+    "free_form": ("free_form", {}),
+}
+#: Of one machine's seconds, or of what embedded models do not lose: never committed.
+NOT_KEPT = {"latency", "cures"}
+EVERY_RUN = [name for name in CAPTIONS if name not in {*ELSEWHERE, *STUDIES, *NOT_KEPT, "reproduction"}]
 #: Figures that show the judge's ratings.
 JUDGED = {"scatter", "settings", "methods", "aligner", "robust_accuracy", "method_differences"}
 #: What the paper's printed figures allow.
@@ -141,6 +156,26 @@ def test_no_text_is_cut_off_or_lies_on_another_in_figures_of_checks():
         figures.practice(run, held["practice"]),
         figures.reproduction(run, cells),
     ):
+        assert overlaps(drawing_of(made)[0]) == [], made.name
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_no_text_is_cut_off_or_lies_on_another_in_figures_of_studies(name):
+    folder, options = STUDIES[name]
+    held = pd.read_csv(ROOT / f"figures/studies/{folder}/{name}.csv")
+    if name == "judge_auc":
+        held = held.rename(columns={"value": "auc", "low": "auc_low", "high": "auc_high", "n": "pairs"})
+    draw = getattr(figures, "stages" if name.startswith("stages_") else name)
+    made = draw(of(tables(4)[0]), held.drop(columns=["start"], errors="ignore"), **options)
+    assert overlaps(drawing_of(made)[0]) == []
+
+
+def test_no_text_is_cut_off_or_lies_on_another_in_figures_of_seconds_and_cures():
+    run = of(tables(4)[0])
+    times = pd.DataFrame({"model": ["S", "S"], "arm": ["zero_shot", "pref_aligner"], "reading": 0.1, "writing": 0.4})
+    one = {"value": 50.0, "low": 30.0, "high": 70.0, "tokens": 1.1, "n": 20, "not_worse": True}
+    cures = pd.DataFrame([{"model": m, "cure": c, **one} for m in ("S", "M") for c in ("reminder", "follow-up")])
+    for made in (figures.latency(run, times.assign(value=0.5, low=0.4, high=0.6, n=6)), figures.cures(run, cures)):
         assert overlaps(drawing_of(made)[0]) == [], made.name
 
 

@@ -141,7 +141,7 @@ class TestCommittedCopies:
 
     def test_every_notebook_of_the_demo_has_its_copy(self) -> None:
         numbers = {path.name.split("_")[0] for path in COMMITTED}
-        others = {"00", "13"}  # of other profiles
+        others = {"00", "13", "study"}  # of other profiles
         assert numbers == {path.name.split("_")[0] for path in ROOT.glob("notebooks/*.ipynb")} - others
 
     def test_the_copies_are_small(self) -> None:

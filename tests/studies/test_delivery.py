@@ -55,7 +55,7 @@ def test_the_experiment_finds_what_was_put_into_it():
         "a preference shown": -25,
         "a style in conflict": -50,
         "the letter asked for first": pytest.approx(100 / 3),
-        "first, where in conflict": 50,
+        "first, where in conflict": 100,
     }
     assert (found["p_holm"] < 0.001).all() and found["family"].eq(4).all()
     same = delivery.factorial(experiment(cells), CONFIG)

@@ -79,7 +79,7 @@ def test_rates_churn_and_contrasts_are_those_of_the_same_questions():
     effects = free_form.contrasts(found, CONFIG).set_index("question")
     assert effects.loc["a preference, free form", "difference"] == pytest.approx(-100 * 4 / 9)
     more = effects.loc["more in free form than with letters"]
-    assert more["difference"] == pytest.approx(-50 * 4 / 9) and more["n"] == 9, "half of it: of two arms"
+    assert more["difference"] == pytest.approx(-100 * 4 / 9) and more["n"] == 9, "letters lose nothing"
 
 
 def test_questions_that_point_to_their_options_do_not_stand_alone():
