@@ -33,7 +33,7 @@ from perg_utils.inference.requests import pair
 from perg_utils.judging.rating import check_judges
 from perg_utils.prompts.sets import load_prompts
 from perg_utils.reporting.limits import RULES_ALONE, reads_by_rules_alone
-from perg_utils.run import unanswered
+from perg_utils.run import provenance, unanswered
 from perg_utils.run.executed import publish
 from perg_utils.run.state import Fingerprints, State, Step, files, locked
 from perg_utils.run.steps import select, steps
@@ -109,6 +109,8 @@ def run(command: Command, make_steps: Callable[[Profile, Workspace], list[Step]]
     if profile.shard is None:
         if ran:
             publish(plan if profile.study is None else plan[-1:], workspace)
+        if ran and profile.study is not None:  # it has no report, which writes the manifest elsewhere
+            provenance.write(provenance.collect(profile, ROOT, workspace), workspace)
         print(f"results: {workspace.figures}", flush=True)
     else:
         print(f"shard {profile.shard}: {workspace.run}; `python -m perg_utils merge` joins all shards", flush=True)

@@ -199,3 +199,6 @@ def test_the_study_runs_in_miniature(tmp_path):
     right = edits[edits["model"] == "S.right"]
     assert (right["draft"] == right["gold"]).all()
     assert stages.shares(run, edits)["model"].unique().tolist() == ["S"]
+    assert [path.name for path in (run.workspace.figures / "notebooks").iterdir()] == ["study_stages.ipynb"]
+    assert '"S.wrong"' in (run.workspace.run / "manifest.json").read_text(encoding="utf-8")
+    assert run.workspace.figures == tmp_path / "figures" / "studies" / "stages"
