@@ -193,6 +193,8 @@ class PromptSet:
     def hashes(self) -> dict[str, str]:
         """The hash of every template, layout, part, reply form and list of texts, e.g. `{"zero_shot": "5f0c..."}`."""
         content = self._content.model_dump(mode="json")
+        # A switch that a set leaves open is no part of its texts.
+        content["editing"] = {key: value for key, value in content["editing"].items() if value is not None}
         found = dict(content["templates"]) | {
             key: content[key] for key in ("placebo", "facts", "belief", "draft", "editing")
         }

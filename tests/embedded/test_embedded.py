@@ -231,6 +231,9 @@ def test_the_shipped_models_fit_their_world_and_the_size_limit():
     hashes = load_prompts("embedded").hashes
     for folder in folders:
         record = json.loads((folder / "training.json").read_text())
-        assert record["prompts"] == hashes, f"{folder.name} was trained on other prompts: retrain it"
+        known = {name: value for name, value in hashes.items() if name in record["prompts"]}
+        assert record["prompts"] == known, f"{folder.name} was trained on other prompts: retrain it"
+        # What studies say is never trained on.
+        assert all(name in {"draft", "free_form"} or name.startswith("studies.") for name in set(hashes) - set(known))
         assert record["world_seed"] == world.SEED
         assert record["corpus"] == training.corpus_digest(load_prompts("embedded"), record["seed"])
