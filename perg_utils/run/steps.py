@@ -115,7 +115,8 @@ STUDY = (
     Row("07_render_tables", _ends, "answers judgements nulls scores metrics", "tables"),
     Row("08_render_figures", _ends, "nulls scores metrics", "figures"),
     Row("10_check_extraction", _has_finetuned_layer, f"{ANSWERED} adapter", "layers", asks="base"),
-    Row("11_check_judges", _has_panel, f"{ANSWERED} judgements panel nulls", "judges", asks="judges"),
+    # No figure where no question is right without a preference.
+    Row("11_check_judges", _has_panel, f"{ANSWERED} judgements panel nulls", "", may_make="judges", asks="judges"),
     Row("12_explain_breakage", _knows_the_training, "examples responses answers scores", "practice"),
     Row("13_check_published", _published, f"{ALL} imported", "checks", may_make="tables figures"),
     Row("study_cost", _studies("cost"), ALL, "figures tables", asks="judges"),

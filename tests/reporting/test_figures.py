@@ -159,6 +159,12 @@ def test_no_text_is_cut_off_or_lies_on_another_in_figures_of_checks():
         assert overlaps(drawing_of(made)[0]) == [], made.name
 
 
+def test_judges_of_a_model_that_is_never_right_are_a_figure_that_says_so():
+    nothing = pd.read_csv(ROOT / "figures/demo/judges.csv").assign(n=0)
+    made = figures.judges(of(tables(4)[0]), nothing)
+    assert made.absent.startswith("Not in this run") and "No question is right" in made.absent and made.save() == []
+
+
 @pytest.mark.parametrize("name", STUDIES)
 def test_no_text_is_cut_off_or_lies_on_another_in_figures_of_studies(name):
     folder, options = STUDIES[name]

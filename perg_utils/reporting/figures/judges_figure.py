@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 from matplotlib import rc_context
 
+from perg_utils.core.errors import DataError
 from perg_utils.core.run import Run
 from perg_utils.core.schema import ALL_SOURCES, Metric, Setting
 from perg_utils.reporting.figures.drawing import (
@@ -38,13 +39,15 @@ def judges(run: Run, found: pd.DataFrame, *, method: str = "zero_shot") -> Drawn
     keep = (found["metric"] == Metric.ALIGNMENT_FAILURE) & (found["setting"] == Setting.RELEVANT)
     keep &= (found["source"] == ALL_SOURCES) & (found["method"] == check_method(method)) & (found["n"] > 0)
     data = found[keep].reset_index(drop=True)
+    if data.empty:
+        raise DataError("No question is right without a preference, so that no alignment can fail.")
     names, models = list(dict.fromkeys(data["judge"])), list(dict.fromkeys(data["model"]))
     # Several narrow panels have no room for long names in one line.
     titles = {judge: textwrap.fill(judge, max(10, 56 // len(names))) for judge in names}
     above = 0.15 + 0.15 * max((1 + title.count("\n") for title in titles.values()), default=1)
     with rc_context(STYLE):
         height = 0.9 + above + 0.26 * len(models)
-        fig, axes = canvas(height, columns=max(1, len(names)), left=0.04 + names_room(models))
+        fig, axes = canvas(height, columns=len(names), left=0.04 + names_room(models))
         fig.subplots_adjust(bottom=0.7 / height, top=1 - above / height)
         for axis, judge in zip(axes, names, strict=True):
             for number, (threshold, part) in enumerate(data[data["judge"] == judge].groupby("threshold")):
