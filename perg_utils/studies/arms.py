@@ -58,14 +58,12 @@ def ask(
     Decoding is the run's, with another `temperature` where samples of one prompt are needed. Replies are held to a
     JSON `schema` where the model is a server that takes one. What the journal holds is not asked again.
     """
-    own, prompts_decoding = run.profile.model(model), run.profile.decoding
+    own, decoding = run.profile.model(model), run.profile.decoding
     if temperature is not None:
-        prompts_decoding = prompts_decoding.model_copy(update={"temperature": temperature})
+        decoding = decoding.model_copy(update={"temperature": temperature})
     engine = open_engine(own)
     form = schema if own.engine == "api" and not own.thinking and own.structured is not False else None
-    requests = [
-        request(Chat(chat, draw), own, prompts_decoding, 1, Method.ZERO_SHOT, held_to=form) for _, chat in asked
-    ]
+    requests = [request(Chat(chat, draw), own, decoding, 1, Method.ZERO_SHOT, held_to=form) for _, chat in asked]
     with Journal(run.workspace.journal) as journal:
         requests = held(journal, engine, requests, certain=bool(own.structured) or own.batch)
         keys = [one.key(engine.identity) for one in requests]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
@@ -283,8 +284,6 @@ def latency(run: Run, model: str, *, questions: int = 6, repeats: int = 3) -> pd
 
 
 def _short(made: Request) -> Request:
-    from dataclasses import replace  # noqa: PLC0415
-
     return replace(made, decoding=replace(made.decoding, max_new_tokens=1))
 
 

@@ -19,7 +19,7 @@ import pandas as pd
 from perg_utils.core.errors import DataError
 from perg_utils.core.profile import Profile, StatisticsConfig
 from perg_utils.core.run import Run
-from perg_utils.core.schema import Category, Method, Setting, Source
+from perg_utils.core.schema import LETTERS, Category, Method, Setting, Source
 from perg_utils.dataset.preferences import relevant_ids
 from perg_utils.engines.base import Messages
 from perg_utils.inference.requests import Row
@@ -217,7 +217,7 @@ def still_there(run: Run, model: str) -> pd.DataFrame:
         for row in rows
     ]
     found = likelihoods(profile.model(model), asked)
-    letters = ["ABCDEFGHIJKLMNOPQRSTUVWXYZ"[int(np.argmax(one))] for one in found]
+    letters = [LETTERS[int(np.argmax(one))] for one in found]
     held = scores[
         (scores["model"] == model) & (scores["method"] == Method.ZERO_SHOT) & (scores["setting"] == Setting.RELEVANT)
     ].set_index("example_id")
@@ -279,13 +279,11 @@ def cured(run: Run, model: str) -> pd.DataFrame:
     return made.assign(model=model)
 
 
-def _outcome(run: Run, replies: pd.DataFrame, cure: str, letters: pd.Series | None = None) -> pd.DataFrame:
-    """The outcome of one cure's replies; `letters` where they are not read from the responses."""
+def _outcome(run: Run, replies: pd.DataFrame, cure: str) -> pd.DataFrame:
+    """The outcome of one cure's replies; their letters are read, where no column `letter` tells them."""
     gold = run.read("examples").set_index("example_id")["gold"]
     replies = replies.reset_index(drop=True)
-    found = arms.letters(run, replies) if letters is None else letters.reset_index(drop=True)
-    if "letter" in replies:
-        found = replies["letter"]
+    found = replies["letter"] if "letter" in replies else arms.letters(run, replies)
     rated = arms.scored(run, replies).set_index("example_id")["followed"]
     out = replies[["example_id"]].copy()
     there = replies["response"].notna()

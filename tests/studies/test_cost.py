@@ -91,7 +91,7 @@ def test_the_gate_never_sees_the_preference_that_it_judges():
     judged = gate.relevant(bank, None)
     assert (judged["nearest"] != judged["preference_id"]).all()
     right = (judged["gate"] == judged["relevant"]).mean()
-    assert right > 0.6, "better than calling all the same"
+    assert right > max(bank["relevant"].mean(), 1 - bank["relevant"].mean()), "better than calling all the same"
     alone = pd.DataFrame({"preference_id": ["a", "b"], "text": ["be brief", "be brief"], "relevant": [True, False]})
     assert gate.relevant(alone, None)["gate"].tolist() == [False, True]
 

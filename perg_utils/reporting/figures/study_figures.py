@@ -5,8 +5,11 @@ Each takes a study's DataFrame: a row a value, in percent, with `low` and `high`
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import pandas as pd
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
@@ -159,9 +162,7 @@ def frontier(run: Run, front: pd.DataFrame) -> Drawn:
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter("")
         axes.grid(True)
-        keys = [Line2D([], [], marker="s", ls="", color=colours[model], label=model) for model in models]
-        keys += [Line2D([], [], marker=MARKERS[i], ls="", color="#444444", label=arm) for i, arm in enumerate(arms)]
-        axes.legend(handles=keys, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0), handlelength=1)
+        _legend_aside(axes, colours, arms)
     return fig, front
 
 
@@ -281,9 +282,7 @@ def cures(run: Run, recovered: pd.DataFrame) -> Drawn:
         axes.set_xlabel("tokens, against zero_shot")
         axes.set_ylabel("letters brought back, %")
         axes.grid(True)
-        keys = [Line2D([], [], marker="s", ls="", color=colours[model], label=model) for model in models]
-        keys += [Line2D([], [], marker=MARKERS[i], ls="", color="#444444", label=name) for i, name in enumerate(names)]
-        axes.legend(handles=keys, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0), handlelength=1)
+        _legend_aside(axes, colours, names)
     return fig, data
 
 
@@ -357,6 +356,13 @@ def free_form(run: Run, rates: pd.DataFrame) -> Drawn:
         keys = [Line2D([], [], marker=m, ls="", color=c, ms=4, label=n) for n, (c, m) in looks(models).items()]
         fig.legend(handles=keys, frameon=False, ncols=len(models), loc="lower center", handlelength=1)
     return fig, rates
+
+
+def _legend_aside(axes: Axes, colours: Mapping[str, str], arms: Sequence[str]) -> None:
+    """Say right of the plot which colour is whose, and which mark stands for which arm."""
+    keys = [Line2D([], [], marker="s", ls="", color=colour, label=model) for model, colour in colours.items()]
+    keys += [Line2D([], [], marker=MARKERS[i], ls="", color="#444444", label=arm) for i, arm in enumerate(arms)]
+    axes.legend(handles=keys, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0), handlelength=1)
 
 
 def by_model(data: pd.DataFrame, by: str, label: str) -> Drawing:
