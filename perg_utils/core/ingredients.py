@@ -31,8 +31,9 @@ def ingredients(profile: Profile) -> dict[str, str]:
 def local_weights(profile: Profile) -> dict[str, Any]:
     """Return size and date of the files of models that are local folders; too large to be read at every call."""
     found: set[Path] = set()
-    names = [model.model for model in profile.all_models() if model.engine == "transformers"]
-    for name in [*names, *filter(None, [profile.extractor.adapter])]:
+    here = [model for model in profile.all_models() if model.engine == "transformers"]
+    adapters = [*(model.adapter for model in here), profile.extractor.adapter]
+    for name in [*(model.model for model in here), *filter(None, adapters)]:
         # Where the engine looks, and in its order.
         folder = next((f for f in (ROOT / name, Path(name)) if f.is_dir()), None)
         # The content of the embedded models' files is read, see `ingredients`.

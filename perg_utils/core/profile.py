@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
 from perg_utils.core.errors import PergError
-from perg_utils.core.schema import Method, Setting, Source
+from perg_utils.core.schema import Category, Method, Setting, Source
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -77,6 +77,12 @@ class EditingConfig(_Strict):
 _SIZE = re.compile(r"(?<![A-Za-z0-9.])(?:(\d+)x)?(\d+(?:\.\d+)?)([BM])(?![A-Za-z0-9])", re.IGNORECASE)
 
 
+def place(name: str, root: Path = ROOT) -> Path | None:
+    """Return the folder or GGUF file that `name` means, below `root` or here; None if there is none."""
+    paths = (root / name, Path(name).expanduser())
+    return next((p for p in paths if p.is_dir() or (p.suffix == ".gguf" and p.is_file())), None)
+
+
 class ModelConfig(_Strict):
     """One model: weights run in process (`transformers`) or any OpenAI-compatible server (`api`)."""
 
@@ -89,6 +95,7 @@ class ModelConfig(_Strict):
         "auto", description="auto: the checkpoint's on a GPU; on a CPU float32, or bfloat16 where that is fast"
     )
     quantization: Literal["nf4"] | None = None
+    adapter: str | None = Field(None, description="a LoRA adapter on the weights, a folder or hub id; null: none")
     device_map: str | None = None
     batch_size: PositiveInt | None = Field(None, description="prompts at once; null: as many as fit into memory")
     batching: Literal["auto", "static", "continuous"] = Field(
@@ -114,8 +121,7 @@ class ModelConfig(_Strict):
 
     def place(self, root: Path = ROOT) -> Path | None:
         """Return the folder or GGUF file that `model` names, below `root` or here; None if there is none."""
-        paths = (root / self.model, Path(self.model).expanduser())
-        return next((p for p in paths if p.is_dir() or (p.suffix == ".gguf" and p.is_file())), None)
+        return place(self.model, root)
 
     def billions(self) -> float | None:
         """Return billions of parameters as the model's name has them, e.g. 8.0 for `Llama-3.1-8B`, 56.0 for `8x7B`."""
@@ -136,6 +142,12 @@ class ModelConfig(_Strict):
             if parts.username or parts.password or parts.query:
                 raise ValueError("no user, password or query in a base_url; a key belongs in .env")
         return value
+
+    @model_validator(mode="after")
+    def _adapter_on_own_weights(self) -> ModelConfig:
+        if self.adapter is not None and (self.engine == "api" or self.quantization is not None):
+            raise ValueError("adapter goes onto weights that are run in process, and not quantized ones")
+        return self
 
     @model_validator(mode="after")
     def _one_server_for_batches(self) -> ModelConfig:
@@ -264,7 +276,23 @@ class StatisticsConfig(_Strict):
 
 
 #: What has a notebook `study_<name>` of its own (docs/studies.md).
-Study = Literal["stages", "cost", "delivery", "distance", "free_form"]
+Study = Literal["stages", "cost", "delivery", "distance", "free_form", "tuning"]
+
+#: What an adapter of the study of tuning is trained on (`studies.tuning.material`).
+TuningArm = Literal["naive", "random", "curated", "curated_more", "distilled", "no_preference"]
+
+
+class TuningConfig(_Strict):
+    """The adapters that the study of robust tuning trains: one for each model, arm, size and seed."""
+
+    arms: list[TuningArm] = list(get_args(TuningArm))
+    sizes: list[PositiveInt] = Field([64, 256, 1024, 4096], description="training samples")
+    seeds: int = Field(5, ge=2, description="adapters of each kind: other samples, order and start")
+    left_out: Category = Field(Category.CREATIVE, description="category that no adapter is shown in training")
+    shown: PositiveInt = Field(512, description="samples a training shows, at least; a larger size is shown once")
+    rank: int = Field(8, ge=1)
+    batch_size: int = Field(16, ge=1)
+    learning_rate: float = Field(2e-3, gt=0)
 
 
 class CandidatesConfig(_Strict):
@@ -298,6 +326,7 @@ class Profile(_Strict):
     judges: list[JudgeConfig] = Field([], description="further judges, read at the main threshold")
     statistics: StatisticsConfig = StatisticsConfig()
     study: Study | None = Field(None, description="a study of its own: its notebook in place of tables and report")
+    tuning: TuningConfig | None = Field(None, description="the adapters of the study `tuning`")
     embedder: str | None = Field(
         None, description="sentence embedder of a study, a hub id or folder; null: it goes by words"
     )
@@ -366,6 +395,12 @@ class Profile(_Strict):
         for setting, methods in self.grid.items():
             if Method.NO_PREFERENCE in methods:
                 raise ValueError(f"grid.{setting}: 'no_preference' is the baseline and always run; leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _tuned(self) -> Profile:
+        if (self.study == "tuning") != (self.tuning is not None):
+            raise ValueError("tuning: needed for study 'tuning', and for nothing else")
         return self
 
     @model_validator(mode="after")

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from perg_utils.core.profile import ROOT, ExtractorConfig, Profile
+from perg_utils.core.profile import ROOT, ExtractorConfig, Profile, place
 from perg_utils.core.schema import MISSING
 from perg_utils.core.workspace import Workspace
 from perg_utils.engines.base import EngineError
 from perg_utils.engines.journal import Journal
+from perg_utils.engines.local import adapters
 from perg_utils.extraction.finetuned.layer import FineTunedLayer
 from perg_utils.extraction.llm import extract_prompts, open_llm
 from perg_utils.extraction.reading import Layer
@@ -64,8 +65,7 @@ def check_extractor(config: ExtractorConfig, profile: Profile, workspace: Worksp
 
 def local_adapter(config: ExtractorConfig) -> Path | None:
     """Return the folder that `extractor.adapter` names, below the repository or here; None where it is a hub id."""
-    name = config.adapter
-    return None if name is None else next((f for f in (ROOT / name, Path(name)) if f.is_dir()), None)
+    return None if config.adapter is None else place(config.adapter)
 
 
 def by_layer(answers: pd.DataFrame, layers: Sequence[Layer]) -> pd.DataFrame:
@@ -91,16 +91,7 @@ def adapter_folder(config: ExtractorConfig, workspace: Workspace) -> Path:
     """Return the folder of the adapter: the run's own, the user's, or the hub's, fetched once."""
     if config.adapter is None:
         return workspace.extractor
-    folder = local_adapter(config)
-    if folder is not None:
-        return folder
-    from huggingface_hub import snapshot_download  # noqa: PLC0415 - slow to import
-    from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415
-
-    try:
-        return Path(snapshot_download(config.adapter, allow_patterns=["adapter_*", "training.json"]))
-    except (OSError, ValueError, HfHubHTTPError) as error:
-        raise EngineError(f"extractor.adapter '{config.adapter}' can neither be found nor fetched: {error}") from error
+    return adapters.adapter_folder(config.adapter)
 
 
 def _is_path(name: str) -> bool:

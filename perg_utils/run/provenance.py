@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from perg_utils.core.profile import ROOT, ModelConfig, Profile
+from perg_utils.core.profile import ROOT, ModelConfig, Profile, place
 from perg_utils.core.workspace import Workspace, file_digest, write_text
 from perg_utils.engines.local.engine import hub_commit
 from perg_utils.extraction.llm import extract_prompts
@@ -42,10 +42,7 @@ def collect(profile: Profile, root: Path, workspace: Workspace | None = None) ->
         "seeds": {"study": profile.seed, "decoding": profile.decoding.seed},
         "preferences": file_digest(ROOT / profile.preferences),
         "prompts": {"set": profile.prompts, "hashes": load_prompts(profile.prompts).hashes | _extract_hash(profile)},
-        "models": {
-            m.name: {"model": m.model, "revision": _revision(m, root), "files": _weights(m.place(root))}
-            for m in profile.models
-        },
+        "models": {m.name: _model(m, root) for m in profile.models},
         "extractor": _extractor(profile, root, None if workspace is None else workspace.extractor),
         # The origin of responses that no model generated here.
         "release": f"{REPOSITORY}@{COMMIT}" if profile.data.origin == "published" else None,
@@ -72,6 +69,13 @@ def git_commit(root: Path) -> str | None:
 def _git(root: Path, *words: str) -> str:
     done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=True)
     return done.stdout.strip()
+
+
+def _model(config: ModelConfig, root: Path) -> dict[str, Any]:
+    about = {"model": config.model, "revision": _revision(config, root), "files": _weights(config.place(root))}
+    if config.adapter is not None:
+        about |= {"adapter": config.adapter, "adapter_files": _weights(place(config.adapter, root))}
+    return about
 
 
 def _extract_hash(profile: Profile) -> dict[str, str]:

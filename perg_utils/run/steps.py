@@ -124,6 +124,7 @@ STUDY = (
     Row("study_distance", _studies("distance"), ALL, "figures tables", asks="judges"),
     Row("study_free_form", _studies("free_form"), ALL, "figures tables", asks="judges"),
     Row("study_stages", _studies("stages"), ALL, "figures tables"),
+    Row("study_tuning", _studies("tuning"), ALL, "figures tables", asks="judges"),
     Row("09_write_report", _ends, f"{REPORTED} imported checks tables figures", "report", may_make="browser"),
 )
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from perg_utils.core.profile import ModelConfig
 from perg_utils.core.run import Run
 from perg_utils.core.schema import Method, Setting, conform
 from perg_utils.engines.base import Messages
@@ -45,36 +46,39 @@ def rows_with(run: Run, assigned: Mapping[str, str]) -> list[Row]:
 
 def ask(
     run: Run,
-    model: str,
+    model: str | ModelConfig,
     what: str,
     asked: Sequence[tuple[Row, Messages]],
     *,
+    method: Method = Method.ZERO_SHOT,
+    stage: int = 1,
     draw: int = 0,
     temperature: float | None = None,
     schema: str | None = None,
 ) -> pd.DataFrame:
     """Return the replies to chats of one stage as the table 'responses', in their order; `what` is said of progress.
 
+    `model` is one of the profile's, by its name, or another. `method` and `stage` decide the limit of new tokens.
     Decoding is the run's, with another `temperature` where samples of one prompt are needed. Replies are held to a
     JSON `schema` where the model is a server that takes one. What the journal holds is not asked again.
     """
-    own, decoding = run.profile.model(model), run.profile.decoding
+    own, decoding = run.profile.model(model) if isinstance(model, str) else model, run.profile.decoding
     if temperature is not None:
         decoding = decoding.model_copy(update={"temperature": temperature})
     engine = open_engine(own)
     form = schema if own.engine == "api" and not own.thinking and own.structured is not False else None
-    requests = [request(Chat(chat, draw), own, decoding, 1, Method.ZERO_SHOT, held_to=form) for _, chat in asked]
+    requests = [request(Chat(chat, draw), own, decoding, stage, method, held_to=form) for _, chat in asked]
     with Journal(run.workspace.journal) as journal:
         requests = held(journal, engine, requests, certain=bool(own.structured) or own.batch)
         keys = [one.key(engine.identity) for one in requests]
-        with watched(f"{model}, {what}", len(requests), engine, journal) as progress:
+        with watched(f"{own.name}, {what}", len(requests), engine, journal) as progress:
             replies = journal.ask(engine, requests, progress.advance, keys=keys)
     records = [
         {
             "example_id": row.example_id,
             "preference_id": row.preference_id,
-            "model": model,
-            "method": str(Method.ZERO_SHOT),
+            "model": own.name,
+            "method": str(method),
             "setting": str(row.setting),
             "shown_preferences": row.shown,
             "response": reply.text,
@@ -107,13 +111,15 @@ def drawn(run: Run, model: str, setting: Setting, draw: int, temperature: float)
     return ask(run, model, f"sample {draw}, {setting}", chats, draw=draw, temperature=temperature)
 
 
-def scored(run: Run, responses: pd.DataFrame) -> pd.DataFrame:
+def scored(run: Run, responses: pd.DataFrame, plain: pd.DataFrame | None = None) -> pd.DataFrame:
     """Return the table 'scores' of other responses to this run's questions, beside its answers without preference.
 
-    They are read by the profile's extractor and rated by its main judge. `responses` holds one row a question and arm.
+    They are read by the profile's extractor and rated by its main judge. `responses` holds one row a question and arm;
+    `plain` the answers without preference of models that are not the run's.
     """
-    plain = run.read("responses")
-    plain = plain[(plain["setting"] == Setting.NONE) & plain["model"].isin(responses["model"])]
+    if plain is None:
+        plain = run.read("responses")
+        plain = plain[(plain["setting"] == Setting.NONE) & plain["model"].isin(responses["model"])]
     every = conform("responses", pd.concat([plain, responses[plain.columns]], ignore_index=True))
     examples, preferences = run.read("examples"), run.read("preferences")
     with Journal(run.workspace.journal) as journal:

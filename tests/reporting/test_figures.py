@@ -45,6 +45,10 @@ STUDIES = {
     "distance": ("distance", {}),
     "judge_auc": ("distance", {}),
     "free_form": ("free_form", {}),
+    **{
+        f"tuning_{measure}": ("tuning", {"measure": measure})
+        for measure in ("robust_accuracy", "accuracy", "placebo_breakage", "followed")
+    },
 }
 #: Of one machine's seconds, or of what embedded models do not lose: never committed.
 NOT_KEPT = {"latency", "cures"}

@@ -28,6 +28,7 @@ from transformers.cache_utils import DynamicLayer
 from perg_utils.core.profile import ModelConfig
 from perg_utils.engines.base import Decoding, Effort, EngineError, Messages, fold_system
 from perg_utils.engines.local import memory
+from perg_utils.engines.local.adapters import adapter_folder, put_on
 from perg_utils.engines.local.decoding import Decoder
 from perg_utils.engines.local.engine import Found
 
@@ -40,8 +41,8 @@ _CPU_CACHE = 256, 1024  # blocks of 256 tokens, tokens a step
 def load(config: ModelConfig, found: Found) -> tuple[Any, Any]:
     """Return tokenizer (padding on the left) and weights of a model that was found, ready to be run.
 
-    Those of a GGUF file are unpacked: packed ones cannot be trained or saved. Raises `EngineError` where they cannot be
-    loaded.
+    Those of a GGUF file are unpacked: packed ones cannot be trained or saved. An adapter is added into the weights.
+    Raises `EngineError` where they cannot be loaded.
     """
     settings: dict[str, Any] = {"revision": found.commit, "dtype": config.dtype}
     words: dict[str, Any] = {"revision": found.commit, "padding_side": "left"}
@@ -64,6 +65,8 @@ def load(config: ModelConfig, found: Found) -> tuple[Any, Any]:
             f"model '{config.model}' of '{config.name}' cannot be loaded: {error}\nCheck the name, that the hub "
             "can be reached, and for gated models that you are logged in (hf auth login)"
         ) from error
+    if config.adapter is not None:
+        model = put_on(model, adapter_folder(config.adapter), config.model).merge_and_unload()
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     if torch.cuda.is_available() and "device_map" not in settings:
@@ -109,6 +112,21 @@ class Checkpoint:
     def decode(self, tokens: list[int]) -> str:
         """Return the text of `tokens` without special tokens."""
         return self._tokenizer.decode(tokens, skip_special_tokens=True)
+
+    @property
+    def weights(self) -> Any:
+        """The model itself, for whoever trains it."""
+        return self._model
+
+    def end_of_reply(self) -> int:
+        """Return the token that ends a reply: the tokenizer's, or else the lowest stop token there is.
+
+        Raises `EngineError` where the checkpoint has none.
+        """
+        own = self._tokenizer.eos_token_id
+        if own is None and not self.stop:
+            raise EngineError(f"'{self.name}' has no token that ends a reply")
+        return own if own is not None else min(self.stop)
 
     def single_tokens(self, texts: list[str]) -> list[int] | None:
         """Return the one token of each text; None unless each is one token, and all of them different."""

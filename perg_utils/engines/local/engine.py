@@ -19,7 +19,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from perg_utils.core.profile import ROOT, ModelConfig
+from perg_utils.core.profile import ROOT, ModelConfig, place
 from perg_utils.core.progress import say
 from perg_utils.core.schema import Status
 from perg_utils.core.workspace import file_digest
@@ -58,6 +58,8 @@ class TransformersEngine:
             "quantization": str(config.quantization),
             "thinking": str(config.thinking),
         }
+        if config.adapter is not None:
+            self.identity = {**self.identity, "adapter": _adapter_digest(config.adapter)}
         self._scheduler: Scheduler | None = None
 
     def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
@@ -189,6 +191,16 @@ def _file_digest(path: Path) -> str:
 @lru_cache(maxsize=64)
 def _digest_of(path: str, _size: int, _changed: int) -> str:
     return file_digest(Path(path))[:16]
+
+
+def _adapter_digest(name: str) -> str:
+    """What an adapter is known by: the content of its folder, or the commit in the hub's cache, else its name."""
+    folder = place(name)
+    if folder is not None:
+        return _folder_digest(folder)
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise EngineError(f"adapter folder '{name}' does not exist: it is looked for in {ROOT}, then in {Path.cwd()}")
+    return hub_commit(name, file="adapter_config.json") or name
 
 
 def _folder_digest(folder: Path) -> str:

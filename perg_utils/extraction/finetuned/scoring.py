@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from perg_utils.core.profile import ExtractorConfig, ModelConfig
 from perg_utils.core.schema import LETTERS
+from perg_utils.engines.base import EngineError
+from perg_utils.engines.local.adapters import put_on
 from perg_utils.engines.local.checkpoint import load
 from perg_utils.engines.local.engine import find_model, resolved
 from perg_utils.extraction.reading import LABELS, MOST_OPTIONS, NONE, REFUSED, UNDECIDED, Case, ExtractorError
@@ -47,21 +47,11 @@ class Scorer:
         self.batch_size = config.base.batch_size or BATCH
         self.context: int | None = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         if adapter is not None:
-            self._put_on(adapter)
-
-    def _put_on(self, adapter: Path) -> None:
-        from peft import PeftModel  # noqa: PLC0415 - slow to import
-
-        # The library would ask the hub for files that a folder lacks.
-        if not (adapter / "adapter_config.json").is_file() or not list(adapter.glob("adapter_model.*")):
-            raise ExtractorError(f"there is no adapter in {adapter}; run 02_train_extractor, which makes one")
-        try:
-            self.model = PeftModel.from_pretrained(self.model, adapter).eval()
-        except (OSError, ValueError, RuntimeError, LookupError, TypeError, SafetensorError, UnpicklingError) as error:
-            raise ExtractorError(
-                f"the adapter {adapter} does not load onto {self.base.model}: {error}\nAn adapter fits only the base "
-                "model it was trained on: name that as extractor.base, or run 02_train_extractor again"
-            ) from error
+            try:
+                self.model = put_on(self.model, adapter, self.base.model)
+            except EngineError as error:
+                cure = "name that as extractor.base, or run 02_train_extractor, which makes one"
+                raise ExtractorError(f"{error}; {cure}") from error
 
     def characters(self) -> list[int]:
         """Return the tokens of one character, which a small base may never have met in its training."""

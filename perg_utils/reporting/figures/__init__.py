@@ -9,13 +9,13 @@
 
 A run that lacks what a figure shows gives a `Figure` that says "Not in this run" and saves nothing, so no caller needs
 to ask first. `extractor`, `extraction`, `difficulty`, `judges` and `practice` are drawn from what notebooks 02, 10, 11
-and 12 work out, and take it as a DataFrame; `reproduction` may. The functions of `study_figures` are
-the studies'.
+and 12 work out, and take it as a DataFrame; `reproduction` may. The functions of `study_figures` and `tuning_figure`
+are the studies'.
 
 In reading order: `figure` (what a figure is), `paper` (most of the functions), `selection` (models, sources and colours
 to show), `captions`, `shapes` and `drawing` (how), then those with pictures of their own: `radar`, `violins`,
 `robust_figures`, `dose_figure`, `churn_figure`, `diagram`, `extractor_figures`, `judges_figure`, `practice_figure`,
-`reproduction_figure`, `study_figures`.
+`reproduction_figure`, `study_figures`, `tuning_figure`.
 """
 
 from perg_utils.core.run import Run
@@ -56,6 +56,7 @@ from perg_utils.reporting.figures.study_figures import (
     odds,
     stages,
 )
+from perg_utils.reporting.figures.tuning_figure import tuning
 from perg_utils.reporting.figures.violins import preferences
 
 __all__ = [
@@ -94,6 +95,7 @@ __all__ = [
     "scatter",
     "settings",
     "stages",
+    "tuning",
     "variation",
 ]
 

@@ -208,6 +208,14 @@ CAPTIONS = {
         "not with the question in other words, with a neutral sentence, with a relevant preference. Filled: with "
         "options and letters; hollow: free form. Exact intervals.",
     ),
+    **{
+        f"tuning_{measure}": (
+            f"What tuning does to {measure.replace('_', ' ')}, by the number of training samples",
+            "A panel a model, a line an arm: mean over seeds with its t interval. Dashed: the model as it was. On "
+            "questions and wordings of preferences that no adapter was trained on.",
+        )
+        for measure in ("robust_accuracy", "accuracy", "placebo_breakage", "followed")
+    },
     "blame": (
         "Which stage is to blame",
         "Pref-Aligner in the setting mixed: Shapley's shares of its failures, in points of all questions; per model "
