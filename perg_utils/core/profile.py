@@ -288,6 +288,7 @@ class TuningConfig(_Strict):
     arms: list[TuningArm] = list(get_args(TuningArm))
     sizes: list[PositiveInt] = Field([64, 256, 1024, 4096], description="training samples")
     seeds: int = Field(5, ge=2, description="adapters of each kind: other samples, order and start")
+    candidates: PositiveInt = Field(8192, description="answers to preferences that each model writes, at most")
     left_out: Category = Field(Category.CREATIVE, description="category that no adapter is shown in training")
     shown: PositiveInt = Field(512, description="samples a training shows, at least; a larger size is shown once")
     rank: int = Field(8, ge=1)

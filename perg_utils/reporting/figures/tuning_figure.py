@@ -49,9 +49,8 @@ def tuning(run: Run, curves: pd.DataFrame, measure: str = "robust_accuracy") -> 
             axes.grid(True, axis="y")
         panels[0].set_ylabel(f"{measure}, %")
         fig.text(0.55, 0.56 / 2.5, "training samples", ha="center", size=7)
-        keys = [
-            Line2D([], [], color=c, marker=m, ms=3, lw=0.9, label=a.replace("_", " ")) for a, (c, m) in arms.items()
-        ]
-        keys.append(Line2D([], [], color="black", lw=0.8, ls="--", label="not tuned"))
+        keys = [Line2D([], [], color="black", lw=0.8, ls="--", label="not tuned")]
+        for arm, (colour, mark) in arms.items():
+            keys.append(Line2D([], [], color=colour, marker=mark, ms=3, lw=0.9, label=arm.replace("_", " ")))
         fig.legend(handles=keys, frameon=False, ncols=4, loc="lower center", columnspacing=1.2, handlelength=1.6)
     return fig, data

@@ -34,10 +34,6 @@ from perg_utils.inference.shown import Deck
 from perg_utils.prompts.sets import PromptSet, load_prompts
 from perg_utils.studies import arms
 
-#: Right answers in the pool for each one that the largest size needs, so that seeds draw different ones.
-_SPARE = 1.25
-_BLOCK = 1024
-
 
 class Lesson(NamedTuple):
     """One training sample: a chat and the reply that is taught, and the question it is about."""
@@ -112,22 +108,18 @@ def gather(run: Run, model: str) -> Pool:
     writer = _Writer(run.with_tables(examples=questions), model, prompts)
     plain = writer.answers(_plain(questions, deck, prompts), "plain answers")
     own = {one.row.example_id: one for one in plain if one.row.task.wording == 0}
-    candidates = _candidates(questions, deck, split(bank, config).taught, run.profile.seed)
-    styled: list[Candidate] = []
-    for start in range(0, len(candidates), _BLOCK):
-        some = writer.answers(candidates[start : start + _BLOCK], f"answers to preferences, {start:,} on")
-        edited = writer.edits([one.row for one in some], own) if "distilled" in config.arms else {}
-        for one in some:
-            text = edited.get((one.row.example_id, one.row.preference_id))
-            aligned = None if text is None else one.lesson._replace(reply=text)
-            styled.append(Candidate(one.lesson, one.right, aligned))
-        if sum(one.right for one in styled) >= _SPARE * max(config.sizes):
-            break
+    wanted = _candidates(questions, deck, split(bank, config).taught, run.profile.seed)[: config.candidates]
+    written = writer.answers(wanted, "answers to preferences")
+    edited = writer.edits([one.row for one in written], own) if "distilled" in config.arms else {}
+    styled = []
+    for one in written:
+        text = edited.get((one.row.example_id, one.row.preference_id))
+        styled.append(Candidate(one.lesson, one.right, None if text is None else one.lesson._replace(reply=text)))
     found = sum(one.right for one in styled)
     if found < max(config.sizes):
         raise DataError(
             f"{model} is right in {found:,} of {len(styled):,} answers with a preference; tuning.sizes asks for "
-            f"{max(config.sizes):,}: name smaller sizes"
+            f"{max(config.sizes):,}: name smaller sizes, or more tuning.candidates"
         )
     right = {example: one.lesson.reply for example, one in own.items() if one.right}
     unchanged = [

@@ -56,15 +56,25 @@ def tuned(run: Run, model: str) -> pd.DataFrame:
     """
     config, base = of(run), run.profile.model(model)
     pool, rows = gather(run, model), _rows(run)
-    found = [_measured(run, base, rows, arm=UNTUNED, size=0, seed=0)]
+    made, replies = [(UNTUNED, 0, 0)], [_tried(run, base, rows)]
     for seed in range(1, config.seeds + 1):
         for size in config.sizes:
             for arm in config.arms:
                 folder = run.workspace.run / "adapters" / model / f"{arm}-{size}-{seed}"
                 train(base, lessons(pool, arm, size, seed), config, seed, folder)
-                own = base.model_copy(update={"name": f"{model}.{folder.name}", "adapter": str(folder)})
-                found.append(_measured(run, own, rows, arm=arm, size=size, seed=seed))
-    return pd.concat(found, ignore_index=True).assign(model=model)
+                adapted = base.model_copy(update={"name": f"{model}.{folder.name}", "adapter": str(folder)})
+                made.append((arm, size, seed))
+                replies.append(_tried(run, adapted, rows))
+    every = pd.concat(replies, ignore_index=True)
+    plain = every["setting"] == Setting.NONE
+    scores = arms.scored(run, every[~plain], every[plain].assign(method=str(Method.NO_PREFERENCE)))
+    by_adapter = dict(list(scores.groupby("model")))
+    new, frames = split(run.read("preferences"), config).new, []
+    for (arm, size, seed), own in zip(made, replies, strict=True):
+        frame = _measured(by_adapter[own["model"].iloc[0]], new)
+        frames.append(frame.assign(model=model, arm=arm, size=size, seed=seed))
+    columns = ["model", "arm", "size", "seed", "measure", "value", "n"]
+    return pd.concat(frames, ignore_index=True)[columns]
 
 
 def _rows(run: Run) -> list[Row]:
@@ -87,18 +97,18 @@ def _assigned(run: Run, ids: Sequence[str]) -> dict[str, str]:
     return out
 
 
-def _measured(run: Run, model: ModelConfig, rows: Sequence[Row], *, arm: str, size: int, seed: int) -> pd.DataFrame:
-    prompts, new = load_prompts(run.profile.prompts), set(split(run.read("preferences"), of(run)).new)
-    chats = []
+def _tried(run: Run, model: ModelConfig, rows: Sequence[Row]) -> pd.DataFrame:
+    """The replies of one adapter, the table 'responses'."""
+    prompts, chats = load_prompts(run.profile.prompts), []
     for row in rows:
         method = Method.NO_PREFERENCE if row.setting is Setting.NONE else Method.ZERO_SHOT
         chats.append((row, prompts.messages(method, **row.task.variables())))
-    replies = arms.ask(run, model, "tried", chats)
-    none = replies["setting"] == Setting.NONE
-    plain = replies[none].assign(method=str(Method.NO_PREFERENCE))
-    scores = arms.scored(run, replies[~none], plain)
-    relevant = scores["setting"] == Setting.RELEVANT
-    other = scores["preference_id"].isin(new)
+    return arms.ask(run, model, "tried", chats)
+
+
+def _measured(scores: pd.DataFrame, new: Sequence[str]) -> pd.DataFrame:
+    """Every measure of one adapter; `new` are the preferences of the category that was left out."""
+    relevant, other = scores["setting"] == Setting.RELEVANT, scores["preference_id"].isin(new)
     kept, unseen = scores[relevant & ~other], scores[relevant & other]
     values = {
         "robust accuracy": kept["robust"],
@@ -111,12 +121,9 @@ def _measured(run: Run, model: ModelConfig, rows: Sequence[Row], *, arm: str, si
         "followed": kept["followed"],
         "followed, new category": unseen["followed"],
     }
-    out = []
-    for measure in MEASURES:
-        known = values[measure].dropna().astype(float)
-        out.append({"arm": arm, "size": size, "seed": seed, "measure": measure, "value": 100 * known.mean()})
-        out[-1]["n"] = len(known)
-    return pd.DataFrame(out)
+    known = {measure: values[measure].dropna().astype(float) for measure in MEASURES}
+    rows = [{"measure": name, "value": 100 * own.mean(), "n": len(own)} for name, own in known.items()]
+    return pd.DataFrame(rows)
 
 
 def _broken(scores: pd.DataFrame) -> pd.Series:
