@@ -174,10 +174,12 @@ def of(run: Run) -> TuningConfig:
 
 
 def _others(run: Run, bank: pd.DataFrame) -> pd.DataFrame:
-    """The table 'examples' of the questions that the run does not ask, nor others in the same words."""
+    """The table 'examples' of the questions that the run does not ask, nor others in the same words; as many as are
+    needed."""
     asked, every = run.read("examples"), load_questions(run.profile.data)
     left = every[~every["example_id"].isin(asked["example_id"]) & ~every["question"].isin(asked["question"])]
-    return preferences.assign(left.reset_index(drop=True), bank)
+    some = left.sample(min(len(left), of(run).candidates), random_state=run.profile.seed).sort_index()
+    return preferences.assign(some.reset_index(drop=True), bank)
 
 
 def _plain(questions: pd.DataFrame, deck: Deck, prompts: PromptSet) -> list[Row]:

@@ -56,7 +56,8 @@ def tuned(run: Run, model: str) -> pd.DataFrame:
     """
     config, base = of(run), run.profile.model(model)
     pool, rows = gather(run, model), _rows(run)
-    made, replies = [(UNTUNED, 0, 0)], [_tried(run, base, rows)]
+    made: list[tuple[str, int, int]] = [(UNTUNED, 0, 0)]
+    replies = [_tried(run, base, rows)]
     for seed in range(1, config.seeds + 1):
         for size in config.sizes:
             for arm in config.arms:
@@ -70,9 +71,9 @@ def tuned(run: Run, model: str) -> pd.DataFrame:
     scores = arms.scored(run, every[~plain], every[plain].assign(method=str(Method.NO_PREFERENCE)))
     by_adapter = dict(list(scores.groupby("model")))
     new, frames = split(run.read("preferences"), config).new, []
-    for (arm, size, seed), own in zip(made, replies, strict=True):
+    for (kind, samples, number), own in zip(made, replies, strict=True):
         frame = _measured(by_adapter[own["model"].iloc[0]], new)
-        frames.append(frame.assign(model=model, arm=arm, size=size, seed=seed))
+        frames.append(frame.assign(model=model, arm=kind, size=samples, seed=number))
     columns = ["model", "arm", "size", "seed", "measure", "value", "n"]
     return pd.concat(frames, ignore_index=True)[columns]
 
