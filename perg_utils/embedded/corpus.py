@@ -25,7 +25,8 @@ from perg_utils.dataset import invented_world as world
 from perg_utils.dataset.invented_world import Fact
 from perg_utils.dataset.preferences import load_bank
 from perg_utils.embedded import styles
-from perg_utils.prompts.sets import PromptSet, WorkedExample
+from perg_utils.prompts.contents import WorkedExample
+from perg_utils.prompts.sets import PromptSet
 
 #: Relative shares of samples by kind. `open` asks without options, `lookup` gives the answer and asks its letter,
 #: `belief` is a question about a stranger with an option that the user believes to be right.
