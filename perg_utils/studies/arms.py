@@ -6,13 +6,14 @@ Left out: what a study makes of them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import pandas as pd
 
 from perg_utils.core.profile import ModelConfig
 from perg_utils.core.run import Run
 from perg_utils.core.schema import Method, Setting, conform
-from perg_utils.engines.base import Messages
+from perg_utils.engines.base import Engine, Messages
 from perg_utils.engines.journal import Journal
 from perg_utils.engines.open import open_engine
 from perg_utils.engines.schemas import held
@@ -65,7 +66,7 @@ def ask(
     own, decoding = run.profile.model(model) if isinstance(model, str) else model, run.profile.decoding
     if temperature is not None:
         decoding = decoding.model_copy(update={"temperature": temperature})
-    engine = open_engine(own)
+    engine = _opened(own)
     form = schema if own.engine == "api" and not own.thinking and own.structured is not False else None
     requests = [request(Chat(chat, draw), own, decoding, stage, method, held_to=form) for _, chat in asked]
     with Journal(run.workspace.journal) as journal:
@@ -101,6 +102,17 @@ _NO_REPLIES = (
     *("example_id", "preference_id", "model", "method", "setting", "shown_preferences", "response", "stages"),
     *("status", "finish_reason", "prompt_tokens", "completion_tokens", "seconds", "key", "fallback"),
 )
+
+
+def _opened(model: ModelConfig) -> Engine:
+    """The model's engine; the weights that were asked last stay in memory, as loading may take a minute."""
+    engine = open_engine(model)
+    return engine if model.engine == "api" else _kept(model.model_dump_json(), tuple(sorted(engine.identity.items())))
+
+
+@lru_cache(maxsize=1)
+def _kept(model: str, _identity: tuple[tuple[str, str], ...]) -> Engine:
+    return open_engine(ModelConfig.model_validate_json(model))
 
 
 def drawn(run: Run, model: str, setting: Setting, draw: int, temperature: float) -> pd.DataFrame:

@@ -15,6 +15,7 @@ from perg_utils.embedded import styles
 from perg_utils.engines.base import Decoding, EngineError, Request
 from perg_utils.engines.open import open_engine
 from perg_utils.run import pipeline
+from perg_utils.studies import arms
 from perg_utils.studies.tuning import material, outcomes, training
 from perg_utils.studies.tuning.material import Candidate, Lesson, Pool
 
@@ -168,3 +169,10 @@ def test_the_study_runs_in_miniature(tmp_path):
     with pytest.raises(DataError, match=r"S is right in \d+ of 48 answers .* name smaller sizes"):
         bigger = SMALL.model_copy(update={"sizes": [4096]})
         material.gather(type(run)(run.profile.model_copy(update={"tuning": bigger}), run.workspace), "S")
+
+
+def test_weights_are_loaded_once_for_all_that_a_study_asks_of_a_model():
+    first, again = arms._opened(S), arms._opened(S.model_copy())
+    assert first is again
+    other = arms._opened(S.model_copy(update={"model": "data/embedded/models/M"}))
+    assert other is not first and other.identity != first.identity
