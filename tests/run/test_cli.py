@@ -20,7 +20,7 @@ def perg(*arguments, cwd=None, **environment):
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=600,
     )
 
 
