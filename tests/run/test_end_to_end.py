@@ -17,7 +17,7 @@ from perg_utils.core.loading import load_profile
 from perg_utils.core.schema import TABLES
 from perg_utils.core.workspace import Workspace
 
-REDUCED = ("--set", "data.limit=6", "--set", "statistics.resamples=100")
+REDUCED = ("--set", "data.limit=12", "--set", "statistics.resamples=100")
 
 
 def start(*arguments) -> subprocess.Popen:
@@ -45,9 +45,9 @@ def test_a_run_makes_every_table_with_its_schema(finished):
     workspace = Workspace.of(finished, "demo")
     tables = {name: workspace.read(name) for name in TABLES}
     assert all(len(table) > 0 for table in tables.values())
-    assert len(tables["examples"]) == 18
+    assert len(tables["examples"]) == 36
     # Baseline and 22 arms; S+L adds its baseline and pref_aligner in eight settings.
-    assert len(tables["responses"]) == 18 * (3 * (1 + 22) + 1 + 8)
+    assert len(tables["responses"]) == 36 * (3 * (1 + 22) + 1 + 8)
     assert set(tables["nulls"]["judge"]) == {"heuristic (embedded styles)", "heuristic (cues)"}
     assert len(tables["answers"]) == len(tables["judgements"]) == len(tables["responses"])
     assert set(tables["metrics"]["model"]) == {"S", "M", "L", "S+L"}
