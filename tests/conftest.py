@@ -7,12 +7,12 @@ import pytest
 #: Longest first; all others follow in the order in which they were found.
 LONG = (
     "run/test_end_to_end.py",
-    "run/test_unanswered.py",
     "published/test_published_run.py",
     "reporting/test_null_studies.py",
-    "run/test_shards.py",
+    "run/test_unanswered.py",
     "reporting/test_figures.py",
-    "run/test_pipeline.py",
+    "run/test_shards.py",
+    "published/test_audit.py",
 )
 
 
