@@ -10,7 +10,7 @@ import importlib.util, pathlib, sys
 
 found = importlib.util.find_spec("perg_utils")
 needed = ["jupyterlab", "openai", "papermill", "torch", "transformers"]
-needed += ["hypothesis", "importlinter", "mypy", "pytest", "ruff"] if sys.argv[2] else []
+needed += ["hypothesis", "importlinter", "mypy", "pytest", "ruff", "xdist"] if sys.argv[2] else []
 home = pathlib.Path(sys.argv[1], "perg_utils", "__init__.py")
 sys.exit(not (found and pathlib.Path(found.origin).samefile(home) and all(map(importlib.util.find_spec, needed))))
 PY

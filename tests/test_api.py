@@ -10,9 +10,11 @@ import inspect
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from types import ModuleType
 from typing import Any
 
+import pandas as pd
 import pytest
 import synthetic
 import yaml
@@ -43,11 +45,18 @@ compares them.
 """
 
 
+@cache
+def made() -> dict[str, pd.DataFrame]:
+    """The tables of `toy`, which every example reads and none changes."""
+    raw = synthetic.tables(3, 120, controls=True)
+    scores = score(**raw)
+    return {**raw, "scores": scores, "metrics": perg.metrics(scores), "nulls": synthetic.nulls(raw)}
+
+
 def toy() -> Run:
     """A made-up run of three models; nothing of it is on disk."""
-    raw = synthetic.tables(3, 120, controls=True)
     profile = Profile.model_validate(yaml.safe_load(synthetic.profile_text(3, controls=True)))
-    return synthetic.opened(profile, scores=score(**raw), nulls=synthetic.nulls(raw), **raw)
+    return synthetic.opened(profile, **made())
 
 
 def names() -> Iterator[tuple[str, Any]]:

@@ -34,7 +34,6 @@ from perg_utils.judging.rating import check_judges
 from perg_utils.prompts.sets import load_prompts
 from perg_utils.reporting.limits import RULES_ALONE, reads_by_rules_alone
 from perg_utils.run import provenance, unanswered
-from perg_utils.run.executed import publish
 from perg_utils.run.state import Fingerprints, State, Step, files, locked
 from perg_utils.run.steps import select, steps
 
@@ -108,6 +107,8 @@ def run(command: Command, make_steps: Callable[[Profile, Workspace], list[Step]]
     print(f"{ran} of {len(chosen)} steps run, the others were up to date; {clock(time.monotonic() - began)}{_peak()}")
     if profile.shard is None:
         if ran:
+            from perg_utils.run.executed import publish  # noqa: PLC0415 - nbformat takes seconds to import
+
             publish(plan if profile.study is None else plan[-1:], workspace)
         if ran and profile.study is not None:  # it has no report, which writes the manifest elsewhere
             provenance.write(provenance.collect(profile, ROOT, workspace), workspace)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import in_process
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,6 +14,7 @@ import released
 from perg_utils.core.schema import ALL_SOURCES, TABLES, Metric, Setting
 from perg_utils.core.workspace import Workspace
 from perg_utils.published.printed import printed_metrics, printed_models
+from perg_utils.run import pipeline
 
 SAMPLE = Path(__file__).parents[3] / "shared" / "real" / "published_sample"
 #: Nothing listens there: whoever asks for the network gets none, as on a machine without.
@@ -30,6 +32,15 @@ def run(out: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
         env=os.environ | NO_NETWORK,
         timeout=600,
     )
+
+
+def run_here(monkeypatch: pytest.MonkeyPatch, out: Path, folder: Path) -> Workspace:
+    """Run the notebooks on the files of a folder in this process, and return the workspace."""
+    for name, nowhere in NO_NETWORK.items():
+        monkeypatch.setenv(name, nowhere)
+    with in_process.notebooks():
+        pipeline.run(pipeline.Command("published", overrides=(f"published_dir={folder}",), out=out))
+    return Workspace.of(out, "published")
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +109,7 @@ def test_a_folder_that_is_not_there_ends_the_run_before_its_first_step(tmp_path)
     assert "no folder 'nowhere/at/all'" in done.stderr and "01_import_published" not in done.stdout
 
 
-def test_broken_files_are_named_and_the_rest_is_imported_and_rendered(tmp_path):
+def test_broken_files_are_named_and_the_rest_is_imported_and_rendered(tmp_path, monkeypatch):
     data = released.questions()
     folder = tmp_path / "release"
     good = released.put(folder, "relevant/direct/full/janus-7b_7208_0_0-direct-full_eval.csv", released.scored(data))
@@ -107,9 +118,7 @@ def test_broken_files_are_named_and_the_rest_is_imported_and_rendered(tmp_path):
     odd = released.put(folder, "relevant/icl/full/janus-7b_7208_0_0-icl-full_eval.csv", pd.DataFrame({"a": [1]}))
     # A name that the manifest lists with another content.
     other = released.put(folder, "irrelevant/direct/full/janus-7b.csv", released.scored(data))
-    done = run(tmp_path / "out", "--set", f"published_dir={folder}")
-    assert done.returncode == 0, done.stdout + done.stderr
-    workspace = Workspace.of(tmp_path / "out", "published")
+    workspace = run_here(monkeypatch, tmp_path / "out", folder)
     files = pd.read_csv(workspace.run / "files.csv").assign(name=lambda f: f["file"].str.rpartition("/")[2])
     found = files[files["status"] != "missing"].set_index("name")
     assert found.loc[good.name, "status"] == "read" and found.loc[good.name, "used"] == 7208
@@ -123,10 +132,8 @@ def test_broken_files_are_named_and_the_rest_is_imported_and_rendered(tmp_path):
 
 
 @pytest.mark.skipif(not SAMPLE.is_dir(), reason="the sample of released files is not here")
-def test_the_sample_gives_the_papers_figures_the_violin_and_the_audit(tmp_path):
-    done = run(tmp_path, "--set", f"published_dir={SAMPLE}")
-    assert done.returncode == 0, done.stdout + done.stderr
-    workspace = Workspace.of(tmp_path, "published")
+def test_the_sample_gives_the_papers_figures_the_violin_and_the_audit(tmp_path, monkeypatch):
+    workspace = run_here(monkeypatch, tmp_path, SAMPLE)
     assert all(len(workspace.read(name)) for name in TABLES if name not in {"judgements", "nulls"})
     metrics = workspace.read("metrics").set_index(KEYS)["value"]
     for source, metric, value in [

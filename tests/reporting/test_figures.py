@@ -92,6 +92,12 @@ def pairs(*made_of: Any) -> list[tuple[str, tuple[mpl.Figure, pd.DataFrame]]]:
     return [(name, (one.figure, one.data)) for name, one in drawn(*made_of).items()]
 
 
+@cache
+def made_once(models: int) -> dict[str, tuple[mpl.Figure, pd.DataFrame]]:
+    """The figures of `tables`, drawn once for all tests that only look at them."""
+    return dict(pairs(*tables(models)))
+
+
 def profile(models: int, **changes: object) -> Profile:
     return Profile.model_validate(yaml.safe_load(synthetic.profile_text(models)) | changes)
 
@@ -196,7 +202,7 @@ def test_no_text_is_cut_off_or_lies_on_another_in_figures_redrawn_from_print():
 
 @pytest.mark.parametrize("models", SIZES)
 def test_every_figure_fits_a_column_and_carries_the_data_it_was_drawn_from(models):
-    made = dict(pairs(*tables(models)))
+    made = made_once(models)
     assert list(made) == EVERY_RUN
     for name, (fig, data) in made.items():
         assert fig.get_figwidth() == drawing.WIDTH
@@ -262,7 +268,7 @@ def test_the_invented_world_is_named_in_the_figure_and_a_real_one_is_not():
 
 
 def test_figures_of_alignment_or_robustness_name_the_judge_and_no_others_do():
-    for name, (fig, data) in pairs(*tables(1)):
+    for name, (fig, data) in made_once(1).items():
         judge = " · judge: heuristic (embedded styles)" if name in JUDGED else ""
         assert (f"invented world{judge}" in [t.get_text() for t in fig.texts]) == (name != "pipeline"), name
         rated = (
@@ -304,7 +310,7 @@ def test_figures_redrawn_from_print_show_no_interval_and_say_where_they_come_fro
 
 
 def test_where_scores_are_known_intervals_are_drawn():
-    for name, (fig, _) in pairs(*tables(4)):
+    for name, (fig, _) in made_once(4).items():
         arms = [arm for axes in fig.axes for lines in axes.findobj(LineCollection) for arm in lines.get_segments()]
         lines = {"aligner", "dose_response", "accuracy", "robust_accuracy", "method_differences"}
         shown = any(np.isfinite(arm).all() and len(arm) for arm in arms) or name in lines

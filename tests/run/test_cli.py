@@ -20,7 +20,7 @@ def perg(*arguments, cwd=None, **environment):
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=600,
     )
 
 
@@ -67,7 +67,9 @@ def test_an_out_folder_that_cannot_be_written_is_a_plain_error(tmp_path):
 
 @pytest.mark.parametrize("name", ["demo", "laptop", "paper_small", "paper"])
 def test_a_dry_run_of_every_profile_needs_no_network_and_changes_nothing(tmp_path, name):
-    done = perg("run", "--profile", name, "--dry-run", "--out", tmp_path / "out", HF_HUB_OFFLINE="1")
+    # The prompts of all 7,208 questions are laid out to be counted: a hundred of a source are the same, in less time.
+    fewer = ("--set", "data.limit=100")
+    done = perg("run", "--profile", name, *fewer, "--dry-run", "--out", tmp_path / "out", HF_HUB_OFFLINE="1")
     assert done.returncode == 0, done.stderr
     for text in ("01_curate_data: to run", "relevant: zero_shot", "requests, 0 of them answered", "reply tokens"):
         assert text in done.stdout

@@ -186,7 +186,7 @@ def test_after_kill_9_in_inference_no_answered_request_is_sent_again(tmp_path, e
     kernels = psutil.Process(first.pid).children()
     first.kill()
     first.communicate()
-    psutil.wait_procs(kernels, timeout=15)
+    psutil.wait_procs(kernels, timeout=60)
     answered = {tuple(map(tuple, messages)) for messages in replies(workspace).values()}
     sent = len(endpoint.seen)
     assert 100 < len(answered) <= sent

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import in_process
 import pandas as pd
 import pytest
 
@@ -32,6 +33,12 @@ def command(out, *more, only=()):
     return pipeline.Command(overrides=(*SETTINGS, *more), out=Path(out), only=only)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def in_this_process():
+    with in_process.notebooks():
+        yield
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """Two folders with the two shards of a study, units on two 'machines', and one with the study in one piece."""
@@ -39,7 +46,7 @@ def finished(tmp_path_factory):
     pipeline.run(command(first, "shard=1/2"))
     pipeline.run(command(first, "shard=2/2", only=("01", "03:S+S")))
     pipeline.run(command(second, "shard=2/2", only=("01", "03:S")))
-    pipeline.run(command(whole))
+    pipeline.run(command(whole, only=("01", "03", "04", "05", "06")))
     return first, second, whole
 
 

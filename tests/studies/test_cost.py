@@ -1,3 +1,4 @@
+import in_process
 import numpy as np
 import pandas as pd
 import pytest
@@ -113,7 +114,8 @@ def test_parameters_are_counted_in_the_weights_or_read_from_the_name():
 
 def test_the_study_runs_in_miniature(tmp_path):
     overrides = ("data.limit=3", "models=[{name: S, model: data/embedded/models/S, dtype: float32}]")
-    pipeline.run(pipeline.Command("study_cost", out=tmp_path, overrides=overrides))
+    with in_process.notebooks(kernels_for="study"):
+        pipeline.run(pipeline.Command("study_cost", out=tmp_path, overrides=overrides))
     run = open_run("study_cost", overrides, tmp_path)
     drawn = {path.stem for path in run.workspace.figures.glob("*.png")}
     assert drawn == {"frontier", "acceptability", "contrasts"}, "seconds of one machine are not kept"

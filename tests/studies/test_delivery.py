@@ -1,3 +1,4 @@
+import in_process
 import numpy as np
 import pandas as pd
 import pytest
@@ -128,7 +129,8 @@ def test_a_set_without_the_texts_of_studies_says_so():
 
 def test_the_study_runs_in_miniature(tmp_path):
     overrides = ("data.limit=2", "models=[{name: S, model: data/embedded/models/S, dtype: float32}]")
-    pipeline.run(pipeline.Command("study_delivery", out=tmp_path, overrides=overrides))
+    with in_process.notebooks(kernels_for="study"):
+        pipeline.run(pipeline.Command("study_delivery", out=tmp_path, overrides=overrides))
     run = open_run("study_delivery", overrides, tmp_path)
     assert {p.stem for p in run.workspace.figures.glob("*.png")} == {"delivery_cells", "contrasts"}, (
         "no letter was lost"

@@ -1,3 +1,4 @@
+import in_process
 import numpy as np
 import pandas as pd
 import pytest
@@ -79,7 +80,8 @@ def test_agreement_beyond_chance():
 
 def test_the_study_runs_in_miniature(tmp_path):
     overrides = ("data.limit=6", "models=[{name: L, model: data/embedded/models/L, dtype: float32}]")
-    pipeline.run(pipeline.Command("study_distance", out=tmp_path, overrides=overrides))
+    with in_process.notebooks(kernels_for="study"):
+        pipeline.run(pipeline.Command("study_distance", out=tmp_path, overrides=overrides))
     run = open_run("study_distance", overrides, tmp_path)
     assert {p.stem for p in run.workspace.figures.glob("*.png")} == {"distance", "judge_auc"}
     cases = validity.sample(run, "L", 100, 4, 42)

@@ -1,3 +1,4 @@
+import in_process
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -98,7 +99,8 @@ def test_questions_that_point_to_their_options_do_not_stand_alone():
 
 def test_the_study_runs_in_miniature(tmp_path):
     overrides = ("data.limit=3", "models=[{name: L, model: data/embedded/models/L, dtype: float32}]")
-    pipeline.run(pipeline.Command("study_free_form", out=tmp_path, overrides=overrides))
+    with in_process.notebooks(kernels_for="study"):
+        pipeline.run(pipeline.Command("study_free_form", out=tmp_path, overrides=overrides))
     run = open_run("study_free_form", overrides, tmp_path)
     assert {p.stem for p in run.workspace.figures.glob("*.png")} == {"free_form", "contrasts"}
     free = free_form.asked(run, "L")

@@ -1,3 +1,4 @@
+import in_process
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -186,7 +187,8 @@ FEW = [
 def test_the_study_runs_in_miniature(tmp_path):
     few = "models=[" + ", ".join(f"{{{model}}}" for model in FEW) + "]"
     overrides = ("data.limit=3", few)
-    pipeline.run(pipeline.Command("study_stages", out=tmp_path, overrides=overrides))
+    with in_process.notebooks(kernels_for="study"):
+        pipeline.run(pipeline.Command("study_stages", out=tmp_path, overrides=overrides))
     run = open_run("study_stages", overrides, tmp_path)
     drawn = {path.name for path in run.workspace.figures.glob("*.png")}
     assert drawn == {"stages_mixed.png", "stages_relevant.png", "stages_irrelevant.png", "blame.png", "contrasts.png"}
