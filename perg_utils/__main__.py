@@ -89,6 +89,14 @@ def parser() -> argparse.ArgumentParser:
     published.add_argument(
         "--letters", choices=["published", "rules"], default="published", help="or read the responses by our rules"
     )
+
+    inspect = commands.add_parser("import-inspect", help="logs of the Inspect task perg as the tables of a run")
+    inspect.add_argument("logs", nargs="+", type=Path, metavar="LOG", help="one log an arm (model, setting, method)")
+    inspect.add_argument("--name", default="inspect", help="of the run and its profile; default: inspect")
+    inspect.add_argument(
+        "--model", action="append", default=[], metavar="MODEL=NAME", help="what tables call a model of Inspect"
+    )
+    inspect.add_argument("--out", type=Path, metavar="DIR", help="tables go to DIR/data/runs/NAME, not the repository")
     return main_parser
 
 
@@ -267,6 +275,26 @@ def _import_published(arguments: argparse.Namespace) -> None:
     print(found.summary())
 
 
+def _import_inspect(arguments: argparse.Namespace) -> None:
+    from importlib.util import find_spec
+
+    from perg_utils.core.profile import ROOT
+
+    if find_spec("inspect_ai") is None:
+        raise PergError("import-inspect needs the package of Inspect: pip install -e .[inspect] (docs/inspect.md)")
+    from perg_utils.ecosystem.inspect_log import import_logs
+
+    wrong = [item for item in arguments.model if "=" not in item]
+    if wrong:
+        raise PergError(f"--model takes MODEL=NAME, e.g. openai/gpt-4o=GPT-4o; got '{wrong[0]}'")
+    labels = dict(item.split("=", 1) for item in arguments.model)
+    out = ROOT if arguments.out is None else arguments.out.resolve()
+    found = import_logs(arguments.logs, out, arguments.name, labels)
+    print(found.summary())
+    place = "" if arguments.out is None else f" --out {out}"
+    print(f"to go on: ./run_all.sh --profile {found.profile}{place} --only 04,05,06,07,08,09")
+
+
 def _load_keys() -> None:
     """Keys in the repository's `.env` count as set in the environment; the environment itself goes first."""
     from dotenv import load_dotenv
@@ -286,6 +314,7 @@ _COMMANDS = {
     "doctor": _doctor,
     "train-embedded": _train,
     "import-published": _import_published,
+    "import-inspect": _import_inspect,
 }
 
 

@@ -57,9 +57,9 @@ class Asked:
         """Return what `method` makes of `task`; what the provider raises passes through."""
         while True:
             try:
-                return METHODS[method]([task], self.prompts, self._by(self.model, method), self._by(self.aligner, method))[
-                    0
-                ]
+                return METHODS[method](
+                    [task], self.prompts, self._by(self.model, method), self._by(self.aligner, method)
+                )[0]
             except _Missing as missing:
                 for one in missing.requests:
                     reply = await ask(missing.model, one)

@@ -15,7 +15,7 @@ means. The extractor's last layer, a model that is asked, is left to step 04 aft
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -225,7 +225,9 @@ def right_and_as_wished(asked: dict[str, Any]) -> Scorer:
         examples = conform("examples", pd.DataFrame.from_records([state.metadata["example"]]))
         answers = extract(responses, examples, layers)
         judgements = await _judged(profile, material, asked["judge"], responses, examples)
-        scores = score_tables(examples, responses, answers, judgements, material.bank, threshold=profile.judge.threshold)
+        scores = score_tables(
+            examples, responses, answers, judgements, material.bank, threshold=profile.judge.threshold
+        )
         for place, key in enumerate((WITHOUT, WITH)):
             state.metadata[f"answer_{key}"] = _record(answers.iloc[[place]])
         state.metadata["judgement"] = _record(judgements.iloc[[1]])
