@@ -95,7 +95,7 @@ def turns(messages: Messages) -> list[ChatMessage]:
 def reply_of(output: ModelOutput) -> Reply:
     """Return Inspect's output as a reply of ours, with the status that says why there is no text.
 
-    `rejected`: cut by a content filter, or a prompt that is too long; `silent`: the model wrote nothing up to its limit;
+    `rejected`: cut by a content filter, or a prompt that is too long; `silent`: nothing written up to the limit;
     `empty`: no content, and nobody knows why.
     """
     usage = output.usage

@@ -50,8 +50,9 @@ class Imported:
 def import_logs(paths: Sequence[Path], out: Path | str, name: str, labels: Mapping[str, str] | None = None) -> Imported:
     """Write the tables of a run `name` below `out` from logs of the task `perg`, and return what was found.
 
-    `labels` gives models of Inspect a name in our tables, e.g. `{"openai/gpt-4o": "GPT-4o"}`; else it is the last part.
-    Raises `DataError` for a file that is no log of this task, for logs of different studies, and for an arm given twice.
+    `labels` gives models of Inspect a name in our tables, e.g. `{"openai/gpt-4o": "GPT-4o"}`; else it is the last
+    part. Raises `DataError` for a file that is no log of this task, for logs of different studies, and for an arm
+    given twice.
     """
     logs = [_Log.read(path) for path in paths]
     if not logs:

@@ -5,8 +5,8 @@ method, with our prompts (`inspect_asking`); the scorer reads both letters with 
 calls the study's own scoring, so that a sample's values are those of a run's table 'scores'. What could not be asked,
 read or rated is NaN, which Inspect leaves out of its means: never wrong, never "not followed".
 
-All that `import-inspect` needs is in the log (`inspect_log`): each sample's metadata holds the question, the preference,
-both responses, letters and evidence; the task's metadata holds the profile, the preference bank and the prompts' hashes.
+All that `import-inspect` needs is in the log (`inspect_log`): each sample's metadata holds the question, the
+preference, both responses, letters and evidence; the task's the profile, the preference bank and the prompts' hashes.
 
 Left out: intervals, tests, nulls of the judge, robust accuracy with unrated rows (`scoring.rates`): Inspect shows plain
 means. The extractor's last layer, a model that is asked, is left to step 04 after the import.
@@ -64,6 +64,7 @@ WITHOUT, WITH = "without", "with"
 
 @task
 def perg(
+    *,
     setting: str = "relevant",
     method: str = "zero_shot",
     sources: str | list[str] | None = None,
@@ -107,6 +108,7 @@ def perg(
 
 
 def study(
+    *,
     setting: str,
     method: str,
     sources: str | None,
