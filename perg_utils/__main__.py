@@ -90,6 +90,11 @@ def parser() -> argparse.ArgumentParser:
         "--letters", choices=["published", "rules"], default="published", help="or read the responses by our rules"
     )
 
+    _add_imports(commands)
+    return main_parser
+
+
+def _add_imports(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     inspect = commands.add_parser("import-inspect", help="logs of the Inspect task perg as the tables of a run")
     inspect.add_argument("logs", nargs="+", type=Path, metavar="LOG", help="one log an arm (model, setting, method)")
     inspect.add_argument("--name", default="inspect", help="of the run and its profile; default: inspect")
@@ -97,7 +102,12 @@ def parser() -> argparse.ArgumentParser:
         "--model", action="append", default=[], metavar="MODEL=NAME", help="what tables call a model of Inspect"
     )
     inspect.add_argument("--out", type=Path, metavar="DIR", help="tables go to DIR/data/runs/NAME, not the repository")
-    return main_parser
+
+    harness = commands.add_parser("import-lm-eval", help="sample logs of lm-evaluation-harness as the tables of a run")
+    harness.add_argument("logs", nargs="+", type=Path, metavar="FILE", help="samples_perg_*.jsonl, perg_plain's too")
+    harness.add_argument("--model", required=True, metavar="NAME", help="what tables call the model")
+    harness.add_argument("--name", default="lm-eval", help="of the run and its profile; default: lm-eval")
+    harness.add_argument("--out", type=Path, metavar="DIR", help="tables go to DIR/data/runs/NAME, not the repository")
 
 
 def _add_run_options(command: argparse.ArgumentParser) -> None:
@@ -291,8 +301,24 @@ def _import_inspect(arguments: argparse.Namespace) -> None:
     out = ROOT if arguments.out is None else arguments.out.resolve()
     found = import_logs(arguments.logs, out, arguments.name, labels)
     print(found.summary())
-    place = "" if arguments.out is None else f" --out {out}"
-    print(f"to go on: ./run_all.sh --profile {found.profile}{place} --only 04,05,06,07,08,09")
+    print(_going_on(found.profile, out))
+
+
+def _import_lm_eval(arguments: argparse.Namespace) -> None:
+    from perg_utils.core.profile import ROOT
+    from perg_utils.ecosystem.lm_eval_log import import_samples
+
+    out = ROOT if arguments.out is None else arguments.out.resolve()
+    found = import_samples(arguments.logs, out, arguments.name, arguments.model)
+    print(found.summary())
+    print(_going_on(found.profile, out))
+
+
+def _going_on(profile: Path, out: Path) -> str:
+    from perg_utils.core.profile import ROOT
+
+    place = "" if out == ROOT else f" --out {out}"
+    return f"to go on: ./run_all.sh --profile {profile}{place} --only 04,05,06,07,08,09"
 
 
 def _load_keys() -> None:
@@ -315,6 +341,7 @@ _COMMANDS = {
     "train-embedded": _train,
     "import-published": _import_published,
     "import-inspect": _import_inspect,
+    "import-lm-eval": _import_lm_eval,
 }
 
 

@@ -31,6 +31,7 @@ ONE_STAGE = (Method.NO_PREFERENCE, Method.ZERO_SHOT, Method.COT, Method.FEW_SHOT
 
 
 def questions(
+    *,
     setting: str = "relevant",
     method: str = "zero_shot",
     profile: str = str(DEFAULT),
