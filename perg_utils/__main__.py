@@ -314,11 +314,18 @@ def _import_lm_eval(arguments: argparse.Namespace) -> None:
     print(_going_on(found.profile, out))
 
 
-def _going_on(profile: Path, out: Path) -> str:
+def _going_on(path: Path, out: Path) -> str:
+    """The command that runs every step of an imported run but those that get questions and ask models."""
+    from perg_utils.core.loading import load_profile
     from perg_utils.core.profile import ROOT
+    from perg_utils.core.workspace import Workspace
+    from perg_utils.run.steps import steps
 
+    profile = load_profile(path)
+    numbers = dict.fromkeys(step.id.partition("_")[0] for step in steps(profile, Workspace.of(out, profile.name)))
     place = "" if out == ROOT else f" --out {out}"
-    return f"to go on: ./run_all.sh --profile {profile}{place} --only 04,05,06,07,08,09"
+    only = ",".join(number for number in numbers if number not in ("00", "01", "03"))
+    return f"to go on: ./run_all.sh --profile {path}{place} --only {only}"
 
 
 def _load_keys() -> None:

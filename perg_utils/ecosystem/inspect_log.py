@@ -2,8 +2,8 @@
 
 `import_logs` reads one log or several (each has one model, setting and method), and writes examples, preferences,
 responses, answers and judgements, and beside them `profile.yaml`: the log's own profile with the arms that are there,
-for `./run_all.sh --profile ... --only 04,05,06,07,08,09`. A sample that Inspect could not ask has rows of status
-`api_error`: they are counted as unscored, never as wrong.
+for the steps of `./run_all.sh` from 04 on. A sample that Inspect could not ask has rows of status `api_error`: they are
+counted as unscored, never as wrong.
 
 Rows are known by their ids, never by their order. The plain response is in every log of a model; the first log's
 stands, and how many differ is said. Left out: further epochs than the first.

@@ -250,6 +250,6 @@ def test_logs_that_do_not_belong_together_are_refused(tmp_path, capsys):
         import_logs([tmp_path / "other.eval"], tmp_path, "x")
     assert main(["import-inspect", one.location, "--out", str(tmp_path), "--model", "mockllm/model=Mock"]) == 0
     told = capsys.readouterr().out
-    assert "4 rows of responses" in told and "--only 04,05,06,07,08,09" in told
+    assert "4 rows of responses" in told and "--only 02,04,05,06,07,08,10,09" in told
     run = open_run(tmp_path / "data/runs/inspect/profile.yaml", out=tmp_path)
     assert set(run.read("responses")["model"]) == {"Mock"}

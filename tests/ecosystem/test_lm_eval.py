@@ -82,6 +82,7 @@ def test_sample_logs_become_a_run_whose_empty_replies_are_not_scored(tmp_path, c
     assert main(["import-lm-eval", *map(str, files), "--model", "S", "--out", str(tmp_path)]) == 0
     told = capsys.readouterr().out
     assert "12 rows of responses" in told and "1 replies are empty" in told
+    assert "--only 02,04,05,06,07,08,10,09" in told, "all but those that get questions and ask models"
     run = open_run(tmp_path / "data/runs/lm-eval/profile.yaml", out=tmp_path)
     assert run.profile.grid == load_profile("demo", ["grid={relevant: [zero_shot]}"]).grid
     examples, bank, responses = (run.read(name) for name in ("examples", "preferences", "responses"))
