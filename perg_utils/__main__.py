@@ -89,7 +89,25 @@ def parser() -> argparse.ArgumentParser:
     published.add_argument(
         "--letters", choices=["published", "rules"], default="published", help="or read the responses by our rules"
     )
+
+    _add_imports(commands)
     return main_parser
+
+
+def _add_imports(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    inspect = commands.add_parser("import-inspect", help="logs of the Inspect task perg as the tables of a run")
+    inspect.add_argument("logs", nargs="+", type=Path, metavar="LOG", help="one log an arm (model, setting, method)")
+    inspect.add_argument("--name", default="inspect", help="of the run and its profile; default: inspect")
+    inspect.add_argument(
+        "--model", action="append", default=[], metavar="MODEL=NAME", help="what tables call a model of Inspect"
+    )
+    inspect.add_argument("--out", type=Path, metavar="DIR", help="tables go to DIR/data/runs/NAME, not the repository")
+
+    harness = commands.add_parser("import-lm-eval", help="sample logs of lm-evaluation-harness as the tables of a run")
+    harness.add_argument("logs", nargs="+", type=Path, metavar="FILE", help="samples_perg_*.jsonl, perg_plain's too")
+    harness.add_argument("--model", required=True, metavar="NAME", help="what tables call the model")
+    harness.add_argument("--name", default="lm-eval", help="of the run and its profile; default: lm-eval")
+    harness.add_argument("--out", type=Path, metavar="DIR", help="tables go to DIR/data/runs/NAME, not the repository")
 
 
 def _add_run_options(command: argparse.ArgumentParser) -> None:
@@ -267,6 +285,49 @@ def _import_published(arguments: argparse.Namespace) -> None:
     print(found.summary())
 
 
+def _import_inspect(arguments: argparse.Namespace) -> None:
+    from importlib.util import find_spec
+
+    from perg_utils.core.profile import ROOT
+
+    if find_spec("inspect_ai") is None:
+        raise PergError("import-inspect needs the package of Inspect: pip install -e .[inspect] (docs/inspect.md)")
+    from perg_utils.ecosystem.inspect_log import import_logs
+
+    wrong = [item for item in arguments.model if "=" not in item]
+    if wrong:
+        raise PergError(f"--model takes MODEL=NAME, e.g. openai/gpt-4o=GPT-4o; got '{wrong[0]}'")
+    labels = dict(item.split("=", 1) for item in arguments.model)
+    out = ROOT if arguments.out is None else arguments.out.resolve()
+    found = import_logs(arguments.logs, out, arguments.name, labels)
+    print(found.summary())
+    print(_going_on(found.profile, out))
+
+
+def _import_lm_eval(arguments: argparse.Namespace) -> None:
+    from perg_utils.core.profile import ROOT
+    from perg_utils.ecosystem.lm_eval_log import import_samples
+
+    out = ROOT if arguments.out is None else arguments.out.resolve()
+    found = import_samples(arguments.logs, out, arguments.name, arguments.model)
+    print(found.summary())
+    print(_going_on(found.profile, out))
+
+
+def _going_on(path: Path, out: Path) -> str:
+    """The command that runs every step of an imported run but those that get questions and ask models."""
+    from perg_utils.core.loading import load_profile
+    from perg_utils.core.profile import ROOT
+    from perg_utils.core.workspace import Workspace
+    from perg_utils.run.steps import steps
+
+    profile = load_profile(path)
+    numbers = dict.fromkeys(step.id.partition("_")[0] for step in steps(profile, Workspace.of(out, profile.name)))
+    place = "" if out == ROOT else f" --out {out}"
+    only = ",".join(number for number in numbers if number not in ("00", "01", "03"))
+    return f"to go on: ./run_all.sh --profile {path}{place} --only {only}"
+
+
 def _load_keys() -> None:
     """Keys in the repository's `.env` count as set in the environment; the environment itself goes first."""
     from dotenv import load_dotenv
@@ -286,6 +347,8 @@ _COMMANDS = {
     "doctor": _doctor,
     "train-embedded": _train,
     "import-published": _import_published,
+    "import-inspect": _import_inspect,
+    "import-lm-eval": _import_lm_eval,
 }
 
 

@@ -44,7 +44,7 @@ def run(profile: Profile, model_name: str, workspace: Workspace) -> pd.DataFrame
             asking = _Asking(journal, profile.decoding, prompts, method, model_name)
             own, edit = asking.by(engine, model), asking.by(editor, aligner)
             outcomes = METHODS[method]([row.task for row in wanted], prompts, own, edit)
-            frames.append(_frame(model_name, method, wanted, outcomes))
+            frames.append(table(model_name, method, wanted, outcomes))
     if profile.shard is not None:
         shards.seal(profile, model_name, workspace, [engine.identity, editor.identity])
     return pd.concat(frames, ignore_index=True)
@@ -74,7 +74,8 @@ class _Asking:
         return generate
 
 
-def _frame(model: str, method: Method, some: list[Row], outcomes: list[Outcome]) -> pd.DataFrame:
+def table(model: str, method: Method, some: list[Row], outcomes: list[Outcome]) -> pd.DataFrame:
+    """Return the rows of 'responses' that these outcomes of `method` are, in the order of the rows asked."""
     records = []
     for row, outcome in zip(some, outcomes, strict=True):
         replies = [answered.reply for answered in outcome.answered]

@@ -164,14 +164,15 @@ class LLMJudge:
             return []
         with watched(f"judge {self.name}", len(requests), self.engine, self.journal) as progress:
             replies = self.journal.ask(self.engine, requests, progress.advance)
-            return [_rating(reply, self.rubric) for reply in replies]
+            return [rating_of(reply, self.rubric) for reply in replies]
 
     def with_rubric(self, rubric: str) -> LLMJudge:
         """Return the same judge with another template of its prompt set."""
         return replace(self, rubric=rubric)
 
 
-def _rating(reply: Reply, rubric: str) -> Rating:
+def rating_of(reply: Reply, rubric: str) -> Rating:
+    """Return the rating in a judge's reply to a rubric; none, with the reply's status, where there is no text."""
     if reply.status == Status.SILENT:
         return Rating(None, "the judge replied with nothing", Status.UNPARSABLE)
     if reply.status != Status.OK or reply.text is None:

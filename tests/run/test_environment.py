@@ -45,6 +45,10 @@ NOT_IMPORTED = {
 }
 
 
+#: Modules of optional extras, imported only by what is named after them: the extra that brings each.
+OPTIONAL = {"inspect_ai": "inspect"}
+
+
 def names(requirements: list[str]) -> set[str]:
     return {canonicalize_name(Requirement(item).name) for item in requirements}
 
@@ -83,8 +87,22 @@ def test_imports_are_found_wherever_they_stand_and_relative_ones_are_not_meant()
 
 
 def test_whatever_package_and_notebooks_import_is_a_declared_dependency():
-    undeclared = {m: d for m, d in distributions(imports_of_the_package()).items() if not d & DECLARED}
+    needed = imports_of_the_package() - set(OPTIONAL)
+    undeclared = {m: d for m, d in distributions(needed).items() if not d & DECLARED}
     assert not undeclared
+
+
+def test_an_extra_is_imported_only_by_what_is_named_after_it_and_is_pinned_beside_the_others():
+    lines = (ROOT / "constraints-inspect.txt").read_text(encoding="utf-8").splitlines()
+    beside = dict(line.split("==") for line in lines if line[0] != "#")
+    beside = {canonicalize_name(name): version for name, version in beside.items()}
+    for module, extra in OPTIONAL.items():
+        [requirement] = map(Requirement, PROJECT["optional-dependencies"][extra])
+        assert requirement.specifier.contains(beside[canonicalize_name(requirement.name)])
+        files = (ROOT / "perg_utils").rglob("*.py")
+        importers = {path.name for path in files if module in imported(path.read_text(encoding="utf-8"))}
+        assert importers and all(name.startswith(extra) for name in importers)
+    assert {name for name in beside if name in PINS} == {"fsspec", "python-dateutil"}  # as docs/inspect.md says
 
 
 def test_whatever_the_tests_import_is_a_dependency_of_the_package_or_of_its_test_extra():

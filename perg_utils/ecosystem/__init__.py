@@ -1,0 +1,7 @@
+"""Where evaluators look: this study in other evaluation frameworks, and their logs as our tables.
+
+`inspect_asking` (Inspect's models behind our methods), `inspect_task` (the task `perg`), `inspect_log` (its log as the
+tables of a run); `lm_eval_tasks` (tasks for lm-evaluation-harness), `lm_eval_log` (its sample logs as our tables).
+Nothing else imports this room but the command line. Inspect is an optional extra, imported only by the modules that are
+named after it; the harness's modules do without the harness.
+"""
