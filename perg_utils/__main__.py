@@ -63,6 +63,16 @@ def parser() -> argparse.ArgumentParser:
     results.add_argument("folder", type=Path, metavar="DIR", help="where they go; what is there is replaced")
     _add_run_options(results)
 
+    compare = commands.add_parser("compare", help="several runs or exported results side by side on one page")
+    compare.add_argument(
+        "runs",
+        nargs="+",
+        metavar="RUN",
+        help="a profile that has run, or a folder or table of results; LABEL=RUN names it",
+    )
+    compare.add_argument("--to", type=Path, metavar="FILE", help="default: figures/compare/compare.html")
+    compare.add_argument("--out", type=Path, metavar="DIR", help="data/runs of named profiles is below DIR")
+
     annotate = commands.add_parser("annotate", help="people as judges: a blind sheet of responses, and what it says")
     annotate.add_argument("action", choices=["sample", "merge"])
     annotate.add_argument("folder", type=Path, metavar="DIR", help="of the sheet: sheet.csv, sheet.html, key.csv")
@@ -216,6 +226,17 @@ def _results(arguments: argparse.Namespace) -> None:
     print(f"{arguments.folder}: results without texts; left out: {', '.join(left_out) or 'nothing'}")
 
 
+def _compare(arguments: argparse.Namespace) -> None:
+    from perg_utils.core.profile import ROOT
+    from perg_utils.core.results import open_all
+    from perg_utils.reporting import compare
+
+    out = ROOT if arguments.out is None else arguments.out.resolve()
+    to = arguments.to or out / "figures" / "compare" / "compare.html"
+    for path in compare.write(open_all(arguments.runs, out), to):
+        print(path)
+
+
 def _annotate(arguments: argparse.Namespace) -> None:
     from perg_utils.judging import annotation, correction
 
@@ -281,6 +302,7 @@ _COMMANDS = {
     "journal": _journal,
     "merge": _merge,
     "results": _results,
+    "compare": _compare,
     "annotate": _annotate,
     "preferences": _preferences,
     "doctor": _doctor,
