@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ def write(found: Sequence[Results], path: Path, confidence: float = 0.95) -> lis
         script=_raw(script),
         runs=[_run(one, colours[one.name]) for one in found],
         worlds=_worlds(found),
-        settings=[_setting(name, part, colours) for name, part in table.groupby("setting", sort=False)],
+        settings=[_setting(str(name), part, colours) for name, part in table.groupby("setting", sort=False)],
         matrices=[shown for metric in SHOWN if (shown := _matrix(found, metric, colours))],
         caveats=caveats(found, table),
         confidence=f"{100 * confidence:g}",
@@ -80,7 +80,8 @@ def ranking(found: Sequence[Results], confidence: float = 0.95) -> pd.DataFrame:
         arms = arms.join(wide[bounds], on=_ARM[1:])
         others = rates[rates["metric"].isin(_BESIDE)].groupby(_ARM[1:], sort=False)
         known = {arm: dict(zip(own["metric"], own["value"], strict=True)) for arm, own in others}
-        arms["beside"] = [known.get(arm, {}) for arm in arms[_ARM[1:]].itertuples(index=False, name=None)]
+        beside = [known.get(arm, {}) for arm in arms[_ARM[1:]].itertuples(index=False, name=None)]
+        arms["beside"] = pd.Series(beside, arms.index, dtype=object)
         parts.append(arms)
     if not parts:
         return pd.DataFrame(columns=[*_ARM, "value", "beside"])
@@ -203,7 +204,7 @@ def _setting(name: str, part: pd.DataFrame, colours: dict[str, str]) -> dict[str
             }
         )
     return {
-        "name": str(name),
+        "name": name,
         "rows": [row for row in rows if row["ranked"]],
         "others": [row for row in rows if not row["ranked"]],
         "beside": [(metric.short, metric.heading) for metric in _BESIDE],
@@ -228,7 +229,7 @@ def _x(percent: float) -> str:
     return f"{_ZERO + (_HUNDRED - _ZERO) * percent / 100:.1f}"
 
 
-def _plot(row: dict[str, Any], colour: str) -> str:
+def _plot(row: Mapping[Any, Any], colour: str) -> str:
     """A dot on 0 to 100 %, in a thick line (these preferences) and a thin one (preferences like these)."""
     if pd.isna(row["value"]):
         return ""
