@@ -17,7 +17,6 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from perg_utils import __version__
 from perg_utils.core.profile import ROOT
 from perg_utils.core.schema import TABLES, Source
 from perg_utils.core.workspace import file_digest, write_text
@@ -28,6 +27,8 @@ from perg_utils.ecosystem.export import Export
 DATA = ROOT / "data"
 CITED = "Okite et al. (2025), Benchmarking and Improving LLM Robustness for Personalized Generation, arXiv:2509.19358"
 SPDX = {"mit": "https://spdx.org/licenses/MIT.html"}
+#: Of the committed bank and assignment; another bank is another version.
+VERSION = "1.0.0"
 _TYPES = {
     pa.string(): "sc:Text",
     pa.list_(pa.string()): "sc:Text",
@@ -105,7 +106,7 @@ def of_data(folder: Path = DATA) -> dict[str, Any]:
         "rai:dataLimitations": "23 relevant preferences in English; what holds for them need not hold for others.",
         "rai:dataSocialImpact": "No person is described.",
     }
-    return _dataset("perg_preferences", told, SPDX["mit"], "2026-11-27", files=files, sets=sets) | rai
+    return _dataset("perg_preferences", told, SPDX["mit"], "2026-11-27", VERSION, files=files, sets=sets) | rai
 
 
 def of_run(export: Export, folder: Path, licence: str) -> dict[str, Any]:
@@ -120,11 +121,20 @@ def of_run(export: Export, folder: Path, licence: str) -> dict[str, Any]:
     told = f"{export.title}: a run of PERG. {export.said_of_texts}"
     date = str(export.manifest.get("date") or "1970-01-01")[:10]
     named = "perg_" + "".join(letter if letter.isalnum() else "_" for letter in export.name)
-    return _dataset(named, told, SPDX.get(licence, licence), date, files=files, sets=sets)
+    # The format asks for three numbers.
+    version = export.version if export.version != "unknown" else "0.0.0"
+    return _dataset(named, told, SPDX.get(licence, licence), date, version, files=files, sets=sets)
 
 
 def _dataset(
-    name: str, told: str, licence: str, date: str, *, files: list[dict[str, Any]], sets: list[dict[str, Any]]
+    name: str,
+    told: str,
+    licence: str,
+    date: str,
+    version: str,
+    *,
+    files: list[dict[str, Any]],
+    sets: list[dict[str, Any]],
 ) -> dict[str, Any]:
     return {
         "@context": _CONTEXT,
@@ -133,7 +143,7 @@ def _dataset(
         "description": told,
         "conformsTo": "http://mlcommons.org/croissant/1.0",
         **{"citeAs": CITED, "datePublished": date, "license": licence},
-        **{"url": "https://arxiv.org/abs/2509.19358", "version": __version__},
+        **{"url": "https://arxiv.org/abs/2509.19358", "version": version},
         **{"distribution": files, "recordSet": sets},
     }
 

@@ -51,6 +51,11 @@ class Export:
         return str(self.profile.get("title") or self.name)
 
     @property
+    def version(self) -> str:
+        """The version of PERG that made the run, or `unknown`."""
+        return str((self.manifest.get("packages") or {}).get("perg-utils") or "unknown")
+
+    @property
     def confidence(self) -> float:
         """The level of the run's intervals, e.g. 0.95."""
         return float((self.profile.get("statistics") or {}).get("confidence", 0.95))

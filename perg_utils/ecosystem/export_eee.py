@@ -26,7 +26,6 @@ from typing import Any
 
 import pandas as pd
 
-from perg_utils import __version__
 from perg_utils.core.errors import DataError
 from perg_utils.core.schema import ALL_SOURCES, ROW_ID, Metric, Setting, Source, Status
 from perg_utils.core.workspace import write_text
@@ -116,7 +115,7 @@ def aggregate(export: Export, model: str, organization: str, lines: list[Record]
         },
         "eval_library": {
             "name": "perg_utils",
-            "version": __version__,
+            "version": export.version,
             "additional_details": {
                 "commit": str(export.manifest.get("commit") or "unknown"),
                 "perg_manifest": json.dumps(export.manifest, ensure_ascii=False, sort_keys=True),

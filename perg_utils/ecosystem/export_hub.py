@@ -20,7 +20,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from perg_utils import __version__
 from perg_utils.core.errors import DataError
 from perg_utils.core.schema import ALL_SOURCES, TABLES, Metric, Setting, ordered
 from perg_utils.core.workspace import write_atomically, write_text
@@ -156,7 +155,7 @@ def _facts(export: Export) -> dict[str, str]:
     models = [f"{name}: {own.get('model')}" for name, own in (manifest.get("models") or {}).items()]
     facts = {
         "run": export.name,
-        "made by": f"perg_utils {__version__}",
+        "made by": f"perg_utils {export.version}",
         "commit": manifest.get("commit"),
         "date": manifest.get("date"),
         "models": "; ".join(models),

@@ -86,7 +86,7 @@ class State:
         return known["fingerprint"] == fingerprint and known["outputs"] == self.digests(known["outputs"])
 
     def record(self, step: Step, fingerprint: str, started: float, spent: Mapping[str, float] | None = None) -> None:
-        """Remember that `step` ended well, and what it `spent`; files it made last time and no longer makes are removed.
+        """Remember that `step` ended well, and what it `spent`; files that it no longer makes are removed.
 
         Raises `StateError` naming the output that is missing.
         """
