@@ -13,7 +13,7 @@ import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from perg_utils import __version__
 from perg_utils.core.errors import PergError
@@ -63,6 +63,8 @@ def parser() -> argparse.ArgumentParser:
     results.add_argument("folder", type=Path, metavar="DIR", help="where they go; what is there is replaced")
     _add_run_options(results)
 
+    _add_sharing(commands)
+
     annotate = commands.add_parser("annotate", help="people as judges: a blind sheet of responses, and what it says")
     annotate.add_argument("action", choices=["sample", "merge"])
     annotate.add_argument("folder", type=Path, metavar="DIR", help="of the sheet: sheet.csv, sheet.html, key.csv")
@@ -108,6 +110,28 @@ def _add_imports(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     harness.add_argument("--model", required=True, metavar="NAME", help="what tables call the model")
     harness.add_argument("--name", default="lm-eval", help="of the run and its profile; default: lm-eval")
     harness.add_argument("--out", type=Path, metavar="DIR", help="tables go to DIR/data/runs/NAME, not the repository")
+
+
+def _add_sharing(commands: Any) -> None:
+    """The commands that set runs side by side, or hand them on."""
+    compare = commands.add_parser("compare", help="several runs or exported results side by side on one page")
+    compare.add_argument(
+        "runs",
+        nargs="+",
+        metavar="RUN",
+        help="a profile that has run, or a folder or table of results; LABEL=RUN names it",
+    )
+    compare.add_argument("--to", type=Path, metavar="FILE", help="default: figures/compare/compare.html")
+    compare.add_argument("--out", type=Path, metavar="DIR", help="data/runs of named profiles is below DIR")
+
+    export = commands.add_parser("export", help="a run in the formats of others: Every Eval Ever, or a hub's dataset")
+    export.add_argument("run", metavar="RUN", help="a profile that has run, its folder, or a folder of results")
+    export.add_argument("folder", type=Path, metavar="DIR", help="where it goes; must be empty or not there")
+    export.add_argument("--to", choices=["eee", "hub"], required=True, dest="form", help="eee or hub")
+    export.add_argument("--texts", action="store_true", help="with the texts of others, which else stay here")
+    export.add_argument("--license", metavar="ID", help="hub: a licence's identifier, e.g. cc-by-4.0")
+    export.add_argument("--organization", default="not stated", metavar="NAME", help="eee: who ran the evaluation")
+    export.add_argument("--out", type=Path, metavar="DIR", help="data/runs of a named profile is below DIR")
 
 
 def _add_run_options(command: argparse.ArgumentParser) -> None:
@@ -234,6 +258,31 @@ def _results(arguments: argparse.Namespace) -> None:
     print(f"{arguments.folder}: results without texts; left out: {', '.join(left_out) or 'nothing'}")
 
 
+def _compare(arguments: argparse.Namespace) -> None:
+    from perg_utils.core.profile import ROOT
+    from perg_utils.core.results import open_all
+    from perg_utils.reporting import compare
+
+    out = ROOT if arguments.out is None else arguments.out.resolve()
+    to = arguments.to or out / "figures" / "compare" / "compare.html"
+    for path in compare.write(open_all(arguments.runs, out), to):
+        print(path)
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    from perg_utils.core.profile import ROOT
+    from perg_utils.core.results import open_results
+    from perg_utils.ecosystem import export, export_eee, export_hub
+
+    out = ROOT if arguments.out is None else arguments.out.resolve()
+    gathered = export.gathered(open_results(arguments.run, out), arguments.texts)
+    if arguments.form == "hub":
+        written = export_hub.write(gathered, arguments.folder, arguments.license)
+    else:
+        written = export_eee.write(gathered, arguments.folder, arguments.organization)
+    print(f"{arguments.folder}: {len(written)} files. {gathered.said_of_texts}")
+
+
 def _annotate(arguments: argparse.Namespace) -> None:
     from perg_utils.judging import annotation, correction
 
@@ -342,6 +391,8 @@ _COMMANDS = {
     "journal": _journal,
     "merge": _merge,
     "results": _results,
+    "compare": _compare,
+    "export": _export,
     "annotate": _annotate,
     "preferences": _preferences,
     "doctor": _doctor,

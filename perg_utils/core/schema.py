@@ -198,6 +198,9 @@ ORDER: dict[str, list[str]] = {
 _TEXT, _TEXTS, _YES_NO = pa.string(), pa.list_(pa.string()), pa.bool_()
 _ROW = dict.fromkeys(ROW_ID, _TEXT)
 
+#: Columns of the tables that hold texts of questions, options, responses and judges, and the key of what was sent.
+TEXT_COLUMNS = frozenset({"question", "options", "gold", "response", "stages", "evidence", "explanation", "key"})
+
 TABLES: dict[str, dict[str, pa.DataType]] = {
     "examples": {
         "example_id": _TEXT,

@@ -42,6 +42,17 @@ SCRIPTS = [
 STYLES = [VENDOR / "slick.grid.css", TEMPLATES / "report.css"]
 TABLES = ("examples", "preferences", "responses", "answers", "judgements", "scores")
 
+#: What a step cost (`run.spending`): column of the manifest, its head, and its form.
+COSTS = {
+    "seconds": ("seconds", "{:,.0f}"),
+    "cpu_seconds": ("processor seconds", "{:,.0f}"),
+    "replies": ("replies", "{:,.0f}"),
+    "prompt_tokens": ("prompt tokens", "{:,.0f}"),
+    "reply_tokens": ("reply tokens", "{:,.0f}"),
+    "energy_kwh": ("kWh", "{:.4f}"),
+    "co2_kg": ("kg CO2", "{:.4f}"),
+}
+
 NO_AUDIT = (
     "The audit reads released files, and none is at hand; what was found, above, says how to get them. What the "
     "printed figures say by themselves stands under Reproduction."
@@ -84,6 +95,7 @@ def write(workspace: Workspace, profile: Profile, manifest: dict[str, Any]) -> P
         files=[_raw(frame.to_html(index=False, border=0)) for frame in _unread(workspace)],
         no_rows=NOTHING,
         facts=_released(workspace) | _facts(manifest, run["judgements"]),
+        steps=_raw(_steps(manifest)),
         manifest=json.dumps(manifest, indent=1, ensure_ascii=False),
     )
     return write_text(workspace.figures / "report.html", page)
@@ -210,9 +222,24 @@ def _facts(manifest: dict[str, Any], judgements: pd.DataFrame) -> dict[str, str]
         "prompt set": f"{manifest['prompts']['set']}: {', '.join(hashes)}" if models else "",
         "seeds": ", ".join(f"{name} {seed}" for name, seed in manifest["seeds"].items()),
         "software": f"Python {manifest['python']}, {', '.join(packages)}",
-        "machine": manifest["system"],
+        "machine": ", ".join(filter(None, [manifest["system"], (manifest.get("processor") or {}).get("name")])),
     }
     return {name: value for name, value in facts.items() if value}
+
+
+def _steps(manifest: dict[str, Any]) -> str:
+    """What each step that had ended when the page was written cost; empty where the manifest does not tell."""
+    found = pd.DataFrame.from_dict(manifest.get("steps") or {}, orient="index")
+    if found.empty:
+        return ""
+    known = [name for name in COSTS if name in found and found[name].notna().any()]
+    total = found[known].sum(min_count=1).rename("all")
+    rows = pd.concat([found[known], total.to_frame().T])
+    shown = pd.DataFrame({"step": rows.index})
+    for name in known:
+        head, form = COSTS[name]
+        shown[head] = ["" if pd.isna(value) else form.format(value) for value in rows[name]]
+    return str(shown.to_html(index=False, border=0))
 
 
 def _policy(script: str) -> str:

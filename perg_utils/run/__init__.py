@@ -8,6 +8,7 @@
     textless.py    a run's results without any text of others, to be kept
     verify.py      a run's tables against the committed ones
     unanswered.py  rows without an answer, told at the end of every run
+    spending.py    what each step cost: time, tokens, energy
     provenance.py  what a run was made of: the manifest
     merge.py       shards joined into the run that they make up
     doctor.py      what this machine can run

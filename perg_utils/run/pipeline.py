@@ -34,6 +34,7 @@ from perg_utils.judging.rating import check_judges
 from perg_utils.prompts.sets import load_prompts
 from perg_utils.reporting.limits import RULES_ALONE, reads_by_rules_alone
 from perg_utils.run import provenance, unanswered
+from perg_utils.run.spending import measured
 from perg_utils.run.state import Fingerprints, State, Step, files, locked
 from perg_utils.run.steps import select, steps
 
@@ -99,9 +100,10 @@ def run(command: Command, make_steps: Callable[[Profile, Workspace], list[Step]]
                 print(f"{head}: up to date", flush=True)
                 continue
             started = time.time()
-            _run_step(step, head, command, workspace)
+            with measured(workspace.journal) as spent:
+                _run_step(step, head, command, workspace)
             if not unanswered.to_be_asked(_unanswered(profile, workspace, [step])):
-                state.record(step, fingerprint, started)
+                state.record(step, fingerprint, started, spent)
             ran += 1
             print(f"{head}: done in {clock(time.time() - started)}", flush=True)
     print(f"{ran} of {len(chosen)} steps run, the others were up to date; {clock(time.monotonic() - began)}{_peak()}")

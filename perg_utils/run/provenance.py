@@ -1,4 +1,4 @@
-"""What a run was made of: configuration, commit, package versions, prompt and weight hashes, seeds, machine, date.
+"""What a run was made of, and what it cost: configuration, commit, versions, hashes, seeds, machine, date, steps.
 
 The manifest lies beside a run's tables and is printed in its report. Left out: anything secret (keys are never
 read here) and the machine's paths and name.
@@ -18,9 +18,11 @@ from typing import Any
 from perg_utils.core.profile import ROOT, ModelConfig, Profile, place
 from perg_utils.core.workspace import Workspace, file_digest, write_text
 from perg_utils.engines.local.engine import hub_commit
+from perg_utils.engines.local.machine import cpu_name, fast_dtype
 from perg_utils.extraction.llm import extract_prompts
 from perg_utils.prompts.sets import EXTRACT, load_prompts
 from perg_utils.published.files import COMMIT, REPOSITORY
+from perg_utils.run import spending
 
 PACKAGES = [
     *("perg-utils", "torch", "transformers", "tokenizers", "aiohttp", "datasets", "numpy", "pandas", "pyarrow"),
@@ -37,6 +39,12 @@ def collect(profile: Profile, root: Path, workspace: Workspace | None = None) ->
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": git_commit(root),
         "python": platform.python_version(),
+        "processor": {
+            "name": cpu_name(),
+            "cores": os.cpu_count(),
+            "dtype": fast_dtype(),
+        },
+        "steps": {} if workspace is None else spending.steps(workspace),
         "system": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "packages": {name: _version(name) for name in PACKAGES},
         "seeds": {"study": profile.seed, "decoding": profile.decoding.seed},

@@ -12,7 +12,7 @@ import glob
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +69,7 @@ class Fingerprints:
 
 
 class State:
-    """What the run's folder remembers of each step: fingerprint, digests of its outputs, seconds."""
+    """What the run's folder remembers of each step: fingerprint, digests of its outputs, what it cost (`spending`)."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -85,8 +85,8 @@ class State:
         known = self.steps.get(step.id, {"fingerprint": None, "outputs": {}})
         return known["fingerprint"] == fingerprint and known["outputs"] == self.digests(known["outputs"])
 
-    def record(self, step: Step, fingerprint: str, started: float) -> None:
-        """Remember that `step` ended well; files it made last time and no longer makes are removed.
+    def record(self, step: Step, fingerprint: str, started: float, spent: Mapping[str, float] | None = None) -> None:
+        """Remember that `step` ended well, and what it `spent`; files that it no longer makes are removed.
 
         Raises `StateError` naming the output that is missing.
         """
@@ -101,6 +101,7 @@ class State:
             "fingerprint": fingerprint,
             "outputs": self.digests(names),
             "seconds": round(time.time() - started, 1),
+            **(spent or {}),
         }
         self._save()
 

@@ -25,6 +25,7 @@ import pandas as pd
 
 from perg_utils.core.errors import DataError, PergError
 from perg_utils.core.profile import ROOT, Profile
+from perg_utils.core.schema import TEXT_COLUMNS
 from perg_utils.core.workspace import Workspace, write_atomically, write_text
 from perg_utils.dataset.questions import load_questions
 from perg_utils.engines.journal import Journal
@@ -38,8 +39,6 @@ RUN = 6
 _SHORTEST = 3  # words of a whole text
 #: What stands where an output was left out.
 LEFT_OUT = "[left out of this copy: it shows texts of questions, options or responses]\n"
-#: Columns of the tables that hold texts of questions, options, responses and judges, and the key of what was sent.
-_TEXTS = {"question", "options", "gold", "response", "stages", "evidence", "explanation", "key"}
 _WORD = re.compile(r"\w+")
 _TAGS = re.compile(r"<[^>]*>")
 
@@ -106,7 +105,7 @@ def write(profile: Profile, workspace: Workspace, folder: Path) -> list[str]:
         left_out += [f"notebooks/{path.name}: {count} outputs"] if count else []
         write_text(folder / "notebooks" / path.name, nbformat.writes(notebook) + "\n")
     for table, rows in _rows(profile, workspace).items():
-        bare = rows.drop(columns=[column for column in rows if column in _TEXTS])
+        bare = rows.drop(columns=[column for column in rows if column in TEXT_COLUMNS])
         write_atomically(folder / "rows" / f"{table}.parquet", partial(bare.to_parquet, index=False))
     write_text(folder / "manifest.json", json.dumps(_manifest(workspace), indent=1, ensure_ascii=False) + "\n")
     return left_out

@@ -45,16 +45,14 @@ NOT_IMPORTED = {
 }
 
 
-#: Modules of optional extras, imported only by what is named after them: the extra that brings each.
-OPTIONAL = {"inspect_ai": "inspect"}
-
-
 def names(requirements: list[str]) -> set[str]:
     return {canonicalize_name(Requirement(item).name) for item in requirements}
 
 
 DECLARED = names(PROJECT["dependencies"])
 FOR_TESTS = names(PROJECT["optional-dependencies"]["test"])
+#: What the other extras bring: imported inside functions, where it is asked for.
+OPTIONAL = {extra: names(own) for extra, own in PROJECT["optional-dependencies"].items() if extra != "test"}
 
 
 def imported(code: str) -> set[str]:
@@ -87,21 +85,22 @@ def test_imports_are_found_wherever_they_stand_and_relative_ones_are_not_meant()
 
 
 def test_whatever_package_and_notebooks_import_is_a_declared_dependency():
-    needed = imports_of_the_package() - set(OPTIONAL)
-    undeclared = {m: d for m, d in distributions(needed).items() if not d & DECLARED}
+    known = DECLARED.union(*OPTIONAL.values())
+    # A module that is not installed is brought by the distribution of its name.
+    found = {m: d or {canonicalize_name(m)} for m, d in distributions(imports_of_the_package()).items()}
+    undeclared = {m: d for m, d in found.items() if not d & known}
     assert not undeclared
 
 
-def test_an_extra_is_imported_only_by_what_is_named_after_it_and_is_pinned_beside_the_others():
+def test_inspect_is_imported_only_by_what_is_named_after_it_and_is_pinned_beside_the_others():
     lines = (ROOT / "constraints-inspect.txt").read_text(encoding="utf-8").splitlines()
     beside = dict(line.split("==") for line in lines if line[0] != "#")
     beside = {canonicalize_name(name): version for name, version in beside.items()}
-    for module, extra in OPTIONAL.items():
-        [requirement] = map(Requirement, PROJECT["optional-dependencies"][extra])
-        assert requirement.specifier.contains(beside[canonicalize_name(requirement.name)])
-        files = (ROOT / "perg_utils").rglob("*.py")
-        importers = {path.name for path in files if module in imported(path.read_text(encoding="utf-8"))}
-        assert importers and all(name.startswith(extra) for name in importers)
+    [requirement] = map(Requirement, PROJECT["optional-dependencies"]["inspect"])
+    assert requirement.specifier.contains(beside[canonicalize_name(requirement.name)])
+    files = (ROOT / "perg_utils").rglob("*.py")
+    importers = {path.name for path in files if "inspect_ai" in imported(path.read_text(encoding="utf-8"))}
+    assert importers and all(name.startswith("inspect") for name in importers)
     assert {name for name in beside if name in PINS} == {"fsspec", "python-dateutil"}  # as docs/inspect.md says
 
 
@@ -118,7 +117,7 @@ def test_every_declared_dependency_is_imported_or_listed_with_its_reason():
 
 
 def test_every_declared_dependency_has_an_exact_pin_that_its_requirement_allows():
-    wanted = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["test"]]
+    wanted = [*PROJECT["dependencies"], *(item for own in PROJECT["optional-dependencies"].values() for item in own)]
     assert not names(wanted) - set(PINS)
     for item in wanted:
         requirement = Requirement(item)
