@@ -231,7 +231,7 @@ def test_values_count_what_failed_only_where_the_plain_answer_was_right():
         ({"method": "no_preference"}, "the plain answer is always asked"),
         ({"judge": "gpt"}, "nor a model of Inspect"),
         ({"sources": "TQA,XYZ"}, "data.sources"),
-        ({"profile": "published"}, "a task asks models"),
+        ({"profile": "published"}, "go together"),
     ],
 )
 def test_a_bad_parameter_is_told_with_its_cure(bad, told):
