@@ -134,10 +134,10 @@ def _broken(scores: pd.DataFrame) -> pd.Series:
 
 
 def curves(found: pd.DataFrame, config: StatisticsConfig) -> pd.DataFrame:
-    """Return mean and t interval (within 0 to 100) over seeds: a row a model, arm, size and measure; of the model itself
-    no interval.
+    """Return mean and t interval (within 0 to 100) over seeds: a row a model, arm, size and measure.
 
-    `found` is from `tuned`. Columns: model, arm, size, measure, value, low, high, n (seeds).
+    The model itself has no interval. `found` is from `tuned`. Columns: model, arm, size, measure, value, low, high,
+    n (seeds).
     """
     keys = ["model", "arm", "size", "measure"]
     rows = []
