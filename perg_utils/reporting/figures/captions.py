@@ -146,7 +146,7 @@ CAPTIONS = {
     "contrasts": (
         "Planned contrasts",
         "Fixed before anything was run: the difference over all questions, on the same questions. "
-        "Thick: by itself; thin: jointly for all rows; p: exact, after Holm. Grey: what counts as no "
+        "Thick: by itself; thin: jointly for all rows; p: as the table says, after Holm. Grey: what counts as no "
         "difference.",
     ),
     **{
@@ -210,7 +210,7 @@ CAPTIONS = {
     ),
     **{
         f"tuning_{measure}": (
-            f"What tuning does to {measure.replace('_', ' ')}, by the number of training samples",
+            f"After tuning, by the number of training samples: {measure.replace('_', ' ')}",
             "A panel a model, a line an arm: mean over seeds with its t interval. Dashed: the model as it was. On "
             "questions and wordings of preferences that no adapter was trained on.",
         )

@@ -29,7 +29,7 @@ def tuning(run: Run, curves: pd.DataFrame, measure: str = "robust_accuracy") -> 
     trained = data[data["size"] > 0]
     models, arms = list(dict.fromkeys(data["model"])), looks(list(dict.fromkeys(trained["arm"])))
     with rc_context(STYLE):
-        fig, panels = canvas(2.5, columns=max(len(models), 1), left=0.12, right=0.98)
+        fig, panels = canvas(2.5, columns=max(len(models), 1), left=0.12, right=0.97)
         fig.subplots_adjust(bottom=0.92 / 2.5)
         for axes, model in zip(panels, models, strict=False):
             own = trained[trained["model"] == model]
@@ -43,7 +43,7 @@ def tuning(run: Run, curves: pd.DataFrame, measure: str = "robust_accuracy") -> 
             axes.set_xticks(sorted(set(own["size"])))
             axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
             axes.xaxis.set_minor_locator(NullLocator())
-            axes.tick_params(axis="x", labelsize=5.5)
+            axes.tick_params(axis="x", labelsize=5)
             axes.set_title(model, pad=3)
             axes.yaxis.set_major_locator(ticks(6))
             axes.grid(True, axis="y")

@@ -134,14 +134,15 @@ def _broken(scores: pd.DataFrame) -> pd.Series:
 
 
 def curves(found: pd.DataFrame, config: StatisticsConfig) -> pd.DataFrame:
-    """Return mean and t interval over seeds: a row a model, arm, size and measure; of the model itself no interval.
+    """Return mean and t interval (within 0 to 100) over seeds: a row a model, arm, size and measure.
 
-    `found` is from `tuned`. Columns: model, arm, size, measure, value, low, high, n (seeds).
+    The model itself has no interval. `found` is from `tuned`. Columns: model, arm, size, measure, value, low, high,
+    n (seeds).
     """
     keys = ["model", "arm", "size", "measure"]
     rows = []
     for key, own in found.groupby(keys, sort=False):
-        low, high = _interval(own["value"].to_numpy(dtype=float), config.confidence)
+        low, high = np.clip(_interval(own["value"].to_numpy(dtype=float), config.confidence), 0, 100)
         rows.append({**dict(zip(keys, key, strict=True)), "value": own["value"].mean(), "low": low, "high": high})
         rows[-1]["n"] = len(own)
     return pd.DataFrame(rows)
