@@ -63,6 +63,7 @@ class Dispatch:
         requests: Sequence[Request],
         meter: Meter,
         deliver: Deliver,
+        *,
         more: More | None = None,
     ) -> None:
         self.config, self.meter, self.deliver = config, meter, deliver

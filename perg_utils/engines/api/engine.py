@@ -81,11 +81,13 @@ class ApiEngine:
         # The arms of a question begin alike; one after the other, a server that keeps beginnings reads them once.
         return sorted(range(len(requests)), key=lambda index: requests[index].messages)
 
-    def _dispatched(self, key: str, requests: Sequence[Request], more: More | None = None) -> Iterator[tuple[int, Reply]]:
+    def _dispatched(
+        self, key: str, requests: Sequence[Request], more: More | None = None
+    ) -> Iterator[tuple[int, Reply]]:
         from perg_utils.engines.api.dispatch import Dispatch  # noqa: PLC0415 - aiohttp
 
         arrived: SimpleQueue[tuple[int, Reply, Callable[[], None]] | None] = SimpleQueue()
-        run = Dispatch(self.config, key, requests, self.usage, lambda *reply: arrived.put(reply), more)
+        run = Dispatch(self.config, key, requests, self.usage, lambda *reply: arrived.put(reply), more=more)
         run.folds = self._folds
         loop = run.loop
 

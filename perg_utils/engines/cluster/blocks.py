@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import posixpath
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -109,10 +110,8 @@ class Blocks:
 
     def remove(self, name: str) -> None:
         """Remove a block, if it is there."""
-        try:
+        with suppress(OSError):
             self._fs.rm_file(posixpath.join(self._root, name))
-        except OSError:
-            pass
 
     def names(self, pool: str, unit: str = "") -> Iterator[str]:
         """Yield the names of the blocks of a pool, or of one unit in it."""
@@ -138,6 +137,11 @@ class Blocks:
             raise PergError(f"--storage {self.url} cannot be written and read: {error}") from error
         if not same:
             raise PergError(f"--storage {self.url} does not give back what was written")
+
+
+def unit_of(name: str) -> str:
+    """Return the unit of a block by its name."""
+    return posixpath.basename(name).partition(".")[0]
 
 
 def describe(value: Any) -> str:

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -25,8 +26,13 @@ DISPATCHER = "dispatcher"
 LOCAL, AUTO = "local", "auto"
 #: Bytes of the object store of `--cluster local`: requests pass through it, replies do not.
 STORE = 200_000_000
+#: How often a start of Ray on this machine is tried.
+STARTS = 4
 #: What a node needs of the repository is its code, prompts and embedded models; never the keys.
 _NOT_SHIPPED = [".env", ".git", ".venv", "data/runs", "figures", "tests", "__pycache__", ".ci"]
+
+
+_attaching = threading.Lock()
 
 
 class ClusterError(PergError):
@@ -92,18 +98,38 @@ def running(
     else:
         more["address"] = target
         more["runtime_env"] |= {"working_dir": str(ROOT), "excludes": _NOT_SHIPPED}
-    usual = signal.getsignal(signal.SIGTERM)
-    try:
-        context = ray.init(namespace=namespace, log_to_driver=False, logging_level=logging.ERROR, **more)
-    except (ConnectionError, ValueError, RuntimeError, TimeoutError, OSError) as error:
-        raise ClusterError(f"--cluster {target}: {error}; a cluster is started with: ray start --head") from error
-    finally:
-        signal.signal(signal.SIGTERM, usual)  # Ray has its own way to end; the run's is kept
+    context = _started(ray, target, namespace=namespace, **more)
     try:
         cluster = Cluster(ray, context, namespace, storage, timing or Timing())
         yield cluster
     finally:
         ray.shutdown()
+
+
+def _started(ray: Any, target: str, **more: Any) -> Any:
+    """Ray's context. On a busy machine a start may fail: Ray's agents have 15 seconds, and no setting says otherwise."""
+    for tried in range(STARTS if target == LOCAL else 1):
+        try:
+            with _own_signals():
+                return ray.init(log_to_driver=False, logging_level=logging.ERROR, **more)
+        except Exception as error:  # Ray has no class of its own for "did not start"
+            ray.shutdown()
+            last = error
+        if tried + 1 < STARTS and target == LOCAL:
+            print("cluster: Ray did not start in time on this busy machine; once more", flush=True)
+    hint = "" if target == LOCAL else "; a cluster is started with: ray start --head (docs/cluster.md)"
+    raise ClusterError(f"--cluster {target}: {last}{hint}") from last
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep what SIGTERM means here: Ray would put its own way to end in its place."""
+    usual = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, usual)
 
 
 def _sets(keys: dict[str, str]) -> Callable[[], None]:
@@ -168,12 +194,10 @@ def attach(where: Where) -> tuple[Any, Any]:
     """Return `ray` and the dispatcher of the run to which this process belongs. Raises `ClusterError`."""
     ray = load()
     try:
-        if not ray.is_initialized():
-            usual = signal.getsignal(signal.SIGTERM)
-            ray.init(
-                where.address, namespace=where.namespace, log_to_driver=False, logging_level=logging.ERROR
-            )
-            signal.signal(signal.SIGTERM, usual)
+        with _attaching:
+            if not ray.is_initialized():
+                with _own_signals():
+                    ray.init(where.address, namespace=where.namespace, log_to_driver=False, logging_level=logging.ERROR)
         return ray, ray.get_actor(DISPATCHER, namespace=where.namespace)
     except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
         raise ClusterError(f"the cluster of this run is gone ({error}); run the same command again") from error

@@ -14,6 +14,7 @@ import asyncio
 import time
 from collections import Counter, deque
 from collections.abc import Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -101,6 +102,7 @@ class _Client:
     events: deque[tuple[Any, ...]] = field(default_factory=deque)
     news: asyncio.Event = field(default_factory=asyncio.Event)
     units: dict[str, Unit] = field(default_factory=dict)
+    submitted: set[str] = field(default_factory=set)
     draining: bool = False
 
 
@@ -118,15 +120,17 @@ class Dispatcher:
 
     # for those who ask
 
-    async def open(self, client: str, pool: Pool) -> None:
-        """Announce a client that will submit units for a pool."""
+    async def open(self, client: str, pool: Pool) -> list[str]:
+        """Announce a client that will submit units for a pool; returns the units of the pool's other clients."""
         if self._looking is None:
             self._looking = self._spawn(self._look())
         held = self.pools.setdefault(pool.id, _Pool(pool))
         if not any(other.pool is held for other in self.clients.values()):
             # What ended an earlier client may be mended by now.
             held.pool, held.fatal, held.fruitless, held.not_before, held.wants_since = pool, "", 0, 0.0, None
+        others = [other for other in self.clients.values() if other.pool is held]
         self.clients[client] = _Client(held, time.monotonic())
+        return [unit for other in others for unit in other.submitted]
 
     async def submit(self, units: list[Unit], backlog: int) -> None:
         """Put units of one client into the queue; `backlog` is how many more requests will come."""
@@ -137,6 +141,7 @@ class Dispatcher:
         pool.backlog = backlog
         for unit in units:
             client.units[unit.id] = unit
+            client.submitted.add(unit.id)
             pool.counts["submitted"] += 1
             if pool.fatal:
                 self._tell(unit.client, "fatal", pool.fatal)
@@ -155,10 +160,8 @@ class Dispatcher:
         told.seen = time.monotonic()
         if not told.events:
             told.news.clear()
-            try:
+            with suppress(TimeoutError):
                 await asyncio.wait_for(told.news.wait(), wait)
-            except TimeoutError:
-                pass
         told.seen = time.monotonic()
         found = list(told.events)
         told.events.clear()
@@ -210,11 +213,9 @@ class Dispatcher:
             left = until - time.monotonic()
             if left <= 0 or replica.stopping:
                 return ("stop" if replica.stopping else "none"), None
-            try:
+            with suppress(TimeoutError):
                 async with pool.news:
                     await asyncio.wait_for(pool.news.wait(), left)
-            except TimeoutError:
-                pass
             replica.seen = time.monotonic()
 
     async def report(
@@ -236,13 +237,15 @@ class Dispatcher:
         replica.seen = replica.moved = time.monotonic()
         pool, unit = replica.pool, replica.units[unit_id]
         if what == "part":
-            self._part(pool, unit, block, data, positions or [], tokens)
+            self._part(pool, unit, positions or [], tokens, block=block, data=data)
         elif what == "fatal":
             self._give_up(pool, reason)
         else:
             del replica.units[unit_id]
             if what == "failed":
                 await self._again(pool, unit, reason)
+            elif what == "returned" and unit.client in self.clients and not self.clients[unit.client].draining:
+                await self._queue(pool, unit)  # its replica ended for another client's sake
             else:
                 self._finish(pool, unit, what)
 
@@ -308,7 +311,14 @@ class Dispatcher:
         return None
 
     def _part(
-        self, pool: _Pool, unit: Unit, block: str | None, data: bytes | None, positions: list[int], tokens: int
+        self,
+        pool: _Pool,
+        unit: Unit,
+        positions: list[int],
+        tokens: int,
+        *,
+        block: str | None,
+        data: bytes | None = None,
     ) -> None:
         new = len(set(positions) - unit.done)
         unit.done.update(positions)
@@ -338,7 +348,7 @@ class Dispatcher:
         except Exception as error:  # the storage is out of reach: what is there is found by the next run
             found, reason = [], f"{reason}; {error}"
         for block, positions, tokens in found:
-            self._part(pool, unit, block, None, positions, tokens)
+            self._part(pool, unit, positions, tokens, block=block)
         client = self.clients.get(unit.client)
         unit.tries += 1
         unit.reason = reason
@@ -351,9 +361,12 @@ class Dispatcher:
         elif unit.tries >= TRIES:
             self._finish(pool, unit, "aside", reason)
         else:
-            pool.queue.append(unit)
-            async with pool.news:
-                pool.news.notify_all()
+            await self._queue(pool, unit)
+
+    async def _queue(self, pool: _Pool, unit: Unit) -> None:
+        pool.queue.append(unit)
+        async with pool.news:
+            pool.news.notify_all()
 
     def _give_up(self, pool: _Pool, reason: str) -> None:
         """Tell all who wait for a pool that it makes no sense to go on."""
@@ -509,5 +522,3 @@ class Dispatcher:
             await self._again(pool, unit, why or "its replica ended")
         if pool.fruitless >= FRUITLESS and not any(r.ready for r in pool.replicas.values()):
             self._give_up(pool, why)
-
-

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
@@ -19,7 +20,7 @@ from perg_utils.engines.api.engine import ApiEngine
 from perg_utils.engines.api.pricing import Meter
 from perg_utils.engines.base import EngineError, Reply, Request
 from perg_utils.engines.cluster import serving
-from perg_utils.engines.cluster.blocks import Answer, Blocks, unpack
+from perg_utils.engines.cluster.blocks import Answer, Blocks, unit_of, unpack
 from perg_utils.engines.cluster.connection import Where, attach
 from perg_utils.engines.cluster.units import AHEAD, Pool, Unit, size_of_next
 from perg_utils.engines.local.engine import TransformersEngine
@@ -43,19 +44,19 @@ class ClusterEngine:
         if isinstance(self.plain, ApiEngine):
             self.plain.check()
         keys = [request.key(self.identity) for request in requests]
-        waiting = {key: position for position, key in enumerate(keys)}
+        waiting: dict[str, list[int]] = {}
+        for position, key in enumerate(keys):
+            waiting.setdefault(key, []).append(position)
         blocks = Blocks(self.where.storage)
-        yield from self._left_behind(blocks, waiting)
-        if not waiting:
-            return
         ray, dispatcher = attach(self.where)
         call = _Call(ray, dispatcher, self.pool, uuid4().hex[:12])
-        # Neighbours in a unit begin alike, which saves reading them again.
-        order = ApiEngine.in_order(requests)
-        todo = [position for position in order if keys[position] in waiting]
         with first_interrupt(call.drain) as interrupted:
             try:
-                call.open()
+                left_behind = list(blocks.names(self.pool.id))
+                others = call.open()
+                yield from self._left_behind(blocks, [n for n in left_behind if unit_of(n) not in others], waiting)
+                # Neighbours in a unit begin alike, which saves reading them again.
+                todo = [at for at in ApiEngine.in_order(requests) if at in waiting.get(keys[at], ())[:1]]
                 while waiting and not call.over():
                     self._submit(call, todo, keys, requests)
                     yield from self._taken(call, blocks, waiting)
@@ -66,9 +67,11 @@ class ClusterEngine:
         if call.fatal:
             raise EngineError(call.fatal)
 
-    def _left_behind(self, blocks: Blocks, waiting: dict[str, int]) -> Iterator[tuple[int, Reply]]:
-        """What a killed run has left in blocks; those that hold nothing of use are removed."""
-        for name in list(blocks.names(self.pool.id)):
+    def _left_behind(
+        self, blocks: Blocks, names: list[str], waiting: dict[str, list[int]]
+    ) -> Iterator[tuple[int, Reply]]:
+        """What a killed run has left in blocks; those that hold nothing of use are removed, too."""
+        for name in names:
             try:
                 answers = blocks.read(name)
             except OSError:  # removed meanwhile
@@ -76,11 +79,12 @@ class ClusterEngine:
             yield from self._of_use(answers, waiting)
             blocks.remove(name)
 
-    def _of_use(self, answers: Sequence[Answer], waiting: dict[str, int]) -> Iterator[tuple[int, Reply]]:
+    def _of_use(self, answers: Sequence[Answer], waiting: dict[str, list[int]]) -> Iterator[tuple[int, Reply]]:
         for key, _, reply in answers:
-            position = waiting.pop(key, None)
-            if position is not None:
+            positions = waiting.pop(key, [])
+            if positions:
                 self.usage.settle(0.0, reply, billed=False)
+            for position in positions:
                 yield position, reply
 
     def _submit(self, call: _Call, todo: list[int], keys: Sequence[str], requests: Sequence[Request]) -> None:
@@ -96,7 +100,7 @@ class ClusterEngine:
             units.append(unit)
         call.submit(units, len(todo))
 
-    def _taken(self, call: _Call, blocks: Blocks, waiting: dict[str, int]) -> Iterator[tuple[int, Reply]]:
+    def _taken(self, call: _Call, blocks: Blocks, waiting: dict[str, list[int]]) -> Iterator[tuple[int, Reply]]:
         """What has happened since: replies of new blocks, and errors in place of what was set aside."""
         for what, *about in call.events():
             if what == "part":
@@ -124,8 +128,9 @@ class _Call:
         self._backlog = -1
         self._until = float("inf")
 
-    def open(self) -> None:
-        self._ask("open", self.client, self.pool)
+    def open(self) -> set[str]:
+        """Announce this call; returns the units of others in the same pool, whose blocks are theirs."""
+        return set(self._ask("open", self.client, self.pool))
 
     def put(self, value: Any) -> list[Any]:
         """In a list: what is in it is not fetched by the dispatcher, who only hands it on."""
@@ -147,16 +152,14 @@ class _Call:
         return bool(self.fatal) or (self.draining and (not self.open_units or time.monotonic() > self._until))
 
     def drain(self) -> str:
-        """Called at the first Ctrl-C, between two steps of this very thread."""
+        """Called at the first Ctrl-C."""
         self.draining, self._until = True, time.monotonic() + DRAIN_SECONDS
         self._dispatcher.drain.remote(self.client)
         return "waiting for what is in flight on the cluster"
 
     def leave(self) -> None:
-        try:
+        with suppress(self._ray.exceptions.RayError):
             self._dispatcher.leave.remote(self.client)
-        except self._ray.exceptions.RayError:
-            pass
 
     def _ask(self, method: str, *words: Any) -> Any:
         try:

@@ -66,12 +66,13 @@ class RayFleet:
         """See `dispatcher.Fleet`."""
         options = {"num_cpus": pool.cpus, "num_gpus": pool.config.replica.gpus, "max_restarts": 0}
         me = ray.get_runtime_context().current_actor
-        actor = ray.remote(RayReplica).options(**options).remote(pool, name, self.storage, me)
+        kind: Any = ray.remote(RayReplica)
+        actor = kind.options(**options).remote(pool, name, self.storage, me)
         self._actors[name] = (actor, actor.work.remote())
 
     async def ended(self, name: str) -> str:
         """See `dispatcher.Fleet`."""
-        actor, work = self._actors[name]
+        _, work = self._actors[name]
         try:
             await work
             why = ""

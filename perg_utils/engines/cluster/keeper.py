@@ -22,9 +22,7 @@ def keep(log: str, words: list[str]) -> None:
     """Run a server with its output in `log` until standard input ends or the server does."""
     with open(log, "ab") as output:
         # A session of its own: its process group is all that it ever starts.
-        server = subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
-        )
+        server = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)
     print(server.pid, flush=True)
     os.close(1)
     try:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 from perg_utils.engines.api.engine import ApiEngine
@@ -246,10 +247,9 @@ class Replica:
         positions = [answer.position for answer in answers]
         tokens = sum(answer.reply.completion_tokens or 0 for answer in answers)
         block: str | None = None
-        try:
+        # A full disk, or each object store's own errors: the bytes go by themselves, and the journal gets them.
+        with suppress(Exception):
             block = self.blocks.write(self.pool.id, unit.id, data)
-        except Exception:  # a full disk, or each object store's own errors: kept in memory until the journal has it
-            pass
         self.link.report(
             self.name,
             unit.id,
