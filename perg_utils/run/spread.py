@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from perg_utils.core.errors import PergError
 from perg_utils.core.profile import ModelConfig, Profile
-from perg_utils.core.progress import clock, line
+from perg_utils.core.progress import clock
 from perg_utils.core.workspace import Workspace, digest, write_text
 from perg_utils.engines.api.pricing import cost_of
 from perg_utils.engines.open import open_engine
@@ -46,9 +46,11 @@ class Spread:
 
     def __exit__(self, *error: object) -> None:
         if self.cluster is not None:
-            from perg_utils.engines.cluster.connection import VARIABLE  # noqa: PLC0415 - only on clusters
+            from perg_utils.engines.cluster.blocks import Blocks  # noqa: PLC0415 - only on clusters
+            from perg_utils.engines.cluster.connection import VARIABLE  # noqa: PLC0415
 
             os.environ.pop(VARIABLE, None)
+            Blocks(self.cluster.where.storage).tidy()
         self._stack.close()
 
     def together(self, chosen: Sequence[Step]) -> Iterator[list[Step]]:
@@ -124,7 +126,7 @@ class Spread:
             if version == serving.UNKNOWN:
                 raise PergError(
                     f"'{model.name}': no {serving.kind(model)} on the cluster's nodes: install it there, name what "
-                    "starts it (replica.command), or run the weights in the replica's own process (replica.server: none)"
+                    "starts it (replica.command), or run the weights in the replica's process (replica.server: none)"
                 )
             print(f"cluster: {model.name} is served by {serving.kind(model)} {version}", flush=True)
         return found
@@ -158,7 +160,8 @@ def _row(job: Job, pools: Mapping[str, Mapping[str, Any]], profile: Profile, cos
     name = str(job.step.model)
     # Models with the same weights share replicas, which are called after the first of them.
     pool = pools.get(name) or {}
-    now = line(job.said).partition(",")[0].removeprefix(f"{name}, ") if job.said else "starting"
+    now = f"{job.said['label']}: {job.said['done']:,}/{job.said['total']:,}" if "label" in job.said else "starting"
+    now = now.removeprefix(f"{name}, ")
     if not pool:
         return [name, now, *[""] * 8]
     rate, waiting = pool["rate"], pool["waiting"]

@@ -47,9 +47,10 @@ def execute_together(jobs: Sequence[Job], table: Callable[[Sequence[Job]], list[
 
     def work(job: Job) -> None:
         def show(state: Mapping[str, Any]) -> None:
-            job.said = state
             if "said" in state:
                 print(f"{job.head}: {line(state)}", flush=True)
+            else:
+                job.said = state
 
         error: BaseException | None = None
         try:

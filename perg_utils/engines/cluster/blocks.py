@@ -126,6 +126,14 @@ class Blocks:
             if last.endswith(".parquet") and last.startswith(f"{unit}." if unit else tuple("0123456789abcdef")):
                 yield f"{pool}/{last}"
 
+    def tidy(self) -> None:
+        """Remove what is empty of a folder; an object store has no such thing."""
+        if not self.is_folder or not self._fs.isdir(self._root):
+            return
+        for folder in [*self._fs.ls(self._root, detail=False), self._root]:
+            with suppress(OSError):
+                self._fs.rmdir(folder)
+
     def check(self) -> None:
         """Write, read and remove a block; raises `PergError` where that does not work."""
         answer = Answer("check", 0, Reply("x"))

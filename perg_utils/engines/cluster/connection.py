@@ -107,7 +107,7 @@ def running(
 
 
 def _started(ray: Any, target: str, **more: Any) -> Any:
-    """Ray's context. On a busy machine a start may fail: Ray's agents have 15 seconds, and no setting says otherwise."""
+    """Ray's context. On a busy machine a start may fail: Ray's agents have 15 seconds, whatever its settings say."""
     for tried in range(STARTS if target == LOCAL else 1):
         try:
             with _own_signals():

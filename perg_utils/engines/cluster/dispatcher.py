@@ -56,6 +56,7 @@ class Timing:
     silence: float = 30.0
     idle: float = 60.0
     lost: float = 900.0
+    spare: float = 10.0  # an idle replica gives its room to another model
 
 
 @dataclass
@@ -428,13 +429,16 @@ class Dispatcher:
         """Start and end replicas by the work that waits and the room that there is."""
         cpus, gpus = await self.fleet.room()
         now = time.monotonic()
+        for replica in self.replicas.values():
+            idle = replica.ready and not replica.units
+            replica.idle_since = (replica.idle_since or now) if idle else None
         for pool in self.pools.values():
-            for replica in pool.replicas.values():
-                idle = replica.ready and not replica.units
-                replica.idle_since = (replica.idle_since or now) if idle else None
+            waits = self._wants(pool, now) and not pool.replicas
+            pool.wants_since = (pool.wants_since or now) if waits else None
+        # Who has none comes first, and of these who has waited longest.
         wanting = sorted(
             (pool for pool in self.pools.values() if self._wants(pool, now)),
-            key=lambda pool: len(pool.replicas),
+            key=lambda pool: (len(pool.replicas), pool.wants_since or now),
         )
         starting = True
         while starting:  # in turn, as long as there is room
@@ -444,25 +448,28 @@ class Dispatcher:
                     self._start(pool, now)
                     starting = True
         for pool in wanting:
-            if not self._wants(pool, now):
-                continue
-            if pool.pool.config.replica.most and not self._pending(pool):
-                self._start(pool, now)  # Ray's autoscaler sees it wait, and may add a node
-                continue
-            self._make_room(pool, now)
-            if not pool.replicas and not self._could_fit(pool.pool, cpus, gpus):
-                pool.wants_since = pool.wants_since or now
-                wants = pool.pool.config.replica
-                pool.reason = (
-                    f"a replica of {pool.pool.config.name} takes {pool.pool.cpus:g} cores and {wants.gpus} GPUs, the "
-                    f"cluster has {cpus:g} and {gpus:g}"
-                )
-                if now - pool.wants_since > wants.startup:
-                    self._give_up(pool, pool.reason)
-        for replica in list(self.replicas.values()):
+            if self._wants(pool, now):
+                self._without_room(pool, now, cpus, gpus)
+        for replica in self.replicas.values():
             since = replica.idle_since
             if since is not None and now - since > self.timing.idle and not replica.pool.waiting:
                 replica.stopping = True
+
+    def _without_room(self, pool: _Pool, now: float, cpus: float, gpus: float) -> None:
+        """Ask for room where a cluster may grow, else have others make some, or give up what can never fit."""
+        wants = pool.pool.config.replica
+        if wants.most and not self._pending(pool):
+            self._start(pool, now)  # Ray's autoscaler sees it wait, and may add a node
+            return
+        self._make_room(pool, now)
+        if pool.replicas or (pool.pool.cpus <= cpus and wants.gpus <= gpus):
+            return
+        pool.reason = (
+            f"a replica of {pool.pool.config.name} takes {pool.pool.cpus:g} cores and {wants.gpus} GPUs, the cluster "
+            f"has {cpus:g} and {gpus:g}"
+        )
+        if now - (pool.wants_since or now) > wants.startup:
+            self._give_up(pool, pool.reason)
 
     def _wants(self, pool: _Pool, now: float) -> bool:
         """Whether there is more work than replicas, and another one may be started."""
@@ -485,14 +492,12 @@ class Dispatcher:
         used = self._used()
         return used[0] + pool.cpus <= cpus + 1e-9 and used[1] + pool.config.replica.gpus <= gpus
 
-    def _could_fit(self, pool: Pool, cpus: float, gpus: float) -> bool:
-        return pool.cpus <= cpus and pool.config.replica.gpus <= gpus
-
     def _make_room(self, pool: _Pool, now: float) -> None:
         """Let a replica end whose room a pool without any needs more: an idle one, or one of many."""
         if pool.replicas or any(replica.stopping for replica in self.replicas.values()):
             return
-        idle = [r for r in self.replicas.values() if r.idle_since is not None and not r.pool.waiting]
+        spare = now - self.timing.spare  # not at once: a model is idle for a moment between two methods
+        idle = [r for r in self.replicas.values() if (r.idle_since or now) < spare and not r.pool.waiting]
         many = [r for r in self.replicas.values() if len(r.pool.replicas) > 1 and r.ready]
         many.sort(key=lambda r: -len(r.pool.replicas))
         for replica in (idle or many)[:1]:
