@@ -1,4 +1,4 @@
-"""The cluster's engine on Ray itself, one for all tests here: real actors, processes killed, a server started by one."""
+"""The cluster's engine on Ray itself, one for all tests here: real actors, a killed worker, a server."""
 
 import importlib.util
 import os
@@ -30,6 +30,7 @@ from perg_utils.inference import run as inference
 
 needs_ray = pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="needs pip install -e .[cluster]")
 SECRET = "sk-never-to-be-found-anywhere-4711"
+TWO = ", ".join(f"{{name: {name}, model: data/embedded/models/{name}, dtype: float32}}" for name in "SM")
 SAME = ["example_id", "preference_id", "method", "setting", "response", "stages", "status", "finish_reason", "fallback"]
 
 
@@ -214,7 +215,7 @@ def test_without_ray_the_error_names_the_cure(monkeypatch):
 
 @needs_ray
 def test_a_whole_run_on_a_cluster_is_the_run_without(cluster, tmp_path):
-    settings = ("data.limit=2", "statistics.resamples=100", "extractor={}")
+    settings = ("data.limit=2", "statistics.resamples=100", "extractor={}", f"models=[{TWO}]")
     words = [word for item in settings for word in ("--set", item)]
     words += ["--set", "grid={relevant: [zero_shot, pref_aligner]}", "--only", "01,03,04,05,06"]
     call = [sys.executable, "-m", "perg_utils", "run", *words]

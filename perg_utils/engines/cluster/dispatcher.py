@@ -78,7 +78,7 @@ class _Pool:
     pool: Pool
     queue: deque[Unit] = field(default_factory=deque)
     replicas: dict[str, _Replica] = field(default_factory=dict)
-    news: asyncio.Condition = field(default_factory=asyncio.Condition)
+    waiters: deque[asyncio.Future[None]] = field(default_factory=deque)  # pulls that found no unit
     backlog: int = 0  # requests that are not in units yet
     counts: Counter[str] = field(default_factory=Counter)  # units, requests, tokens, lost replicas
     parts: dict[str, set[str]] = field(default_factory=dict)  # unit -> blocks
@@ -89,6 +89,15 @@ class _Pool:
     fatal: str = ""
     began: float = field(default_factory=time.monotonic)
     recent: deque[tuple[float, int, int]] = field(default_factory=lambda: deque(maxlen=2000))
+
+    def wake(self) -> None:
+        """Let as many pulls look again as there are units, and no more: there may be a thousand."""
+        wanted = len(self.queue)
+        while self.waiters and wanted:
+            waiter = self.waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                wanted -= 1
 
     @property
     def waiting(self) -> int:
@@ -148,8 +157,7 @@ class Dispatcher:
                 self._tell(unit.client, "fatal", pool.fatal)
             else:
                 pool.queue.append(unit)
-        async with pool.news:
-            pool.news.notify_all()
+        pool.wake()
 
     async def events(self, client: str, wait: float) -> tuple[list[tuple[Any, ...]], int, str]:
         """Return what has become of a client's units, when there is anything or after `wait` seconds; and its state.
@@ -214,9 +222,10 @@ class Dispatcher:
             left = until - time.monotonic()
             if left <= 0 or replica.stopping:
                 return ("stop" if replica.stopping else "none"), None
+            waiter = asyncio.get_running_loop().create_future()
+            pool.waiters.append(waiter)
             with suppress(TimeoutError):
-                async with pool.news:
-                    await asyncio.wait_for(pool.news.wait(), left)
+                await asyncio.wait_for(waiter, left)
             replica.seen = time.monotonic()
 
     async def report(
@@ -246,7 +255,7 @@ class Dispatcher:
             if what == "failed":
                 await self._again(pool, unit, reason)
             elif what == "returned" and unit.client in self.clients and not self.clients[unit.client].draining:
-                await self._queue(pool, unit)  # its replica ended for another client's sake
+                self._queue(pool, unit)  # its replica ended for another client's sake
             else:
                 self._finish(pool, unit, what)
 
@@ -362,12 +371,11 @@ class Dispatcher:
         elif unit.tries >= TRIES:
             self._finish(pool, unit, "aside", reason)
         else:
-            await self._queue(pool, unit)
+            self._queue(pool, unit)
 
-    async def _queue(self, pool: _Pool, unit: Unit) -> None:
+    def _queue(self, pool: _Pool, unit: Unit) -> None:
         pool.queue.append(unit)
-        async with pool.news:
-            pool.news.notify_all()
+        pool.wake()
 
     def _give_up(self, pool: _Pool, reason: str) -> None:
         """Tell all who wait for a pool that it makes no sense to go on."""
