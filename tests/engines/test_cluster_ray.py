@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import faulty_server
 import psutil
@@ -116,7 +117,7 @@ def test_a_second_driver_of_the_same_run_is_refused(cluster, storage):
     import ray
 
     with pytest.raises(ClusterError, match="another driver works on this run"):
-        Cluster(ray, None, "perg-test", storage, Timing())
+        Cluster(ray, SimpleNamespace(dashboard_url=""), "perg-test", storage, Timing())
 
 
 def responses(folder, model):
