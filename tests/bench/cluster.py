@@ -101,31 +101,38 @@ def scaling(rows: int, workers: list[int], folder: Path) -> None:
 # faults
 
 
+ENVIRONMENT = os.environ | {"RAY_USAGE_STATS_ENABLED": "0"}
+
+
 @contextmanager
-def nodes(count: int):
-    """Ray with so many nodes on this machine, one core each; gives its address and the nodes' raylet processes."""
-    environment = os.environ | {"RAY_USAGE_STATS_ENABLED": "0"}
-    common = ["--num-cpus=1", "--object-store-memory=100000000", "--disable-usage-stats"]
-    found: list[psutil.Process] = []
-    address = ""
+def head():
+    """Ray with one node of two cores on this machine; gives its address."""
+    words = ["ray", "start", "--head", "--port=6411", "--include-dashboard=false", "--num-cpus=2"]
+    stop = ["ray", "stop", "--force"]
     try:
-        for number in range(count):
-            where = ["--head", "--port=6411", "--include-dashboard=false"] if number == 0 else [f"--address={address}"]
-            for _ in range(4):  # a busy machine: see `connection._started`
-                done = subprocess.run(
-                    ["ray", "start", *where, *common], env=environment, capture_output=True, text=True, check=False
-                )
-                new = [p for p in raylets() if p.pid not in {known.pid for known in found}]
-                if done.returncode == 0 and new:
-                    break
-                if number == 0:
-                    subprocess.run(["ray", "stop", "--force"], env=environment, capture_output=True, check=False)
-            found += new
-            host = next(word.split("=", 1)[1] for word in new[0].cmdline() if word.startswith("--gcs-address="))
-            address = host
-        yield address, found
+        for _ in range(4):  # a busy machine: see `connection._started`
+            done = subprocess.run([*words, *MORE], env=ENVIRONMENT, capture_output=True, text=True, check=False)
+            if done.returncode == 0:
+                break
+            subprocess.run(stop, env=ENVIRONMENT, capture_output=True, check=False)
+        told = next(word for word in raylets()[0].cmdline() if word.startswith("--gcs-address="))
+        yield told.split("=", 1)[1]
     finally:
-        subprocess.run(["ray", "stop", "--force"], env=environment, capture_output=True, check=False)
+        subprocess.run(stop, env=ENVIRONMENT, capture_output=True, check=False)
+
+
+MORE = ["--object-store-memory=100000000", "--disable-usage-stats"]
+
+
+def second_node(address: str) -> psutil.Process | None:
+    """One more node on this machine with two cores; None where it does not start."""
+    before = {process.pid for process in raylets()}
+    words = ["ray", "start", f"--address={address}", "--num-cpus=2", *MORE]
+    done = subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    new = [process for process in raylets() if process.pid not in before]
+    if not new:
+        print((done.stdout + done.stderr)[-600:])
+    return new[0] if new else None
 
 
 def raylets() -> list[psutil.Process]:
@@ -152,7 +159,7 @@ def child(options: argparse.Namespace) -> int:
 
 
 def faults(rows: int, folder: Path) -> None:
-    print(f"{rows} rows, two replicas of {CONNECTIONS} connections on two nodes; in flight: at most {2 * CONNECTIONS}")
+    print(f"{rows} rows, two replicas of {CONNECTIONS} connections; in flight: at most {2 * CONNECTIONS}")
     print(f"{'fault':34s} {'seconds':>8s} {'exit':>5s} {'right':>6s} {'lost':>5s} {'sent again':>10s}", flush=True)
 
     def case(name: str, address: str, harm) -> None:
@@ -198,17 +205,24 @@ def faults(rows: int, folder: Path) -> None:
         print(f"  the second: {other.stderr.strip().splitlines()[-1][:150]}")
         return [other.returncode]
 
-    with nodes(2) as (address, found):
+    late: list[psutil.Process] = []
+
+    def join(driver, words):
+        node = second_node(address)
+        late.extend([] if node is None else [node])
+
+    def kill_node(driver, words):
+        late[0].send_signal(signal.SIGKILL)
+
+    with head() as address:
         case("none", address, lambda *_: None)
         case("kill -9 of a worker", address, kill_worker)
         case("kill -STOP of a worker", address, hang_worker)
         case("kill -9 of the driver", address, kill_driver)
         case("two drivers at once", address, second_driver)
-
-        def kill_node(driver, words):
-            found[1].send_signal(signal.SIGKILL)
-
-        case("kill -9 of a node", address, kill_node)
+        case("a node joins late", address, join)
+        if late:
+            case("kill -9 of a node", address, kill_node)
 
 
 # one dispatcher, simulated replicas

@@ -53,7 +53,7 @@ class Timing:
     """Seconds: between looks at everything, until silence is death, until idle replicas and lost kernels go."""
 
     tick: float = 1.0
-    silence: float = 30.0
+    silence: float = 60.0
     idle: float = 60.0
     lost: float = 900.0
     spare: float = 10.0  # an idle replica gives its room to another model

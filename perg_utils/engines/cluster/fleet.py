@@ -1,13 +1,10 @@
-"""The dispatcher and the replicas as Ray actors. Imported only where Ray is (`connection`)."""
+"""The dispatcher and the replicas as Ray actors, for processes that Ray runs in already (`connection`)."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
 from typing import Any
-
-import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from perg_utils.core.errors import PergError
 from perg_utils.engines.base import Request
@@ -21,6 +18,12 @@ from perg_utils.engines.cluster.units import Pool, Unit
 _CALL = 120.0
 
 
+def _ray() -> Any:
+    import ray  # noqa: PLC0415 - an extra, which importing this module must not need
+
+    return ray
+
+
 class RayLink:
     """A replica's calls of the dispatcher."""
 
@@ -29,19 +32,19 @@ class RayLink:
 
     def pull(self, name: str, wait: float) -> tuple[str, Unit | None]:
         """See `replica.Link`."""
-        return ray.get(self._dispatcher.pull.remote(name, wait), timeout=wait + _CALL)
+        return _ray().get(self._dispatcher.pull.remote(name, wait), timeout=wait + _CALL)
 
     def report(self, name: str, unit: str, what: str, **more: Any) -> None:
         """See `replica.Link`."""
-        ray.get(self._dispatcher.report.remote(name, unit, what, **more), timeout=_CALL)
+        _ray().get(self._dispatcher.report.remote(name, unit, what, **more), timeout=_CALL)
 
     def beat(self, name: str, progress: int) -> dict[str, bool]:
         """See `replica.Link`."""
-        return ray.get(self._dispatcher.beat.remote(name, progress), timeout=_CALL)
+        return _ray().get(self._dispatcher.beat.remote(name, progress), timeout=_CALL)
 
     def fetch(self, payload: Any) -> tuple[Sequence[str], Sequence[Request]]:
         """See `replica.Link`."""
-        return ray.get(payload[0])
+        return _ray().get(payload[0])
 
 
 class RayReplica:
@@ -65,23 +68,24 @@ class RayFleet:
     def start(self, pool: Pool, name: str) -> None:
         """See `dispatcher.Fleet`."""
         options = {"num_cpus": pool.cpus, "num_gpus": pool.config.replica.gpus, "max_restarts": 0}
-        me = ray.get_runtime_context().current_actor
-        kind: Any = ray.remote(RayReplica)
+        me = _ray().get_runtime_context().current_actor
+        kind: Any = _ray().remote(RayReplica)
         actor = kind.options(**options).remote(pool, name, self.storage, me)
         self._actors[name] = (actor, actor.work.remote())
 
     async def ended(self, name: str) -> str:
         """See `dispatcher.Fleet`."""
         _, work = self._actors[name]
+        errors = _ray().exceptions
         try:
             await work
             why = ""
-        except RayTaskError as error:
+        except errors.RayTaskError as error:
             cause = error.cause if isinstance(error.cause, BaseException) else error
             why = str(cause) if isinstance(cause, PergError) else describe(cause)
-        except RayActorError as error:
+        except errors.RayActorError as error:
             why = f"its process or node died ({describe(str(error).splitlines()[0])})"
-        except RayError as error:
+        except errors.RayError as error:
             why = describe(error)
         self.kill(name)  # the room is free at once
         self._actors.pop(name, None)
@@ -90,11 +94,11 @@ class RayFleet:
     def kill(self, name: str) -> None:
         """See `dispatcher.Fleet`."""
         if name in self._actors:
-            ray.kill(self._actors[name][0], no_restart=True)
+            _ray().kill(self._actors[name][0], no_restart=True)
 
     async def room(self) -> tuple[float, float]:
         """See `dispatcher.Fleet`."""
-        found = await asyncio.to_thread(ray.cluster_resources)
+        found = await asyncio.to_thread(_ray().cluster_resources)
         return float(found.get("CPU", 0)), float(found.get("GPU", 0))
 
     def left_behind(self, pool: str, unit: str, known: set[str]) -> list[tuple[str, list[int], int]]:
@@ -118,5 +122,5 @@ class RayDispatcher(Dispatcher):
 def version_on_a_node(config: Any, timeout: float) -> str:
     """Return the version of a model's server on a node with room for a replica."""
     wants = config.replica
-    task = ray.remote(version_here).options(num_cpus=wants.cpus or 1, num_gpus=wants.gpus, max_retries=3)
-    return ray.get(task.remote(config), timeout=timeout)
+    task = _ray().remote(version_here).options(num_cpus=wants.cpus or 1, num_gpus=wants.gpus, max_retries=3)
+    return _ray().get(task.remote(config), timeout=timeout)
