@@ -45,8 +45,8 @@ from perg_utils.engines.open import open_engine  # noqa: E402
 CONNECTIONS = 16
 
 
-def config(url: str, workers: int, unit: int | None = None) -> ModelConfig:
-    replica = {"most": workers, "unit": unit, "cpus": 0.01}
+def config(url: str, workers: int, unit: int | None = None, cpus: float = 0.01) -> ModelConfig:
+    replica = {"most": workers, "unit": unit, "cpus": cpus}
     return ModelConfig(name="bench", engine="api", model="m", base_url=url, concurrency=CONNECTIONS, replica=replica)
 
 
@@ -150,7 +150,7 @@ def child(options: argparse.Namespace) -> int:
         with running(address, f"bench-{name}", str(Path(folder) / "blocks" / name)) as cluster:
             os.environ[VARIABLE] = cluster.where.text()
             with Journal(Path(folder) / f"{name}.sqlite") as journal:
-                engine = open_engine(config(url, 2, 200).model_copy(update={"model": name}))
+                engine = open_engine(config(url, 2, 200, options.cpus).model_copy(update={"model": name}))
                 replies = journal.ask(engine, requests(options.rows, name))
         return 0 if all(reply.text for reply in replies) else 2
     except PergError as error:
@@ -162,10 +162,23 @@ def faults(rows: int, folder: Path) -> None:
     print(f"{rows} rows, two replicas of {CONNECTIONS} connections; in flight: at most {2 * CONNECTIONS}")
     print(f"{'fault':34s} {'seconds':>8s} {'exit':>5s} {'right':>6s} {'lost':>5s} {'sent again':>10s}", flush=True)
 
-    def case(name: str, address: str, harm) -> None:
+    def case(name: str, address: str, harm, cpus: int = 1) -> None:
         log, key = folder / f"{name}.log", "".join(filter(str.isalnum, name))[:12]
         with faulty_server.running(latency=LATENCY, spread=SPREAD, log=str(log)) as url:
-            words = [sys.executable, __file__, "faults", "--rows", str(rows), "--child", address, url, str(folder), key]
+            words = [
+                sys.executable,
+                __file__,
+                "faults",
+                "--rows",
+                str(rows),
+                "--cpus",
+                str(cpus),
+                "--child",
+                address,
+                url,
+                str(folder),
+                key,
+            ]
             start = time.perf_counter()
             driver = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
             while sent(url) < rows // 3 and driver.poll() is None:
@@ -220,9 +233,9 @@ def faults(rows: int, folder: Path) -> None:
         case("kill -STOP of a worker", address, hang_worker)
         case("kill -9 of the driver", address, kill_driver)
         case("two drivers at once", address, second_driver)
-        case("a node joins late", address, join)
+        case("a node joins late", address, join, cpus=2)  # the first node has room for one replica
         if late:
-            case("kill -9 of a node", address, kill_node)
+            case("kill -9 of a node", address, kill_node, cpus=2)
 
 
 # one dispatcher, simulated replicas
@@ -304,6 +317,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--units", type=int, nargs="+", default=[1000, 10_000, 100_000])
     parser.add_argument("--replicas", type=int, nargs="+", default=[10, 100, 1000])
+    parser.add_argument("--cpus", type=float, default=1.0, help=argparse.SUPPRESS)
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
