@@ -78,7 +78,7 @@ def scaling(rows: int, workers: list[int], folder: Path) -> None:
         with Journal(folder / "plain.sqlite") as journal:
             start = time.perf_counter()
             replies = journal.ask(ApiEngine(config(url, 1)), asked)
-            line("one process, no Ray", 1, time.perf_counter() - start, replies, asked, sent(url))
+            line("one process, no Ray", 1, start, right(replies, asked), sent(url))
     print(f"answerable: {sum(fault(r.messages[-1][1], 0, MIX, 1) != 'reject' for r in asked)}", flush=True)
     for count in workers:
         # A new run for each number of workers, so that none are left from the one before.
