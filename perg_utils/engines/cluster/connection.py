@@ -26,7 +26,7 @@ DISPATCHER = "dispatcher"
 LOCAL, AUTO = "local", "auto"
 #: Bytes of the object store of `--cluster local`: requests pass through it, replies do not.
 STORE = 200_000_000
-#: How often a start of Ray on this machine is tried.
+#: How often it is tried to start or reach Ray.
 STARTS = 4
 #: What a node needs of the repository is its code, prompts and embedded models; never the keys.
 _NOT_SHIPPED = [".env", ".git", ".venv", "data/runs", "figures", "tests", "__pycache__", ".ci"]
@@ -108,17 +108,18 @@ def running(
 
 def _started(ray: Any, target: str, **more: Any) -> Any:
     """Ray's context. On a busy machine a start may fail: Ray's agents have 15 seconds, whatever its settings say."""
-    for tried in range(STARTS if target == LOCAL else 1):
+    for left in range(STARTS - 1, -1, -1):
         try:
             with _own_signals():
                 return ray.init(log_to_driver=False, logging_level=logging.ERROR, **more)
         except Exception as error:  # Ray has no class of its own for "did not start"
             ray.shutdown()
-            last = error
-        if tried + 1 < STARTS and target == LOCAL:
-            print("cluster: Ray did not start in time on this busy machine; once more", flush=True)
-    hint = "" if target == LOCAL else "; a cluster is started with: ray start --head (docs/cluster.md)"
-    raise ClusterError(f"--cluster {target}: {last}{hint}") from last
+            if left and "Could not find any running Ray instance" not in str(error):
+                print("cluster: Ray did not answer in time; once more", flush=True)
+                continue
+            hint = "" if target == LOCAL else "; a cluster is started with: ray start --head (docs/cluster.md)"
+            raise ClusterError(f"--cluster {target}: {error}{hint}") from error
+    return None
 
 
 @contextmanager
