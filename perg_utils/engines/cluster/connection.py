@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from perg_utils.core.errors import PergError
@@ -28,6 +29,8 @@ LOCAL, AUTO = "local", "auto"
 STORE = 200_000_000
 #: How often it is tried to start or reach Ray.
 STARTS = 4
+#: Where Ray keeps the token of the clusters of this user.
+TOKEN = Path.home() / ".ray" / "auth_token"
 #: What a node needs of the repository is its code, prompts and embedded models; never the keys.
 _NOT_SHIPPED = [".env", ".git", ".venv", "data/runs", "figures", "tests", "__pycache__", ".ci"]
 
@@ -63,6 +66,9 @@ def load() -> Any:
     """Return the module `ray`, quiet; raises `ClusterError` where it is not installed."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if os.environ.get("RAY_AUTH_TOKEN") or TOKEN.is_file():
+        # `ray start` asks for it, and who joins by an address would otherwise send none; set before ray is loaded.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
         import ray  # noqa: PLC0415 - only where a cluster is asked for
     except ImportError as error:
