@@ -101,7 +101,7 @@ def scaling(rows: int, workers: list[int], folder: Path) -> None:
 # faults
 
 
-ENVIRONMENT = os.environ | {"RAY_USAGE_STATS_ENABLED": "0"}
+ENVIRONMENT = os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token"}
 
 
 @contextmanager
@@ -158,7 +158,7 @@ def child(options: argparse.Namespace) -> int:
         return 2
 
 
-def faults(rows: int, folder: Path) -> None:
+def faults(rows: int, folder: Path, nodes_only: bool) -> None:
     print(f"{rows} rows, two replicas of {CONNECTIONS} connections; in flight: at most {2 * CONNECTIONS}")
     print(f"{'fault':34s} {'seconds':>8s} {'exit':>5s} {'right':>6s} {'lost':>5s} {'sent again':>10s}", flush=True)
 
@@ -185,7 +185,7 @@ def faults(rows: int, folder: Path) -> None:
                 time.sleep(0.1)
             codes = harm(driver, words) or []
             said = driver.communicate()[1]
-            codes = [*codes, driver.returncode]
+            codes = [driver.returncode, *codes]
             if driver.returncode:
                 print(f"  {said.strip().splitlines()[-1][:200] if said.strip() else ''}")
             seconds = time.perf_counter() - start
@@ -209,9 +209,8 @@ def faults(rows: int, folder: Path) -> None:
     def kill_driver(driver, words):
         driver.kill()
         driver.wait()
-        code = driver.returncode
         again = subprocess.run(words, stderr=subprocess.PIPE, text=True, check=False)
-        return [code, again.returncode]
+        return [again.returncode]
 
     def second_driver(driver, words):
         other = subprocess.run(words, stderr=subprocess.PIPE, text=True, check=False)
@@ -228,11 +227,12 @@ def faults(rows: int, folder: Path) -> None:
         late[0].send_signal(signal.SIGKILL)
 
     with head() as address:
-        case("none", address, lambda *_: None)
-        case("kill -9 of a worker", address, kill_worker)
-        case("kill -STOP of a worker", address, hang_worker)
-        case("kill -9 of the driver", address, kill_driver)
-        case("two drivers at once", address, second_driver)
+        if not nodes_only:
+            case("none", address, lambda *_: None)
+            case("kill -9 of a worker", address, kill_worker)
+            case("kill -STOP of a worker", address, hang_worker)
+            case("kill -9 of the driver", address, kill_driver)
+            case("two drivers at once", address, second_driver)
         case("a node joins late", address, join, cpus=2)  # the first node has room for one replica
         if late:
             case("kill -9 of a node", address, kill_node, cpus=2)
@@ -317,6 +317,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--units", type=int, nargs="+", default=[1000, 10_000, 100_000])
     parser.add_argument("--replicas", type=int, nargs="+", default=[10, 100, 1000])
+    parser.add_argument("--nodes-only", action="store_true", help="faults: only those of a second node")
     parser.add_argument("--cpus", type=float, default=1.0, help=argparse.SUPPRESS)
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -326,7 +327,7 @@ def main() -> int:
         if options.what == "scaling":
             scaling(options.rows or 7208, options.workers, Path(folder))
         elif options.what == "faults":
-            faults(options.rows or 1500, Path(folder))
+            faults(options.rows or 1500, Path(folder), options.nodes_only)
         else:
             dispatching(options.units, options.replicas, 1000)
     return 0
