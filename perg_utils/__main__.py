@@ -38,6 +38,8 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--dry-run", action="store_true", help="print the plan, requests and tokens; do nothing")
     run.add_argument("--force", action="store_true", help="run all steps again (replies still come from the journal)")
     run.add_argument("--verify", action="store_true", help="then compare its tables with the committed ones")
+    run.add_argument("--cluster", metavar="auto|ADDRESS|local", help="spread the work on Ray (docs/cluster.md)")
+    run.add_argument("--storage", metavar="DIR|URL", help="with --cluster: where replies pass (default: the run's)")
 
     journal = commands.add_parser("journal", help="count, export or drop the replies of a run")
     journal.add_argument("action", nargs="?", choices=["show", "export", "drop"], default="show", help="default: show")
@@ -171,7 +173,10 @@ def _run(arguments: argparse.Namespace) -> int | None:
 
     _load_keys()
     only = tuple(step.strip() for item in arguments.only for step in item.split(",") if step.strip())
-    command = replace(_command(arguments), only=only, force=arguments.force)
+    if arguments.storage is not None and arguments.cluster is None:
+        raise PergError(f"--storage {arguments.storage} is for replies on a cluster: it needs --cluster")
+    where = {"cluster": arguments.cluster, "storage": arguments.storage}
+    command = replace(_command(arguments), only=only, force=arguments.force, **where)
     os.chdir(ROOT)  # paths inside a profile are relative to the repository, here as in the notebooks
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: the kernel goes, work is kept
     figures = _opened(command)[1].figures

@@ -73,6 +73,27 @@ class EditingConfig(_Strict):
     )
 
 
+class ReplicaConfig(_Strict):
+    """A model's replicas on a cluster (`--cluster`): what one takes and starts, and how many there may be."""
+
+    server: Literal["auto", "none", "vllm", "transformers"] = Field(
+        "auto", description="what a replica starts and asks; none: the weights in its own process; auto: vllm on GPUs"
+    )
+    command: list[str] | None = Field(None, description="words that start the server in place of e.g. `vllm serve`")
+    flags: list[str] = Field([], description="more words for the server; part of the key of replies")
+    batch_invariant: bool = Field(True, description="VLLM_BATCH_INVARIANT: replies do not depend on what runs together")
+    gpus: int = Field(0, ge=0, description="GPUs of a replica: tensor parallelism for vllm")
+    cpus: float | None = Field(None, gt=0, description="cores of a replica; null: 1, and 0.1 for an API")
+    most: PositiveInt | None = Field(
+        None, description="replicas at most; null: 1 for an API, else as many as the nodes that are there have room for"
+    )
+    unit: PositiveInt | None = Field(
+        None, description="requests of a unit at most; null: 1,000 for servers, 128 in the replica's own process"
+    )
+    startup: float = Field(1800.0, gt=0, description="seconds within which a replica must be ready, or find room")
+    patience: float = Field(600.0, gt=0, description="seconds without any progress after which a replica is replaced")
+
+
 #: The size in a model's name: `8B`, `0.5b`, `135M`, `8x7B`.
 _SIZE = re.compile(r"(?<![A-Za-z0-9.])(?:(\d+)x)?(\d+(?:\.\d+)?)([BM])(?![A-Za-z0-9])", re.IGNORECASE)
 
@@ -118,6 +139,7 @@ class ModelConfig(_Strict):
     editing: EditingConfig | None = Field(None, description="how Pref-Aligner edits; null: as the prompt set says")
     methods: list[Method] | None = Field(None, description="only these methods for this model; null: all of the grid")
     settings: list[Setting] | None = Field(None, description="only these settings for this model; null: all")
+    replica: ReplicaConfig = Field(ReplicaConfig(), description="how it runs on a cluster; elsewhere it says nothing")
 
     def place(self, root: Path = ROOT) -> Path | None:
         """Return the folder or GGUF file that `model` names, below `root` or here; None if there is none."""

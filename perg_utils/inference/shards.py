@@ -21,7 +21,7 @@ from perg_utils.core.workspace import Workspace, digest, write_text
 #: Settings of a model that say where and how fast it answers, and nothing of what: they are in no reply's key.
 _BY_MACHINE = {
     *("base_url", "api_key_env", "concurrency", "timeout", "batch", "max_cost_usd"),
-    *("device_map", "batch_size", "batching"),
+    *("device_map", "batch_size", "batching", "replica"),
 }
 
 

@@ -4,6 +4,8 @@
     state.py       what a run remembers, so that a second call does only what is missing
     pipeline.py    `run_all.sh`: the loop over the steps, and the plan
     notebook.py    one notebook, executed in this environment's kernel
+    together.py    several at once
+    spread.py      a run on a cluster
     executed.py    clean copies of executed notebooks, to be read without running them
     textless.py    a run's results without any text of others, to be kept
     verify.py      a run's tables against the committed ones

@@ -7,6 +7,7 @@ when (`pipeline`).
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import sys
@@ -16,7 +17,6 @@ from typing import Any
 
 import nbformat
 import papermill
-import psutil
 import traitlets
 import zmq
 from jupyter_client.kernelspec import KernelSpec
@@ -39,7 +39,9 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class StepFailed(PergError):
-    """A notebook ended with an error; the message names notebook, cell and error."""
+    """A notebook ended with an error; the message names notebook, cell and error. `step`: whose, of several at once."""
+
+    step: str | None = None
 
 
 class OwnKernelManager(AsyncKernelManager):
@@ -56,6 +58,10 @@ class OwnKernelManager(AsyncKernelManager):
     def _encrypt_where_possible(self) -> str:
         # The channel is local TCP: other users of the machine could listen in.
         return "auto" if zmq.has("curve") else "disabled"
+
+
+#: The client of each notebook that is being run, by its executed copy.
+_running: dict[Path, _Client] = {}
 
 
 class _Client(PapermillNotebookClient):
@@ -76,16 +82,28 @@ class _Engine(NBClientEngine):
 
     @classmethod
     def execute_managed_notebook(
-        cls, nb_man: Any, kernel_name: str, *, show: Show, start_timeout: int, shutdown_kernel: str, **_: Any
+        cls,
+        nb_man: Any,
+        kernel_name: str,
+        *,
+        show: Show,
+        copy: Path,
+        start_timeout: int,
+        shutdown_kernel: str,
+        **_: Any,
     ) -> Any:
-        return _Client(
+        client = _running[copy] = _Client(
             nb_man,
             show=show,
             kernel_name=kernel_name,
             kernel_manager_class=OwnKernelManager,
             startup_timeout=start_timeout,
             shutdown_kernel=shutdown_kernel,
-        ).execute()
+        )
+        try:
+            return client.execute()
+        finally:
+            del _running[copy]
 
 
 def execute(notebook: Path, executed: Path, parameters: dict[str, Any], cwd: Path, show: Show) -> None:
@@ -95,9 +113,9 @@ def execute(notebook: Path, executed: Path, parameters: dict[str, Any], cwd: Pat
     Raises `StepFailed` with cell number, first line of the cell and the error. The first Ctrl-C is passed on to the
     running cell, which may end in good order (requests in flight are kept); the second ends all at once.
     """
-    with first_interrupt(lambda: _interrupt(executed)) as interrupted:
+    with first_interrupt(lambda: _interrupted(executed)) as interrupted:
         try:
-            _execute(notebook, executed, parameters, cwd, show)
+            execute_in_thread(notebook, executed, parameters, cwd, show)
         except StepFailed as error:
             if interrupted.is_set():
                 raise KeyboardInterrupt from error
@@ -106,17 +124,24 @@ def execute(notebook: Path, executed: Path, parameters: dict[str, Any], cwd: Pat
         raise KeyboardInterrupt
 
 
-def _interrupt(executed: Path) -> str:
-    """Interrupt the running cell; where none is running a kernel would not hear of it, so break in at once."""
-    kernels = [child for child in psutil.Process().children() if "ipykernel_launcher" in child.cmdline()]
-    if not kernels or '"status": "running"' not in executed.read_text(encoding="utf-8"):
-        raise KeyboardInterrupt
-    for kernel in kernels:
-        kernel.send_signal(signal.SIGINT)
+def _interrupted(executed: Path) -> str:
+    if not interrupt(executed):
+        raise KeyboardInterrupt  # nothing is running that could hear of it: break in at once
     return "the running cell ends in good order"
 
 
-def _execute(notebook: Path, executed: Path, parameters: dict[str, Any], cwd: Path, show: Show) -> None:
+def interrupt(executed: Path) -> bool:
+    """Interrupt the running cell of a notebook, from any thread; false where none is running."""
+    client = _running.get(executed)
+    pid = None if client is None or client.km is None else getattr(client.km.provisioner, "pid", None)
+    if pid is None or '"status": "running"' not in executed.read_text(encoding="utf-8"):
+        return False
+    os.kill(pid, signal.SIGINT)
+    return True
+
+
+def execute_in_thread(notebook: Path, executed: Path, parameters: dict[str, Any], cwd: Path, show: Show) -> None:
+    """Do what `execute` does but for Ctrl-C, which the main thread passes on (`interrupt`)."""
     executed.parent.mkdir(parents=True, exist_ok=True)
     papermill_engines.register("perg", _Engine)
     try:
@@ -130,6 +155,7 @@ def _execute(notebook: Path, executed: Path, parameters: dict[str, Any], cwd: Pa
             start_timeout=120,
             shutdown_kernel="immediate",  # all is on disk by then, and a kernel cut off in a cell has nothing to say
             show=show,
+            copy=executed,
         )
     except PapermillExecutionError as error:
         raise StepFailed(_describe(error, executed)) from error

@@ -11,7 +11,7 @@ import resource
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from perg_utils.prompts.sets import load_prompts
 from perg_utils.reporting.limits import RULES_ALONE, reads_by_rules_alone
 from perg_utils.run import provenance, unanswered
 from perg_utils.run.spending import measured
+from perg_utils.run.spread import Spread
 from perg_utils.run.state import Fingerprints, State, Step, files, locked
 from perg_utils.run.steps import select, steps
 
@@ -52,11 +53,13 @@ class Command:
     overrides: tuple[str, ...] = ()
     out: Path = ROOT
     force: bool = False
+    cluster: str | None = None  # auto, an address, or local
+    storage: str | None = None
 
     def resume(self) -> str:
         """Return the shell line that goes on with this run; without --force, which would repeat finished steps."""
         script = os.path.relpath(ROOT / "run_all.sh")
-        return shlex.join([script if "/" in script else f"./{script}", *self._words(self.only)])
+        return shlex.join([script if "/" in script else f"./{script}", *self._words(self.only), *self._where()])
 
     def drop(self, status: str) -> str:
         """Return the shell line that drops the replies of a status from this run's journal."""
@@ -68,6 +71,10 @@ class Command:
         words += ["--only", ",".join(only)] if only else []
         words += [word for item in self.overrides for word in ("--set", item)]
         return words + ([] if self.out == ROOT else ["--out", str(self.out)])
+
+    def _where(self) -> list[str]:
+        named = (("--cluster", self.cluster), ("--storage", self.storage))
+        return [word for name, value in named if value is not None for word in (name, value)]
 
 
 def run(command: Command, make_steps: Callable[[Profile, Workspace], list[Step]] = steps) -> None:
@@ -82,7 +89,7 @@ def run(command: Command, make_steps: Callable[[Profile, Workspace], list[Step]]
     chosen = select(plan, command.only)
     _check_ready(profile, chosen, workspace)
     began, ran = time.monotonic(), 0
-    with locked(workspace.run):
+    with locked(workspace.run), Spread(command, profile, workspace) as spread:
         state, fingerprints = State(workspace.run / "state.json"), Fingerprints(profile)
         for gone in state.forget_others(plan):
             print(f"removed the outputs of {gone}, which this profile does not have (its replies stay in the journal)")
@@ -92,20 +99,17 @@ def run(command: Command, make_steps: Callable[[Profile, Workspace], list[Step]]
                     f"note: {step.id} is not up to date with this profile and code, and --only leaves it out",
                     flush=True,
                 )
-        for step in chosen:
-            head = f"[{plan.index(step) + 1}/{len(plan)}] {step.id}"
-            _check_inputs(step, plan)
-            fingerprint = fingerprints.of(step)
-            if not command.force and state.up_to_date(step, fingerprint):
-                print(f"{head}: up to date", flush=True)
-                continue
-            started = time.time()
-            with measured(workspace.journal) as spent:
-                _run_step(step, head, command, workspace)
-            if not unanswered.to_be_asked(_unanswered(profile, workspace, [step])):
-                state.record(step, fingerprint, started, spent)
-            ran += 1
-            print(f"{head}: done in {clock(time.time() - started)}", flush=True)
+        at = {step.id: f"[{plan.index(step) + 1}/{len(plan)}] {step.id}" for step in plan}
+        for some in spread.together(chosen):
+            due: dict[str, str] = {}
+            for step in some:
+                _check_inputs(step, plan)
+                due |= _due(step, at[step.id], state, fingerprints, force=command.force)
+            for step, started, spent in _measured([s for s in some if s.id in due], at, command, workspace, spread):
+                if not unanswered.to_be_asked(_unanswered(profile, workspace, [step])):
+                    state.record(step, due[step.id], started, spent)
+                ran += 1
+                print(f"{at[step.id]}: done in {clock(time.time() - started)}", flush=True)
     print(f"{ran} of {len(chosen)} steps run, the others were up to date; {clock(time.monotonic() - began)}{_peak()}")
     if profile.shard is None:
         if ran:
@@ -120,6 +124,15 @@ def run(command: Command, make_steps: Callable[[Profile, Workspace], list[Step]]
     lost = _unanswered(profile, workspace, chosen)
     if len(lost):
         raise unanswered.RowsUnanswered(unanswered.describe(lost, command.resume(), command.drop("rejected")))
+
+
+def _due(step: Step, head: str, state: State, fingerprints: Fingerprints, *, force: bool) -> dict[str, str]:
+    """The step's fingerprint by its id, if it is to run; none if it is up to date, which is said."""
+    fingerprint = fingerprints.of(step)
+    if not force and state.up_to_date(step, fingerprint):
+        print(f"{head}: up to date", flush=True)
+        return {}
+    return {step.id: fingerprint}
 
 
 def dry_run(command: Command) -> str:
@@ -200,28 +213,62 @@ def _hours(profile: Profile, found: Sequence[Plan], ratings: int) -> list[str]:
     return lines
 
 
-def _run_step(step: Step, head: str, command: Command, workspace: Workspace) -> None:
+def _measured(
+    some: list[Step], at: Mapping[str, str], command: Command, workspace: Workspace, spread: Spread
+) -> Iterator[tuple[Step, float, dict[str, float]]]:
+    """Run steps and yield each that has ended well, its start, and what it cost.
+
+    Of steps that run at the same time only the seconds are known, which `State.record` keeps.
+    """
+    if len(some) == 1:
+        with measured(workspace.journal) as spent:
+            [(step, started)] = _run_steps(some, at, command, workspace, spread)
+        yield step, started, spent
+        return
+    for step, started in _run_steps(some, at, command, workspace, spread):
+        yield step, started, {}
+
+
+def _run_steps(
+    some: list[Step], at: Mapping[str, str], command: Command, workspace: Workspace, spread: Spread
+) -> Iterator[tuple[Step, float]]:
+    """Run steps, several at once where they are several, and yield each that has ended well with its start."""
     from perg_utils.run.notebook import StepFailed, execute  # noqa: PLC0415 - slow to import, and most calls run nothing
+    from perg_utils.run.together import Job, execute_together  # noqa: PLC0415 - the same
 
-    parameters = {"profile": command.profile, "overrides": list(command.overrides), "out": str(command.out)}
-    parameters |= {} if step.model is None else {"model": step.model}
-    executed = workspace.executed / f"{step.id.replace(':', '.')}.ipynb"
-    began = time.monotonic()
-    print(head, flush=True)
-
-    def show(state: Mapping[str, Any]) -> None:
-        print(f"{head} ({clock(time.monotonic() - began)}) {line(state)}", flush=True)
-
+    spread.ready_for(some)
+    jobs = [Job(step, at[step.id], *_copy_and_parameters(step, command, workspace)) for step in some]
+    for job in jobs:
+        print(job.head, flush=True)
     try:
-        execute(step.notebook, executed, parameters, cwd=ROOT, show=show)
+        if len(jobs) > 1:
+            yield from execute_together(jobs, spread.table)
+            return
+        for job in jobs:
+            began = time.time()
+
+            def show(state: Mapping[str, Any], head: str = job.head, began: float = began) -> None:
+                print(f"{head} ({clock(time.time() - began)}) {line(state)}", flush=True)
+
+            execute(job.step.notebook, job.executed, job.parameters, cwd=ROOT, show=show)
+            yield job.step, began
     except StepFailed as error:
+        job = next(job for job in jobs if job.step.id == (error.step or job.step.id))
+        model = f" for model {job.step.model}" if job.step.model else ""
         raise StepFailed(
-            f"{step.notebook.name}{f' for model {step.model}' if step.model else ''} failed: {error}\n"
-            f"executed notebook: {executed}\nto resume: {command.resume()}"
+            f"{job.step.notebook.name}{model} failed: {error}\nexecuted notebook: {job.executed}\n"
+            f"to resume: {command.resume()}"
         ) from error
     except KeyboardInterrupt:
-        print(f"\ninterrupted in {step.id}; finished work is kept\nto resume: {command.resume()}", file=sys.stderr)
+        names = ", ".join(job.step.id for job in jobs)
+        print(f"\ninterrupted in {names}; finished work is kept\nto resume: {command.resume()}", file=sys.stderr)
         raise
+
+
+def _copy_and_parameters(step: Step, command: Command, workspace: Workspace) -> tuple[Path, dict[str, Any]]:
+    parameters = {"profile": command.profile, "overrides": list(command.overrides), "out": str(command.out)}
+    parameters |= {} if step.model is None else {"model": step.model}
+    return workspace.executed / f"{step.id.replace(':', '.')}.ipynb", parameters
 
 
 def _unanswered(profile: Profile, workspace: Workspace, chosen: list[Step]) -> pd.DataFrame:

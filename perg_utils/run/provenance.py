@@ -54,8 +54,15 @@ def collect(profile: Profile, root: Path, workspace: Workspace | None = None) ->
         "extractor": _extractor(profile, root, None if workspace is None else workspace.extractor),
         # The origin of responses that no model generated here.
         "release": f"{REPOSITORY}@{COMMIT}" if profile.data.origin == "published" else None,
+        # Where replicas on a cluster started servers: their versions and flags.
+        "cluster": _cluster(workspace),
         "profile": profile.model_dump(mode="json"),
     }
+
+
+def _cluster(workspace: Workspace | None) -> dict[str, Any] | None:
+    path = None if workspace is None else workspace.run / "cluster.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path is not None and path.is_file() else None
 
 
 def write(manifest: dict[str, Any], workspace: Workspace) -> Path:

@@ -144,7 +144,7 @@ def main() -> None:
             places = list(range(len(asked)))
             if order == "shuffled":
                 random.Random(0).shuffle(places)
-                engine._in_order = lambda some: list(range(len(some)))  # type: ignore[method-assign]
+                engine.in_order = lambda some: list(range(len(some)))  # type: ignore[method-assign]
             got, *spent = timed(engine, [asked[place] for place in places], psutil.Process(server.pid))
             show(f"llama, {slots} slots, {order}", {places[i]: reply for i, reply in got.items()}, *spent, known)
             server.kill()

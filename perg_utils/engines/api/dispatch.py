@@ -21,7 +21,7 @@ from perg_utils.core.profile import ModelConfig
 from perg_utils.core.schema import Status
 from perg_utils.engines.api.completions import Trouble, body, read
 from perg_utils.engines.api.endpoints import Endpoint, headers, is_loopback, urls, without_key
-from perg_utils.engines.api.health import Health
+from perg_utils.engines.api.health import DEAD_AFTER, Health
 from perg_utils.engines.api.pricing import Meter
 from perg_utils.engines.api.retries import Attempts, Patience, retry_after
 from perg_utils.engines.base import EngineError, Reply, Request
@@ -32,6 +32,8 @@ TICK = 0.05
 CONNECT_SECONDS = 15.0
 
 Deliver = Callable[[int, Reply, Callable[[], None]], None]
+#: What comes after the requests so far: more of them, none yet, or None where no more will come.
+More = Callable[[], Sequence[Request] | None]
 
 
 @dataclass(eq=False)
@@ -48,12 +50,24 @@ class _Flight:
 
 
 class Dispatch:
-    """One run over `requests`; `deliver(index, reply, release)` gets each reply and calls `release` when it is kept."""
+    """One run over `requests`; `deliver(index, reply, release)` gets each reply and calls `release` when it is kept.
+
+    Where there is `more`, it is asked for whenever all that is known has been sent, so that no slot waits for the end
+    of a portion; indices go on from those before.
+    """
 
     def __init__(
-        self, config: ModelConfig, key: str, requests: Sequence[Request], meter: Meter, deliver: Deliver
+        self,
+        config: ModelConfig,
+        key: str,
+        requests: Sequence[Request],
+        meter: Meter,
+        deliver: Deliver,
+        *,
+        more: More | None = None,
     ) -> None:
-        self.config, self.requests, self.meter, self.deliver = config, requests, meter, deliver
+        self.config, self.meter, self.deliver = config, meter, deliver
+        self.requests = dict(enumerate(requests))  # those that are not taken yet
         self.folds = False  # whether the server has said that it takes no system turn
         self.stopped: Exception | None = None
         self.loop = asyncio.new_event_loop()
@@ -62,10 +76,10 @@ class Dispatch:
         self._endpoints = [Endpoint(url, config.concurrency) for url in urls(config)]
         slots = config.concurrency * len(self._endpoints)
         self._patience = Patience(config.timeout, min(max(20, slots), max(1, round(0.8 * len(requests)))))
-        self._fresh = iter(range(len(requests)))
+        self._more, self._known, self._sent = more, len(requests), 0
         self._later: list[tuple[float, int]] = []  # (not before, index)
         self._open = self._waiting = len(requests)  # not yet taken, not yet delivered
-        self._health = Health(config, self._endpoints, len(requests))
+        self._health = Health(config, self._endpoints, len(requests) if more is None else DEAD_AFTER)
         self._attempts = Attempts()
         self._flights: set[_Flight] = set()
         self._drain_until: float | None = None
@@ -146,13 +160,29 @@ class Dispatch:
         due = bool(self._later) and self._later[0][0] <= now
         # Probing a dead server with the same few would use up their attempts, and tell less.
         if not due or all(endpoint.is_probed for endpoint in self._endpoints):
-            fresh = next(self._fresh, None)
+            fresh = self._fresh()
             if fresh is not None or not due:
                 return fresh
         return heapq.heappop(self._later)[1]
 
+    def _fresh(self) -> int | None:
+        """The next request that was never sent; None where there is none (yet)."""
+        if self._sent == self._known and self._more is not None:
+            found = self._more()
+            if found is None:
+                self._more = None
+            else:
+                self.requests.update(enumerate(found, self._known))
+                self._known += len(found)
+                self._open += len(found)
+                self._waiting += len(found)
+        if self._sent == self._known:
+            return None
+        self._sent += 1
+        return self._sent - 1
+
     def _finish(self) -> None:
-        if self._open == 0 or (self._drain_until is not None and not self._flights):
+        if (self._open == 0 and self._more is None) or (self._drain_until is not None and not self._flights):
             self._over.set()
 
     async def _attempt(self, flight: _Flight) -> None:
@@ -241,6 +271,7 @@ class Dispatch:
         def release() -> None:
             flight.endpoint.in_flight -= 1
             self._open -= 1
+            self.requests.pop(flight.index, None)
             self._pump()
 
         self._waiting -= 1

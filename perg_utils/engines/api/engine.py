@@ -22,6 +22,9 @@ from perg_utils.engines.api import endpoints
 from perg_utils.engines.api.pricing import Meter
 from perg_utils.engines.base import Reply, Request
 
+#: What comes after the requests so far (`dispatch`, which is not loaded before it is needed).
+More = Callable[[], Sequence[Request] | None]
+
 
 class ApiEngine:
     """The engine of one model behind one or more servers; its key is looked up at the first request."""
@@ -37,6 +40,7 @@ class ApiEngine:
         }
         self.usage = Meter(config)  # tokens and cost so far
         self._folds = self._warned = False
+        self._drain: Callable[[], str] | None = None
 
     def check(self) -> str:
         """Return the key; raises `EngineError` for a missing one. Warns once where texts would travel unencrypted."""
@@ -55,19 +59,35 @@ class ApiEngine:
 
             yield from BatchRun(self.config, self.identity, key, requests, self.usage).replies()
         else:
-            order = self._in_order(requests)
-            for place, reply in self._dispatched(key, [requests[index] for index in order], self.usage):
+            order = self.in_order(requests)
+            for place, reply in self._dispatched(key, [requests[index] for index in order]):
                 yield order[place], reply
 
-    def _in_order(self, requests: Sequence[Request]) -> list[int]:
+    def stream(self, first: Sequence[Request], more: More) -> Iterator[tuple[int, Reply]]:
+        """Yield (index, reply) for `first` and for all that `more` brings until it brings None; indices go on.
+
+        What `more` returns is sent in its order. It is called from another thread, often, and must return at once.
+        """
+        yield from self._dispatched(self.check(), first, more)
+
+    def drain(self) -> None:
+        """Send nothing more; what is in flight still comes. May be called from any thread."""
+        if self._drain is not None:
+            self._drain()
+
+    @staticmethod
+    def in_order(requests: Sequence[Request]) -> list[int]:
+        """Return the positions of the requests in the order in which a server is best asked."""
         # The arms of a question begin alike; one after the other, a server that keeps beginnings reads them once.
         return sorted(range(len(requests)), key=lambda index: requests[index].messages)
 
-    def _dispatched(self, key: str, requests: Sequence[Request], meter: Meter) -> Iterator[tuple[int, Reply]]:
+    def _dispatched(
+        self, key: str, requests: Sequence[Request], more: More | None = None
+    ) -> Iterator[tuple[int, Reply]]:
         from perg_utils.engines.api.dispatch import Dispatch  # noqa: PLC0415 - aiohttp
 
         arrived: SimpleQueue[tuple[int, Reply, Callable[[], None]] | None] = SimpleQueue()
-        run = Dispatch(self.config, key, requests, meter, lambda *reply: arrived.put(reply))
+        run = Dispatch(self.config, key, requests, self.usage, lambda *reply: arrived.put(reply), more=more)
         run.folds = self._folds
         loop = run.loop
 
@@ -88,6 +108,7 @@ class ApiEngine:
             return f"waiting for {run.in_flight()} requests in flight"
 
         thread = threading.Thread(target=work, name="perg-api", daemon=True)
+        self._drain = drain
         with first_interrupt(drain) as interrupted:
             thread.start()
             try:
@@ -99,7 +120,7 @@ class ApiEngine:
                 tell(run.end)
                 thread.join()
                 loop.close()
-                self._folds = run.folds
+                self._folds, self._drain = run.folds, None
         if interrupted.is_set():
             raise KeyboardInterrupt
         if run.stopped is not None:

@@ -101,9 +101,14 @@ class Meter:
         sums = "coalesce(sum(prompt_tokens), 0), coalesce(sum(completion_tokens), 0)"
         found = journal.execute(f"SELECT {sums} FROM replies WHERE model = ?", [self.config.model])
         if self.price and found:
+            self.carry_dollars(self.price.of(*found[0]))
+
+    def carry_dollars(self, total: float) -> None:
+        """Count towards the limit that the model has cost `total` dollars so far, this meter's own among them."""
+        if self.price:
             # Never less than before: not all that was seen is in the journal (content that came empty at first).
             seen = self.price.of(self.prompt_tokens, self.completion_tokens)
-            self.earlier = max(self.earlier, self.price.of(*found[0]) - seen)
+            self.earlier = max(self.earlier, total - seen)
 
     def bound(self, request: Request) -> float:
         """Return the most that one attempt at a request can cost: no token is shorter than a byte."""

@@ -1,0 +1,239 @@
+"""The cluster's engine on Ray itself, one for all tests here: real actors, a killed worker, a server."""
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import faulty_server
+import psutil
+import pytest
+from faulty_server import correct
+
+from perg_utils.core.loading import load_profile
+from perg_utils.core.profile import ROOT, ModelConfig
+from perg_utils.core.workspace import Workspace
+from perg_utils.dataset import preferences
+from perg_utils.dataset import questions as curation
+from perg_utils.engines.base import Decoding, Request
+from perg_utils.engines.cluster import connection, keeper, serving
+from perg_utils.engines.cluster.connection import LOCAL, VARIABLE, Cluster, ClusterError, running
+from perg_utils.engines.cluster.dispatcher import Timing
+from perg_utils.engines.cluster.engine import version_key
+from perg_utils.engines.journal import Journal
+from perg_utils.engines.open import open_engine
+from perg_utils.inference import run as inference
+
+needs_ray = pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="needs pip install -e .[cluster]")
+SECRET = "sk-never-to-be-found-anywhere-4711"
+TWO = ", ".join(f"{{name: {name}, model: data/embedded/models/{name}, dtype: float32}}" for name in "SM")
+SAME = ["example_id", "preference_id", "method", "setting", "response", "stages", "status", "finish_reason", "fallback"]
+
+
+def requests(count, salt=""):
+    return [Request((("user", f"{salt}-{i:04d}"),), Decoding(8)) for i in range(count)]
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory):
+    return str(tmp_path_factory.mktemp("cluster") / "blocks")
+
+
+@pytest.fixture(scope="module")
+def cluster(storage):
+    timing = Timing(tick=0.3, spare=1.0)
+    with running(LOCAL, "perg-test", storage, keys={"PERG_TEST_KEY": SECRET}, timing=timing, cores=2) as made:
+        os.environ[VARIABLE] = made.where.text()
+        yield made
+        del os.environ[VARIABLE]
+
+
+def workers():
+    return [p for p in psutil.process_iter(["cmdline"]) if "RayReplica" in " ".join(p.info["cmdline"] or [])]
+
+
+def gone(pid, seconds=30):
+    until = time.monotonic() + seconds
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+@needs_ray
+def test_a_worker_killed_on_the_way_loses_nothing_and_no_key_is_written_anywhere(cluster, storage, tmp_path):
+    asked = requests(600)
+    with faulty_server.running(latency=0.1, spread=0.02) as url, Journal(tmp_path / "journal.sqlite") as journal:
+        config = ModelConfig(
+            name="api",
+            engine="api",
+            model="m",
+            base_url=url,
+            concurrency=8,
+            api_key_env="PERG_TEST_KEY",
+            replica={"most": 2, "unit": 100},
+        )
+
+        def kill():
+            while faulty_server.stats(url)["sent"] < 150:
+                time.sleep(0.1)
+            workers()[0].send_signal(signal.SIGKILL)
+
+        threading.Thread(target=kill).start()
+        replies = journal.ask(open_engine(config), asked)
+        assert [reply.text for reply in replies] == [correct(request.messages[-1][1]) for request in asked]
+        sent = faulty_server.stats(url)["sent"]
+        # In flight, and what was answered in the second before the kill.
+        assert 600 <= sent <= 600 + 8 + 2 * 8 * 10 * 1.5, sent
+        assert cluster.status()[0]["lost"] == 1
+        assert Path(storage, open_engine(config).pool.id).is_dir() and not list(Path(storage).glob("*/*"))
+    import ray
+
+    logs = Path(ray._private.worker._global_node.get_session_dir_path())
+    told = subprocess.run(["grep", "-rl", SECRET, str(logs), storage], capture_output=True, text=True, check=False)
+    assert told.stdout == ""
+    commands = [" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
+    assert not any(SECRET in command for command in commands)
+    assert SECRET not in cluster.where.text() + str(cluster.status())
+    assert SECRET.encode() not in (tmp_path / "journal.sqlite").read_bytes()
+
+
+@needs_ray
+def test_workers_had_the_key(cluster, tmp_path):
+    with faulty_server.running(latency=0.0, tell_key="1") as url, Journal(tmp_path / "journal.sqlite") as journal:
+        config = ModelConfig(name="k", engine="api", model="k", base_url=url, api_key_env="PERG_TEST_KEY")
+        [reply] = journal.ask(open_engine(config), requests(1))
+    assert reply.text.endswith("You are Bearer [key].")
+
+
+@needs_ray
+def test_a_second_driver_of_the_same_run_is_refused(cluster, storage):
+    import ray
+
+    with pytest.raises(ClusterError, match="another driver works on this run"):
+        Cluster(ray, SimpleNamespace(dashboard_url=""), "perg-test", storage, Timing())
+
+
+def responses(folder, model):
+    settings = ["data.limit=2", f"models=[{{name: S, model: data/embedded/models/S, dtype: float32, {model}}}]"]
+    profile = load_profile("demo", [*settings, "grid={relevant: [zero_shot, self_critic]}"])
+    workspace = Workspace(folder, folder)
+    bank = preferences.load_bank()
+    workspace.write("preferences", bank)
+    workspace.write("examples", preferences.assign(curation.load_examples(profile.data, profile.seed), bank))
+    return inference.run(profile, "S", workspace)
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory):
+    return responses(tmp_path_factory.mktemp("here"), "batch_size: 8")
+
+
+@needs_ray
+def test_two_workers_give_the_very_rows_of_one_process(cluster, here, tmp_path):
+    spread = responses(tmp_path, "batch_size: 8, replica: {unit: 3}")
+    different = spread.drop(columns="seconds").astype(str).compare(here.drop(columns="seconds").astype(str))
+    assert different.empty, different.to_string()
+
+
+@needs_ray
+@pytest.mark.skipif(not all(map(importlib.util.find_spec, ("fastapi", "uvicorn"))), reason="needs a server")
+def test_an_actor_starts_a_server_asks_it_and_leaves_none_behind(cluster, here, tmp_path, monkeypatch):
+    replica = "replica: {server: transformers, most: 1}"
+    profile = load_profile("demo", [f"models=[{{name: S, model: data/embedded/models/S, dtype: float32, {replica}}}]"])
+    [model] = profile.models
+    version = cluster.version(model)
+    assert version == importlib.metadata.version("transformers")
+    where = connection.Where(**{**cluster.where.__dict__, "versions": {version_key(model): version}})
+    monkeypatch.setenv(VARIABLE, where.text())
+    identity = open_engine(model).identity
+    assert (identity["kind"], identity["server"], identity["version"]) == ("served", "transformers", version)
+    served = responses(tmp_path, replica)
+    different = served[SAME].astype(str).compare(here[SAME].astype(str))
+    assert different.empty, different.to_string()
+    assert not set(served["key"]) & set(here["key"]), "another server, other keys"
+    keepers = [p for p in psutil.process_iter(["cmdline"]) if keeper.__file__ in (p.info["cmdline"] or [])]
+    [server] = [child for process in keepers for child in process.children()]
+    assert "transformers.cli.transformers" in server.cmdline()
+    for process in workers():
+        process.send_signal(signal.SIGKILL)
+    assert gone(server.pid)
+
+
+def test_a_server_lives_exactly_as_long_as_the_line_to_its_keeper(tmp_path):
+    child = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']); "
+    words = [sys.executable, "-c", child + "print('up', flush=True); time.sleep(60)"]
+    started = subprocess.Popen(
+        [sys.executable, keeper.__file__, str(tmp_path / "log"), *words],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    pid = int(started.stdout.readline())
+    while not (tmp_path / "log").read_text():
+        time.sleep(0.05)
+    [child] = psutil.Process(pid).children()
+    started.stdin.close()
+    assert gone(pid) and gone(child.pid)
+
+
+def test_the_words_and_the_identity_of_a_vllm_server():
+    settings = {"model": "org/M-8B", "dtype": "bfloat16", "quantization": "nf4"}
+    model = ModelConfig(name="M", **settings, replica={"gpus": 2, "flags": ["--max-model-len", "8192"]})
+    assert serving.kind(model) == "vllm"
+    assert serving.kind(ModelConfig(name="M", model="m")) == "none"
+    assert serving.kind(ModelConfig(name="M", model="m", engine="api", replica={"gpus": 1})) == "none"
+    plain = {"kind": "transformers", "model": "org/M-8B", "revision": "abc"}
+    found = serving.identity(model.model_copy(update={"revision": "abc"}), plain, "0.12.0")
+    words = serving.Serving(model, found)._words(8000)
+    assert words[:7] == ["vllm", "serve", "org/M-8B", "--host", "127.0.0.1", "--port", "8000"]
+    assert words[7:] == [
+        *("--dtype", "bfloat16", "--tensor-parallel-size", "2", "--revision", "abc"),
+        *("--quantization", "bitsandbytes", "--max-model-len", "8192"),
+    ]
+    assert (found["kind"], found["version"], found["batch_invariant"]) == ("served", "0.12.0", "True")
+    environment = serving.Serving(model, found)._environment()
+    assert environment["VLLM_BATCH_INVARIANT"] == "1" and "OPENAI_API_KEY" not in environment
+    own = model.model_copy(
+        update={"replica": model.replica.model_copy(update={"command": ["run", "vllm.sif", "serve"]})}
+    )
+    assert serving.Serving(own, found)._words(8000)[:4] == ["run", "vllm.sif", "serve", "org/M-8B"]
+
+
+def test_without_ray_the_error_names_the_cure(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ClusterError, match=r"pip install -e \.\[cluster\]"):
+        connection.load()
+    with pytest.raises(ClusterError, match="start the run on a node"), running("ray://x:10001", "n", "s"):
+        pass
+
+
+@needs_ray
+def test_a_whole_run_on_a_cluster_is_the_run_without(cluster, tmp_path):
+    settings = ("data.limit=2", "statistics.resamples=100", "extractor={}", f"models=[{TWO}]")
+    words = [word for item in settings for word in ("--set", item)]
+    words += ["--set", "grid={relevant: [zero_shot, pref_aligner]}", "--only", "01,03"]
+    call = [sys.executable, "-m", "perg_utils", "run", *words]
+    environment = {name: value for name, value in os.environ.items() if name != VARIABLE}
+    for folder, more in (("spread", ["--cluster", cluster.where.address]), ("here", [])):
+        done = subprocess.run(
+            [*call, *more, "--out", str(tmp_path / folder)],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        assert ("cluster: Ray at" in done.stdout) == bool(more)
+    spread, plain = (Workspace.of(tmp_path / name, "demo") for name in ("spread", "here"))
+    for table in ("examples", "preferences", "responses"):
+        one, other = (w.read(table).drop(columns="seconds", errors="ignore") for w in (spread, plain))
+        assert one.equals(other), table
+    assert not (spread.run / "blocks").exists() and (spread.run / "cluster.json").is_file()

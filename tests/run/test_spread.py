@@ -1,0 +1,102 @@
+import json
+import os
+from types import SimpleNamespace
+
+import pytest
+
+from perg_utils import __main__ as command_line
+from perg_utils.core.loading import load_profile
+from perg_utils.core.profile import ROOT
+from perg_utils.core.workspace import Workspace
+from perg_utils.run import pipeline, provenance
+from perg_utils.run.notebook import StepFailed
+from perg_utils.run.spread import Spread
+from perg_utils.run.steps import steps
+from perg_utils.run.together import Job, execute_together
+
+
+def spread(tmp_path, cluster, *overrides):
+    command = pipeline.Command(overrides=overrides, out=tmp_path, cluster=cluster)
+    profile = load_profile("demo", overrides)
+    return Spread(command, profile, Workspace.of(tmp_path, "demo"))
+
+
+def test_models_that_share_no_weights_run_at_once_and_all_else_one_by_one(tmp_path):
+    made = spread(tmp_path, "local")
+    plan = steps(made.profile, made.workspace)
+    groups = [[step.id for step in some] for some in made.together(plan)]
+    inference = [f"03_run_inference:{name}" for name in ("S", "M", "L")]
+    assert inference in groups and ["03_run_inference:S+L"] in groups, "S+L finds the replies of S and L"
+    assert [name for some in groups for name in some] == [step.id for step in plan], "in the order of the plan"
+    assert all(len(some) == 1 for some in groups if some != inference)
+    alone = [[step.id for step in some] for some in spread(tmp_path, None).together(plan)]
+    assert alone == [[step.id] for step in plan]
+
+
+def test_no_cluster_is_started_for_steps_that_ask_nobody(tmp_path):
+    made = spread(tmp_path, "nowhere:1")
+    plan = steps(made.profile, made.workspace)
+    with made:
+        made.ready_for([step for step in plan if step.id in {"01_curate_data", "06_score_metrics", "09_write_report"}])
+        assert made.cluster is None
+
+
+def test_workers_get_the_keys_of_the_models_and_no_others(tmp_path, monkeypatch):
+    monkeypatch.setenv("MY_KEY", "one")
+    monkeypatch.setenv("OTHER_KEY", "two")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "three")
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    made = spread(tmp_path, "local", "models.0={name: S, engine: api, model: m, api_key_env: MY_KEY}")
+    assert made._keys("/folder") == {"MY_KEY": "one"}
+    assert made._keys("s3://bucket") == {"MY_KEY": "one", "AWS_SECRET_ACCESS_KEY": "three"}
+
+
+def test_the_command_that_resumes_names_the_cluster_and_dropping_does_not():
+    command = pipeline.Command(cluster="auto", storage="s3://b/x", only=("03",))
+    assert command.resume() == "./run_all.sh --only 03 --cluster auto --storage s3://b/x"
+    assert "--cluster" not in command.drop("rejected")
+
+
+def test_storage_without_a_cluster_is_a_plain_error(capsys):
+    assert command_line.main(["run", "--storage", "/x"]) == 2
+    assert "it needs --cluster" in capsys.readouterr().err
+
+
+def test_the_manifest_says_which_servers_replicas_started(tmp_path):
+    made = spread(tmp_path, None)
+    assert provenance.collect(made.profile, ROOT, made.workspace)["cluster"] is None
+    made.workspace.run.mkdir(parents=True)
+    known = {"ray": "2.60.0", "served": {"Q": {"server": "vllm", "version": "0.12.0"}}}
+    (made.workspace.run / "cluster.json").write_text(json.dumps(known))
+    assert provenance.collect(made.profile, ROOT, made.workspace)["cluster"] == known
+
+
+def notebook(path, *cells):
+    import nbformat
+
+    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    made.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
+    nbformat.write(made, path)
+    return path
+
+
+def test_of_several_notebooks_at_once_one_fails_and_the_others_come_to_their_end(tmp_path, capsys):
+    cells = {"a": "import time; time.sleep(1)", "b": "raise ValueError('broken')", "c": "1 + 1"}
+    jobs = [
+        Job(
+            SimpleNamespace(id=name, model=name, notebook=notebook(tmp_path / f"{name}.ipynb", cell)),
+            name,
+            tmp_path / "executed" / f"{name}.ipynb",
+            {},
+        )
+        for name, cell in cells.items()
+    ]
+    ended = []
+    with pytest.raises(StepFailed, match="broken") as failure:
+        ended.extend(step.id for step, _ in execute_together(jobs, lambda some: ["table"]))
+    assert failure.value.step == "b"
+    assert "b: failed; the others go on" in capsys.readouterr().out
+    assert all('"status": "completed"' in jobs[n].executed.read_text() for n in (0, 2))
+    assert "PERG_CLUSTER" not in os.environ
