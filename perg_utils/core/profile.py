@@ -145,6 +145,11 @@ class ModelConfig(_Strict):
         """Return the folder or GGUF file that `model` names, below `root` or here; None if there is none."""
         return place(self.model, root)
 
+    @property
+    def is_gguf(self) -> bool:
+        """Whether the weights are a GGUF file."""
+        return self.gguf_file is not None or self.model.endswith(".gguf")
+
     def billions(self) -> float | None:
         """Return billions of parameters as the model's name has them, e.g. 8.0 for `Llama-3.1-8B`, 56.0 for `8x7B`."""
         found = _SIZE.search(self.model)
@@ -167,7 +172,8 @@ class ModelConfig(_Strict):
 
     @model_validator(mode="after")
     def _adapter_on_own_weights(self) -> ModelConfig:
-        if self.adapter is not None and (self.engine == "api" or self.quantization is not None):
+        served = self.replica.server in ("vllm", "transformers")
+        if self.adapter is not None and (self.engine == "api" or self.quantization is not None or served):
             raise ValueError("adapter goes onto weights that are run in process, and not quantized ones")
         return self
 

@@ -189,6 +189,10 @@ def test_the_words_and_the_identity_of_a_vllm_server():
     assert serving.kind(model) == "vllm"
     assert serving.kind(ModelConfig(name="M", model="m")) == "none"
     assert serving.kind(ModelConfig(name="M", model="m", engine="api", replica={"gpus": 1})) == "none"
+    for unserved in ({"adapter": "a/b"}, {"gguf_file": "m.gguf"}):
+        assert serving.kind(ModelConfig(name="M", model="m", replica={"gpus": 1}, **unserved)) == "none"
+    with pytest.raises(ValueError, match="adapter goes onto weights that are run in process"):
+        ModelConfig(name="M", model="m", adapter="a/b", replica={"server": "vllm"})
     plain = {"kind": "transformers", "model": "org/M-8B", "revision": "abc"}
     found = serving.identity(model.model_copy(update={"revision": "abc"}), plain, "0.12.0")
     words = serving.Serving(model, found)._words(8000)

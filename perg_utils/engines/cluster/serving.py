@@ -58,11 +58,11 @@ SERVERS = {
 
 def kind(config: ModelConfig) -> str:
     """Return which server a replica of this model starts: `vllm`, `transformers`, or `none`."""
-    wanted = config.replica.server
+    wanted, unserved = config.replica.server, config.adapter is not None or config.is_gguf
     if config.engine == "api":
         return "none"
     if wanted == "auto":
-        return "vllm" if config.replica.gpus else "none"
+        return "vllm" if config.replica.gpus and not unserved else "none"
     return wanted
 
 
