@@ -181,7 +181,7 @@ def test_no_text_is_cut_off_or_lies_on_another_in_figures_of_studies(name):
     held = pd.read_csv(ROOT / f"figures/studies/{folder}/{name}.csv")
     if name == "judge_auc":
         held = held.rename(columns={"value": "auc", "low": "auc_low", "high": "auc_high", "n": "pairs"})
-    draw = getattr(figures, "stages" if name.startswith("stages_") else name)
+    draw = getattr(figures, name.partition("_")[0] if name.startswith(("stages_", "tuning_")) else name)
     made = draw(of(tables(4)[0]), held.drop(columns=["start"], errors="ignore"), **options)
     assert overlaps(drawing_of(made)[0]) == []
 
