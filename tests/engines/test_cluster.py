@@ -304,15 +304,21 @@ def test_the_first_interrupt_keeps_what_is_in_flight(storage, journal):
     import os
     import signal
 
-    asked = requests(400)
-    with faulty_server.running(latency=0.2, spread=0.01) as url, fake_ray.cluster(storage):
-        threading.Timer(1.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    asked = requests(800)
+    with faulty_server.running(latency=0.4, spread=0.01) as url, fake_ray.cluster(storage):
+
+        def interrupt():  # on the way, however fast this machine is
+            while faulty_server.stats(url)["sent"] < 40:
+                time.sleep(0.05)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        threading.Thread(target=interrupt, daemon=True).start()
         with pytest.raises(KeyboardInterrupt):
             journal.ask(open_engine(model(url)), asked)
         kept = journal.execute("SELECT count(*) FROM replies")[0][0]
-        assert 0 < kept < 400 and faulty_server.stats(url)["sent"] == kept, "all that was sent is kept"
+        assert 0 < kept < 800 and faulty_server.stats(url)["sent"] == kept, "all that was sent is kept"
         assert texts(journal, open_engine(model(url)), asked)[0] == right(asked)
-        assert faulty_server.stats(url)["sent"] == 400
+        assert faulty_server.stats(url)["sent"] == 800
     assert names(storage) == []
 
 

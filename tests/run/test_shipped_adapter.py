@@ -36,7 +36,7 @@ def test_it_reads_the_demos_responses_and_is_refused_on_another_base():
     [(label, sure)] = FineTunedLayer(config, FOLDER).choices(cases)
     assert label == "B" and 0.5 < sure <= 1
     other = load_profile("demo", ["extractor.base.model=data/embedded/models/M"]).extractor
-    with pytest.raises(ExtractorError, match="An adapter fits only the base model it was trained on"):
+    with pytest.raises(ExtractorError, match="An adapter fits only the model that it was trained on"):
         FineTunedLayer(other, FOLDER).choices(cases)
 
 

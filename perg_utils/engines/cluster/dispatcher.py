@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 from perg_utils.engines.cluster.units import TRIES, Pool, Unit
 
-#: So many replicas in a row that end without a reply, and the model is given up.
+#: So many replicas in a row that end without a reply, not for a unit that had failed before: the model is given up.
 FRUITLESS = 3
 
 
@@ -528,7 +528,8 @@ class Dispatcher:
         units = list(replica.units.values())
         if why:
             pool.counts["lost"] += 1
-            pool.fruitless += 1
+            # A unit that has failed before runs alone, and then it is the unit that is to blame, not the model.
+            pool.fruitless += not any(unit.tries for unit in units)
             pool.not_before = time.monotonic() + min(60.0, 0.5 * 2**pool.fruitless)
             pool.reason = why
         for unit in units:
