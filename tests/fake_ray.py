@@ -18,8 +18,9 @@ from typing import Any
 import perg_utils.engines.cluster.engine as engine_module
 from perg_utils.engines.cluster.blocks import Blocks
 from perg_utils.engines.cluster.connection import VARIABLE, Where
-from perg_utils.engines.cluster.dispatcher import Dispatcher, Timing
+from perg_utils.engines.cluster.dispatcher import Dispatcher
 from perg_utils.engines.cluster.replica import Replica
+from perg_utils.engines.cluster.standing import Timing
 
 
 class Killed(BaseException):

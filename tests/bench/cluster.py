@@ -37,7 +37,8 @@ from perg_utils.core.profile import ModelConfig  # noqa: E402
 from perg_utils.engines.api.engine import ApiEngine  # noqa: E402
 from perg_utils.engines.base import Request  # noqa: E402
 from perg_utils.engines.cluster.connection import VARIABLE, running  # noqa: E402
-from perg_utils.engines.cluster.dispatcher import Dispatcher, Timing  # noqa: E402
+from perg_utils.engines.cluster.dispatcher import Dispatcher  # noqa: E402
+from perg_utils.engines.cluster.standing import Timing  # noqa: E402
 from perg_utils.engines.cluster.units import Pool, Unit  # noqa: E402
 from perg_utils.engines.journal import Journal  # noqa: E402
 from perg_utils.engines.open import open_engine  # noqa: E402

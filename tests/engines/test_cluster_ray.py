@@ -23,8 +23,8 @@ from perg_utils.dataset import questions as curation
 from perg_utils.engines.base import Decoding, Request
 from perg_utils.engines.cluster import connection, keeper, serving
 from perg_utils.engines.cluster.connection import LOCAL, VARIABLE, Cluster, ClusterError, running
-from perg_utils.engines.cluster.dispatcher import Timing
 from perg_utils.engines.cluster.engine import version_key
+from perg_utils.engines.cluster.standing import Timing
 from perg_utils.engines.journal import Journal
 from perg_utils.engines.open import open_engine
 from perg_utils.inference import run as inference

@@ -2,7 +2,6 @@
 
 import html
 import re
-import shutil
 from dataclasses import replace
 
 import pandas as pd
@@ -16,7 +15,6 @@ from perg_utils.scoring.rates import metrics
 from perg_utils.scoring.scores import score
 
 HOSTILE = '<img src="x" onerror="window.hacked = 1">'
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 def made(name, models=2, n=60, seed=0, world="invented"):
@@ -85,17 +83,6 @@ def test_nothing_to_compare_is_told(tmp_path):
     empty = made("one")
     with pytest.raises(DataError, match="nothing to compare"):
         compare.write([replace(empty, metrics=empty.metrics.head(0))], tmp_path / "page.html")
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    driver = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine")
-    with driver.sync_playwright() as started:
-        launched = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield launched
-        launched.close()
 
 
 @pytest.mark.parametrize("width", [390, 1500])

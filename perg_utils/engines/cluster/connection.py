@@ -19,7 +19,7 @@ from typing import Any
 
 from perg_utils.core.errors import PergError
 from perg_utils.core.profile import ROOT
-from perg_utils.engines.cluster.dispatcher import Timing
+from perg_utils.engines.cluster.standing import Timing
 
 #: The environment variable in which a run's kernels find its cluster.
 VARIABLE = "PERG_CLUSTER"

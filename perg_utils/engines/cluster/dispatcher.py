@@ -12,108 +12,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter, deque
 from collections.abc import Coroutine
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
+from perg_utils.engines.cluster.standing import ClientState, Fleet, PoolState, ReplicaState, Timing
 from perg_utils.engines.cluster.units import TRIES, Pool, Unit
 
 #: So many replicas in a row that end without a reply, not for a unit that had failed before: the model is given up.
 FRUITLESS = 3
-
-
-class Fleet(Protocol):
-    """What starts and ends replicas."""
-
-    def start(self, pool: Pool, name: str) -> None:
-        """Start a replica, or ask for the room that it needs."""
-        ...
-
-    async def ended(self, name: str) -> str:
-        """Return when the replica has ended: why, or an empty text where it was told to."""
-        ...
-
-    def kill(self, name: str) -> None:
-        """End a replica at once."""
-        ...
-
-    async def room(self) -> tuple[float, float]:
-        """Return the cores and GPUs of all nodes that are there."""
-        ...
-
-    def left_behind(self, pool: str, unit: str, known: set[str]) -> list[tuple[str, list[int], int]]:
-        """Return the blocks of a unit that nobody has reported: name, positions, reply tokens. May take a while."""
-        ...
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Seconds: between looks at everything, until silence is death, until idle replicas and lost kernels go."""
-
-    tick: float = 1.0
-    silence: float = 60.0
-    idle: float = 60.0
-    lost: float = 900.0
-    spare: float = 10.0  # an idle replica gives its room to another model
-
-
-@dataclass
-class _Replica:
-    name: str
-    pool: _Pool
-    began: float
-    seen: float
-    moved: float
-    ready: bool = False
-    stopping: bool = False
-    progress: int = -1
-    units: dict[str, Unit] = field(default_factory=dict)
-    idle_since: float | None = None
-
-
-@dataclass
-class _Pool:
-    pool: Pool
-    queue: deque[Unit] = field(default_factory=deque)
-    replicas: dict[str, _Replica] = field(default_factory=dict)
-    waiters: deque[asyncio.Future[None]] = field(default_factory=deque)  # pulls that found no unit
-    backlog: int = 0  # requests that are not in units yet
-    counts: Counter[str] = field(default_factory=Counter)  # units, requests, tokens, lost replicas
-    parts: dict[str, set[str]] = field(default_factory=dict)  # unit -> blocks
-    fruitless: int = 0
-    not_before: float = 0.0
-    wants_since: float | None = None
-    reason: str = ""
-    fatal: str = ""
-    began: float = field(default_factory=time.monotonic)
-    recent: deque[tuple[float, int, int]] = field(default_factory=lambda: deque(maxlen=2000))
-
-    def wake(self) -> None:
-        """Let as many pulls look again as there are units, and no more: there may be a thousand."""
-        wanted = len(self.queue)
-        while self.waiters and wanted:
-            waiter = self.waiters.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
-                wanted -= 1
-
-    @property
-    def waiting(self) -> int:
-        """Requests that no replica has."""
-        return self.backlog + sum(unit.left for unit in self.queue)
-
-
-@dataclass
-class _Client:
-    pool: _Pool
-    seen: float
-    events: deque[tuple[Any, ...]] = field(default_factory=deque)
-    news: asyncio.Event = field(default_factory=asyncio.Event)
-    units: dict[str, Unit] = field(default_factory=dict)
-    submitted: set[str] = field(default_factory=set)
-    draining: bool = False
 
 
 class Dispatcher:
@@ -121,9 +28,9 @@ class Dispatcher:
 
     def __init__(self, fleet: Fleet, timing: Timing | None = None) -> None:
         self.fleet, self.timing = fleet, timing or Timing()
-        self.pools: dict[str, _Pool] = {}
-        self.clients: dict[str, _Client] = {}
-        self.replicas: dict[str, _Replica] = {}
+        self.pools: dict[str, PoolState] = {}
+        self.clients: dict[str, ClientState] = {}
+        self.replicas: dict[str, ReplicaState] = {}
         self._names = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._looking: asyncio.Task[None] | None = None
@@ -134,12 +41,12 @@ class Dispatcher:
         """Announce a client that will submit units for a pool; returns the units of the pool's other clients."""
         if self._looking is None:
             self._looking = self._spawn(self._look())
-        held = self.pools.setdefault(pool.id, _Pool(pool))
+        held = self.pools.setdefault(pool.id, PoolState(pool))
         if not any(other.pool is held for other in self.clients.values()):
             # What ended an earlier client may be mended by now.
             held.pool, held.fatal, held.fruitless, held.not_before, held.wants_since = pool, "", 0, 0.0, None
         others = [other for other in self.clients.values() if other.pool is held]
-        self.clients[client] = _Client(held, time.monotonic())
+        self.clients[client] = ClientState(held, time.monotonic())
         return [unit for other in others for unit in other.submitted]
 
     async def submit(self, units: list[Unit], backlog: int) -> None:
@@ -277,28 +184,8 @@ class Dispatcher:
 
     async def status(self) -> list[dict[str, Any]]:
         """Return how each pool stands: model, units, requests, tokens, replicas; everything in it is plain."""
-        now, out = time.monotonic(), []
-        for pool in self.pools.values():
-            recent = [entry for entry in pool.recent if now - entry[0] < 60]
-            span = max(now - recent[0][0], 1.0) if recent else 1.0
-            out.append(
-                {
-                    "model": pool.pool.config.name,
-                    "submitted": pool.counts["submitted"],
-                    "done": pool.counts["done"],
-                    "aside": pool.counts["aside"],
-                    "answered": pool.counts["answered"],
-                    "waiting": pool.waiting + sum(u.left for r in pool.replicas.values() for u in r.units.values()),
-                    "tokens": pool.counts["tokens"],
-                    "rate": sum(entry[1] for entry in recent) / span,
-                    "token_rate": sum(entry[2] for entry in recent) / span,
-                    "replicas": sum(replica.ready for replica in pool.replicas.values()),
-                    "starting": sum(not replica.ready for replica in pool.replicas.values()),
-                    "lost": pool.counts["lost"],
-                    "reason": pool.fatal or pool.reason,
-                }
-            )
-        return out
+        now = time.monotonic()
+        return [pool.status(now) for pool in self.pools.values()]
 
     async def close(self) -> None:
         """End all replicas."""
@@ -309,7 +196,7 @@ class Dispatcher:
 
     # units
 
-    def _next(self, replica: _Replica) -> Unit | None:
+    def _next(self, replica: ReplicaState) -> Unit | None:
         """The next unit for a replica. One that has failed before runs alone, so that it takes no other along."""
         pool, held = replica.pool, list(replica.units.values())
         if any(unit.tries for unit in held):
@@ -322,7 +209,7 @@ class Dispatcher:
 
     def _part(
         self,
-        pool: _Pool,
+        pool: PoolState,
         unit: Unit,
         positions: list[int],
         tokens: int,
@@ -342,7 +229,7 @@ class Dispatcher:
         pool.recent.append((time.monotonic(), new, tokens))
         self._tell(unit.client, "part", unit.id, block, data)
 
-    def _finish(self, pool: _Pool, unit: Unit, what: str, *more: Any) -> None:
+    def _finish(self, pool: PoolState, unit: Unit, what: str, *more: Any) -> None:
         pool.counts[what] += 1
         pool.parts.pop(unit.id, None)
         client = self.clients.get(unit.client)
@@ -350,7 +237,7 @@ class Dispatcher:
             client.units.pop(unit.id, None)
         self._tell(unit.client, what, unit.id, *more)
 
-    async def _again(self, pool: _Pool, unit: Unit, reason: str) -> None:
+    async def _again(self, pool: PoolState, unit: Unit, reason: str) -> None:
         """Queue a unit that failed once more, at the end, or set it aside; what is in blocks is not asked again."""
         known = pool.parts.get(unit.id, set())
         try:
@@ -373,11 +260,11 @@ class Dispatcher:
         else:
             self._queue(pool, unit)
 
-    def _queue(self, pool: _Pool, unit: Unit) -> None:
+    def _queue(self, pool: PoolState, unit: Unit) -> None:
         pool.queue.append(unit)
         pool.wake()
 
-    def _give_up(self, pool: _Pool, reason: str) -> None:
+    def _give_up(self, pool: PoolState, reason: str) -> None:
         """Tell all who wait for a pool that it makes no sense to go on."""
         pool.fatal = reason
         pool.queue.clear()
@@ -422,7 +309,7 @@ class Dispatcher:
             elif replica.ready and replica.units and now - replica.moved > wants.patience:
                 self._kill(replica, f"made no progress for {wants.patience:.0f} s")
 
-    def _kill(self, replica: _Replica, why: str) -> None:
+    def _kill(self, replica: ReplicaState, why: str) -> None:
         replica.pool.reason = f"a replica of {replica.pool.pool.config.name} {why}"
         replica.stopping = True
         self.fleet.kill(replica.name)
@@ -441,32 +328,32 @@ class Dispatcher:
             idle = replica.ready and not replica.units
             replica.idle_since = (replica.idle_since or now) if idle else None
         for pool in self.pools.values():
-            waits = self._wants(pool, now) and not pool.replicas
+            waits = pool.wants(now) and not pool.replicas
             pool.wants_since = (pool.wants_since or now) if waits else None
         # Who has none comes first, and of these who has waited longest.
         wanting = sorted(
-            (pool for pool in self.pools.values() if self._wants(pool, now)),
+            (pool for pool in self.pools.values() if pool.wants(now)),
             key=lambda pool: (len(pool.replicas), pool.wants_since or now),
         )
         starting = True
         while starting:  # in turn, as long as there is room
             starting = False
             for pool in wanting:
-                if self._wants(pool, now) and self._fits(pool.pool, cpus, gpus):
+                if pool.wants(now) and self._fits(pool.pool, cpus, gpus):
                     self._start(pool, now)
                     starting = True
         for pool in wanting:
-            if self._wants(pool, now):
+            if pool.wants(now):
                 self._without_room(pool, now, cpus, gpus)
         for replica in self.replicas.values():
             since = replica.idle_since
             if since is not None and now - since > self.timing.idle and not replica.pool.waiting:
                 replica.stopping = True
 
-    def _without_room(self, pool: _Pool, now: float, cpus: float, gpus: float) -> None:
+    def _without_room(self, pool: PoolState, now: float, cpus: float, gpus: float) -> None:
         """Ask for room where a cluster may grow, else have others make some, or give up what can never fit."""
         wants = pool.pool.config.replica
-        if wants.most and not self._pending(pool):
+        if wants.most and not pool.pending:
             self._start(pool, now)  # Ray's autoscaler sees it wait, and may add a node
             return
         self._make_room(pool, now)
@@ -479,19 +366,6 @@ class Dispatcher:
         if now - (pool.wants_since or now) > wants.startup:
             self._give_up(pool, pool.reason)
 
-    def _wants(self, pool: _Pool, now: float) -> bool:
-        """Whether there is more work than replicas, and another one may be started."""
-        if pool.fatal or now < pool.not_before or not pool.waiting:
-            return False
-        starting = sum(not replica.ready for replica in pool.replicas.values())
-        portions = len(pool.queue) + -(-pool.backlog // pool.pool.unit)
-        most = pool.pool.most
-        return portions > starting and (most is None or len(pool.replicas) < most)
-
-    def _pending(self, pool: _Pool) -> bool:
-        """Whether room has been asked for and is not there yet: one replica at a time, as clouds add nodes."""
-        return any(not replica.ready for replica in pool.replicas.values())
-
     def _used(self) -> tuple[float, float]:
         pools = [replica.pool.pool for replica in self.replicas.values()]
         return sum(pool.cpus for pool in pools), sum(pool.config.replica.gpus for pool in pools)
@@ -500,7 +374,7 @@ class Dispatcher:
         used = self._used()
         return used[0] + pool.cpus <= cpus + 1e-9 and used[1] + pool.config.replica.gpus <= gpus
 
-    def _make_room(self, pool: _Pool, now: float) -> None:
+    def _make_room(self, pool: PoolState, now: float) -> None:
         """Let a replica end whose room a pool without any needs more: an idle one, or one of many."""
         if pool.replicas or any(replica.stopping for replica in self.replicas.values()):
             return
@@ -511,15 +385,15 @@ class Dispatcher:
         for replica in (idle or many)[:1]:
             replica.stopping = True
 
-    def _start(self, pool: _Pool, now: float) -> None:
+    def _start(self, pool: PoolState, now: float) -> None:
         self._names += 1
         name = f"{pool.pool.config.name}-{self._names}"
-        replica = _Replica(name, pool, now, now, now)
+        replica = ReplicaState(name, pool, now, now, now)
         self.replicas[name] = pool.replicas[name] = replica
         self.fleet.start(pool.pool, name)
         self._spawn(self._attend(replica))
 
-    async def _attend(self, replica: _Replica) -> None:
+    async def _attend(self, replica: ReplicaState) -> None:
         """Wait for a replica's end and give its units to others."""
         why = await self.fleet.ended(replica.name)
         pool = replica.pool

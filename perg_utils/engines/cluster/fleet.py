@@ -9,9 +9,10 @@ from typing import Any
 from perg_utils.core.errors import PergError
 from perg_utils.engines.base import Request
 from perg_utils.engines.cluster.blocks import Blocks, describe
-from perg_utils.engines.cluster.dispatcher import Dispatcher, Timing
+from perg_utils.engines.cluster.dispatcher import Dispatcher
 from perg_utils.engines.cluster.replica import Replica
 from perg_utils.engines.cluster.serving import version_here
+from perg_utils.engines.cluster.standing import Timing
 from perg_utils.engines.cluster.units import Pool, Unit
 
 #: Seconds that a call of the dispatcher may take beyond what it was asked to wait.
