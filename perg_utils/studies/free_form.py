@@ -10,7 +10,7 @@ letters only.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -165,6 +165,31 @@ def corrected(seen: float, sensitivity: float, specificity: float) -> float:
     """
     spread = sensitivity + specificity - 1
     return float(np.clip((seen + specificity - 1) / spread, 0, 1)) if spread > 0 else np.nan
+
+
+def mended(right: pd.Series, checked: Mapping[str, float], config: StatisticsConfig, seed: int) -> dict[str, float]:
+    """Return accuracy as mapped, and corrected by what `validated` found, with bounds: percent.
+
+    The bounds (`low`, `high`) carry what is not known of all three shares, each drawn from its Jeffreys posterior; they
+    are NaN, as the value is, where the mapping may be no better than chance (in more draws than the bounds leave out).
+    """
+    known = right.dropna().astype(bool)
+    n = {"seen": len(known), "sensitivity": int(checked["n_right"]), "specificity": int(checked["n_wrong"])}
+    shares = {"seen": float(known.mean()) if len(known) else np.nan, **{x: checked[x] for x in list(n)[1:]}}
+    value = corrected(**shares)
+    tail, draw = (1 - config.confidence) / 2, np.random.default_rng(seed)
+    low = high = np.nan
+    if not np.isnan(value):
+        seen, sensitivity, specificity = (
+            draw.beta(shares[x] * n[x] + 0.5, (1 - shares[x]) * n[x] + 0.5, config.resamples) for x in n
+        )
+        spread = sensitivity + specificity - 1
+        if float((spread <= 0).mean()) <= tail:
+            drawn = np.clip((seen + specificity - 1) / np.where(spread > 0, spread, np.nan), 0, 1)
+            low, high = (float(x) for x in np.nanquantile(drawn, [tail, 1 - tail]))
+        else:
+            value = np.nan
+    return {"seen": 100 * shares["seen"], "value": 100 * value, "low": 100 * low, "high": 100 * high, "n": n["seen"]}
 
 
 def outcomes(run: Run, model: str, free: pd.DataFrame, how: str) -> pd.DataFrame:

@@ -23,7 +23,11 @@ from perg_utils.judging.rubric import Case
 from perg_utils.prompts.sets import JUDGE, load_prompts
 from perg_utils.studies.gate import vectors
 
-CONTRAST = "contrast of vectors"
+
+def contrasts(embedder: str | None) -> dict[str, str | None]:
+    """Return the contrasts that judge, by name, and where each has its vectors from: words, and an embedder, if any."""
+    by_words: dict[str, str | None] = {"contrast of words": None}
+    return by_words if embedder is None else {"contrast of vectors": embedder, **by_words}
 
 
 def sample(run: Run, model: str, questions: int, preferences: int, seed: int) -> pd.DataFrame:

@@ -86,16 +86,18 @@ def test_a_missing_file_says_where_it_was_looked_for(file):
 
 
 @pytest.mark.parametrize(
-    ("flags", "means"),
+    ("vendor", "flags", "means"),
     [
-        ("avx2 fma", "float32"),
-        ("avx512f avx512_bf16", "bfloat16"),
-        ("amx_bf16", "bfloat16"),
-        ("asimd bf16", "bfloat16"),
+        ("GenuineIntel", "avx2 fma", "float32"),
+        ("AuthenticAMD", "avx512f avx512_bf16", "bfloat16"),
+        ("GenuineIntel", "avx512f avx512_bf16", "float32"),
+        ("GenuineIntel", "avx512f avx512_bf16 amx_bf16", "bfloat16"),
+        ("", "asimd bf16", "bfloat16"),
     ],
 )
-def test_dtype_auto_is_what_is_fast_here_and_part_of_the_key(file, monkeypatch, flags, means):
+def test_dtype_auto_is_what_is_fast_here_and_part_of_the_key(file, monkeypatch, vendor, flags, means):
     monkeypatch.setattr(machine, "cpu_flags", lambda: frozenset(flags.split()))
+    monkeypatch.setattr(machine, "cpu_vendor", lambda: vendor)
     monkeypatch.setattr(machine, "has_gpu", lambda: False)
     engine = open_engine(ModelConfig(name="T", model=str(file)))
     assert engine.identity["dtype"] == means

@@ -1,4 +1,5 @@
 import in_process
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -48,6 +49,29 @@ def test_a_correction_undoes_the_errors_of_what_measured(true, sensitivity, spec
 
 def test_a_mapping_that_knows_nothing_cannot_be_corrected():
     assert pd.isna(free_form.corrected(0.5, 0.4, 0.6))
+
+
+def test_bounds_of_a_corrected_share_hold_the_true_one_as_often_as_they_say():
+    rng, true, sensitivity, specificity = np.random.default_rng(5), 0.55, 0.9, 0.85
+    held = 0
+    for number in range(300):
+        seen = rng.random(120) < true * sensitivity + (1 - true) * (1 - specificity)
+        checked = {"sensitivity": rng.binomial(60, sensitivity) / 60, "specificity": rng.binomial(50, specificity) / 50}
+        found = free_form.mended(pd.Series(seen), {**checked, "n_right": 60, "n_wrong": 50}, CONFIG, number)
+        held += found["low"] <= 100 * true <= found["high"]
+    assert 0.92 <= held / 300 <= 0.98
+
+
+def test_a_mapping_that_may_be_no_better_than_chance_corrects_nothing():
+    right = pd.Series([True, False, None, True], dtype="boolean")
+    checked = {"sensitivity": 0.6, "specificity": 0.5, "n_right": 10, "n_wrong": 10}
+    found = free_form.mended(right, checked, CONFIG, 1)
+    assert found["seen"] == pytest.approx(200 / 3) and found["n"] == 3
+    assert all(pd.isna(found[name]) for name in ("value", "low", "high"))
+    none = free_form.mended(
+        right, {"sensitivity": float("nan"), "specificity": 1.0, "n_right": 0, "n_wrong": 9}, CONFIG, 1
+    )
+    assert pd.isna(none["value"])
 
 
 def outcomes(**right: str) -> pd.DataFrame:
