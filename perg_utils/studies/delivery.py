@@ -199,7 +199,7 @@ def still_there(run: Run, model: str) -> pd.DataFrame:
     """
     from perg_utils.studies.letters import likelihoods  # noqa: PLC0415 - imports torch
 
-    prompts, profile = load_prompts(run.profile.prompts), run.profile
+    prompts = load_prompts(run.profile.prompts)
     responses, scores = run.read("responses"), run.read("scores")
     own = responses[
         (responses["model"] == model)
@@ -216,7 +216,7 @@ def still_there(run: Run, model: str) -> pd.DataFrame:
         )
         for row in rows
     ]
-    found = likelihoods(profile.model(model), asked)
+    found = likelihoods(run.workspace.journal, run.profile.model(model), asked)
     letters = [LETTERS[int(np.argmax(one))] for one in found]
     held = scores[
         (scores["model"] == model) & (scores["method"] == Method.ZERO_SHOT) & (scores["setting"] == Setting.RELEVANT)

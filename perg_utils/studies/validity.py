@@ -91,13 +91,16 @@ def by_contrast(cases: pd.DataFrame, bank: pd.DataFrame, embedder: str | None) -
     return pd.Series(mine - others, index=cases.index)
 
 
-def by_expectation(cases: pd.DataFrame, model: ModelConfig, prompts_name: str) -> pd.Series:
-    """Return the rating that a model expects (1 to 5) behind the start of its reply, in one pass, nothing written."""
+def by_expectation(run: Run, cases: pd.DataFrame, model: ModelConfig) -> pd.Series:
+    """Return the rating that a model expects (1 to 5) behind the start of its reply, in one pass, nothing written.
+
+    They are kept in `run`'s journal.
+    """
     from perg_utils.studies.letters import likelihoods  # noqa: PLC0415 - imports torch
 
-    prompts = load_prompts(prompts_name)
+    prompts = load_prompts(run.profile.prompts)
     asked = [(prompts.messages(JUDGE, **case.variables()), prompts.added("rating"), 5) for case in cases["case"]]
-    found = likelihoods(model, asked, "12345")
+    found = likelihoods(run.workspace.journal, model, asked, "12345")
     return pd.Series([sum((n + 1) * p for n, p in enumerate(row)) for row in found], index=cases.index)
 
 

@@ -11,7 +11,7 @@ from perg_utils.dataset.preferences import load_bank
 from perg_utils.engines.base import EngineError
 from perg_utils.prompts.sets import PromptError, load_prompts
 from perg_utils.run import pipeline
-from perg_utils.studies import delivery
+from perg_utils.studies import delivery, letters
 from perg_utils.studies.letters import likelihoods
 
 CONFIG = load_profile("study_delivery").statistics
@@ -104,19 +104,21 @@ def test_the_crossed_model_finds_the_length_that_was_put_into_it():
     assert (odds["low"] < odds["value"]).all() and (odds["value"] < odds["high"]).all()
 
 
-def test_likelihoods_are_those_of_one_at_a_time_and_servers_have_none():
+def test_likelihoods_are_those_of_one_at_a_time_are_kept_and_servers_have_none(tmp_path, monkeypatch):
     small = ModelConfig(name="S", model="data/embedded/models/S", dtype="float32")
     prompts = load_prompts("embedded")
     asked = []
     for n, question in enumerate(("What is the dish of Sutia?", "Where would you find a negip? Known: a fact.")):
         chat = prompts.messages("no_preference", source="MMLU", question=question, options=("honey", "pie", "cheese"))
         asked.append((chat, "The answer is pie" + prompts.added("probe"), 3 - n))
-    together = likelihoods(small, asked)
+    together = likelihoods(tmp_path / "journal.sqlite", small, asked)
     assert [len(row) for row in together] == [3, 2] and all(sum(row) == pytest.approx(1) for row in together)
     for one, row in zip(asked, together, strict=True):
-        assert likelihoods(small, [one])[0] == pytest.approx(row, abs=1e-4)
+        assert likelihoods(tmp_path / f"{len(row)}.sqlite", small, [one])[0] == pytest.approx(row, abs=1e-4)
     with pytest.raises(EngineError, match="server"):
-        likelihoods(ModelConfig(name="far", engine="api", model="m"), asked)
+        likelihoods(tmp_path / "journal.sqlite", ModelConfig(name="far", engine="api", model="m"), asked)
+    monkeypatch.setattr(letters, "Checkpoint", None)  # no weights are needed for what the journal holds
+    assert likelihoods(tmp_path / "journal.sqlite", small, asked) == together
 
 
 def test_a_set_without_the_texts_of_studies_says_so():
