@@ -16,6 +16,7 @@ from perg_utils.engines.base import Decoding, EngineError, Messages, Reply, Requ
 from perg_utils.engines.journal import Journal
 from perg_utils.engines.local.checkpoint import Checkpoint
 from perg_utils.engines.local.engine import TransformersEngine, find_model, resolved
+from perg_utils.engines.local.prefixes import families
 from perg_utils.engines.watching import watched
 
 #: How a label may follow; the first form that is one token a label is used.
@@ -57,20 +58,19 @@ class _Reader:
         self.identity: Mapping[str, str] = {**TransformersEngine(config).identity, "gives": "likelihoods"}
 
     def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Reply]]:
-        """Yield the likelihoods of each request as JSON, short prompts first."""
+        """Yield the likelihoods of each request as JSON; prompts that begin alike are read together."""
         checkpoint = Checkpoint(self._config, find_model(self._config, fetch=True))
         chats = [(request.messages[:-2], request.messages[-2][1]) for request in requests]
         labels = [request.messages[-1][1] for request in requests]
-        tokens = self._tokens(checkpoint, max(labels, key=len))
+        found = self._tokens(checkpoint, max(labels, key=len))
         encoded = checkpoint.encode([checkpoint.render(chat) + behind for chat, behind in chats])
         room = checkpoint.context or max(map(len, encoded), default=1)
-        order = sorted(range(len(encoded)), key=lambda row: len(encoded[row]))
-        for start in range(0, len(order), _BATCH):
-            some = order[start : start + _BATCH]
-            logits = checkpoint.logits_behind([encoded[row][-room:] for row in some])
-            for row, own in zip(some, logits, strict=True):
-                shares = own[tokens[: len(labels[row])]].softmax(-1).tolist()
-                yield row, Reply(json.dumps(shares), finish_reason="stop", prompt_tokens=len(encoded[row][-room:]))
+        prompts = [tokens[-room:] for tokens in encoded]
+        for shared, members in families(prompts, range(len(prompts)), _BATCH):
+            logits = checkpoint.logits_behind([prompts[row] for row in members], shared)
+            for row, own in zip(members, logits, strict=True):
+                shares = own[found[: len(labels[row])]].softmax(-1).tolist()
+                yield row, Reply(json.dumps(shares), finish_reason="stop", prompt_tokens=len(prompts[row]))
 
     def _tokens(self, checkpoint: Checkpoint, labels: str) -> list[int]:
         forms = (checkpoint.single_tokens([form.format(x) for x in labels]) for form in _FORMS)

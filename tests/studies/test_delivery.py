@@ -108,13 +108,18 @@ def test_likelihoods_are_those_of_one_at_a_time_are_kept_and_servers_have_none(t
     small = ModelConfig(name="S", model="data/embedded/models/S", dtype="float32")
     prompts = load_prompts("embedded")
     asked = []
-    for n, question in enumerate(("What is the dish of Sutia?", "Where would you find a negip? Known: a fact.")):
+    questions = (
+        "What is the dish of Sutia?",
+        "Where would you find a negip? Known: a fact.",
+        "What is the dish of Bam?",
+    )
+    for question, n in zip(questions, (3, 2, 3), strict=True):
         chat = prompts.messages("no_preference", source="MMLU", question=question, options=("honey", "pie", "cheese"))
-        asked.append((chat, "The answer is pie" + prompts.added("probe"), 3 - n))
+        asked.append((chat, "The answer is pie" + prompts.added("probe"), n))
     together = likelihoods(tmp_path / "journal.sqlite", small, asked)
-    assert [len(row) for row in together] == [3, 2] and all(sum(row) == pytest.approx(1) for row in together)
-    for one, row in zip(asked, together, strict=True):
-        assert likelihoods(tmp_path / f"{len(row)}.sqlite", small, [one])[0] == pytest.approx(row, abs=1e-4)
+    assert [len(row) for row in together] == [3, 2, 3] and all(sum(row) == pytest.approx(1) for row in together)
+    for n, (one, row) in enumerate(zip(asked, together, strict=True)):
+        assert likelihoods(tmp_path / f"{n}.sqlite", small, [one])[0] == pytest.approx(row, abs=1e-4)
     with pytest.raises(EngineError, match="server"):
         likelihoods(tmp_path / "journal.sqlite", ModelConfig(name="far", engine="api", model="m"), asked)
     monkeypatch.setattr(letters, "Checkpoint", None)  # no weights are needed for what the journal holds

@@ -135,12 +135,18 @@ class Checkpoint:
         return tokens if len(set(tokens)) == len(texts) else None
 
     @torch.inference_mode()
-    def logits_behind(self, rows: list[list[int]]) -> torch.Tensor:
-        """Return the logits of the token behind each row of tokens, shape (rows, vocabulary), in float32."""
-        padded = self._tokenizer.pad({"input_ids": rows}, padding_side="left", return_tensors="pt")
-        padded = padded.to(self._model.device)
-        positions = (padded["attention_mask"].cumsum(-1) - 1).clamp(min=0)
-        return self._model(**padded, position_ids=positions, logits_to_keep=1).logits[:, -1].float()
+    def logits_behind(self, rows: list[list[int]], shared: int = 0) -> torch.Tensor:
+        """Return the logits of the token behind each row of tokens, shape (rows, vocabulary), in float32.
+
+        The first `shared` tokens, fewer than any row has, are the same in all of them and are read once.
+        """
+        shared = shared if self.can_share else 0
+        batch = self._batch(rows, shared)
+        positions = (batch["attention_mask"].cumsum(-1) - 1).clamp(min=0)[:, shared:]
+        batch["input_ids"] = batch["input_ids"][:, shared:]
+        if shared:
+            batch["past_key_values"] = self._read_once(rows[0][:shared], len(rows))
+        return self._model(**batch, position_ids=positions, logits_to_keep=1).logits[:, -1].float()
 
     def complete(self, prompts: list[list[int]], limit: int, decoding: Decoding, shared: int = 0) -> list[list[int]]:
         """Return up to `limit` new tokens of each prompt, up to and with its stop token.
