@@ -354,7 +354,9 @@ def free_form(run: Run, rates: pd.DataFrame) -> Drawn:
         panels[0].set_yticks([k * step + len(models) - 0.5 for k in range(len(shown))], shown)
         panels[0].set_ylim(step * len(shown) - 0.5, -1)
         keys = [Line2D([], [], marker=m, ls="", color=c, ms=4, label=n) for n, (c, m) in looks(models).items()]
-        fig.legend(handles=keys, frameon=False, ncols=len(models), loc="lower center", handlelength=1)
+        for kind, face in (("letters", "#444444"), ("free form", "white")):
+            keys.append(Line2D([], [], marker="o", ls="", color="#444444", mfc=face, ms=4, label=kind))
+        fig.legend(handles=keys, frameon=False, ncols=len(keys), loc="lower center", handlelength=1)
     return fig, rates
 
 
