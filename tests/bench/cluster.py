@@ -125,7 +125,7 @@ def embedded(limit: int, folder: Path) -> None:
     def study(name: str, *more: str) -> Workspace:
         workspace = Workspace.of(folder / name.replace(" ", "-"), "demo")
         words = [sys.executable, "-m", "perg_utils", "run", "--out", str(workspace.run.parents[2])]
-        words += ["--set", f"data.limit={limit}", *more]
+        words += ["--set", f"data.limit={limit}", "--set", "statistics.resamples=200", *more]
         start = time.perf_counter()
         done = subprocess.run(
             words, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False

@@ -151,13 +151,15 @@ def test_on_a_full_disk_replies_reach_the_journal_all_the_same(cluster, storage,
 @needs_ray
 def test_a_unit_that_kills_its_replica_is_set_aside_and_the_rest_goes_on(cluster, tmp_path):
     asked = requests(60, "d")
-    config = ModelConfig(
-        name="d", engine="api", model="d", base_url="", concurrency=4, replica={"most": 2, "unit": 5, "cpus": 0.1}
-    )
-    at = config.model_copy
+
+    def at(url):
+        replica = {"most": 2, "unit": 5}
+        model = ModelConfig(name="d", engine="api", model="d", base_url=url, concurrency=4, replica=replica)
+        return open_engine(model)
+
     with Journal(tmp_path / "journal.sqlite") as journal:
         with faulty_server.running(latency=0.05, deadly="d-0030") as url:
-            replies = journal.ask(open_engine(at(update={"base_url": url})), asked)
+            replies = journal.ask(at(url), asked)
             sent = faulty_server.stats(url)["sent"]
         lost = [place for place, reply in enumerate(replies) if reply.status == Status.API_ERROR]
         assert 30 in lost and len(lost) <= 5, lost
@@ -166,7 +168,7 @@ def test_a_unit_that_kills_its_replica_is_set_aside_and_the_rest_goes_on(cluster
         assert next(row for row in cluster.status() if row["model"] == "d")["aside"] == 1
         assert sent <= 60 + 3 * 2 * 4 + 40, "asked again: what was in flight, and the last second's replies"
         with faulty_server.running(latency=0.0) as url:  # the next run asks what was set aside, and nothing else
-            again = journal.ask(open_engine(at(update={"base_url": url})), asked)
+            again = journal.ask(at(url), asked)
             assert [reply.text for reply in again] == [correct(request.messages[-1][1]) for request in asked]
             assert faulty_server.stats(url)["sent"] == len(lost)
 
