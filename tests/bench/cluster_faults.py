@@ -24,7 +24,7 @@ from faulty_server import correct
 
 from perg_utils.core.errors import PergError
 from perg_utils.core.profile import ModelConfig
-from perg_utils.engines.cluster.connection import VARIABLE, running
+from perg_utils.engines.cluster.connection import VARIABLE, end_but, heir_of_orphans, running
 from perg_utils.engines.journal import Journal
 from perg_utils.engines.open import open_engine
 
@@ -46,19 +46,20 @@ def sent(url: str) -> int:
 
 @contextmanager
 def head(cores: int = 2):
-    """Ray with one node of so many cores on this machine; gives its address."""
-    words = ["ray", "start", "--head", "--port=6411", "--include-dashboard=false", f"--num-cpus={cores}"]
-    stop = ["ray", "stop", "--force"]
-    try:
-        for _ in range(4):  # a busy machine: see `connection._started`
-            done = subprocess.run([*words, *MORE], env=ENVIRONMENT, capture_output=True, text=True, check=False)
-            if done.returncode == 0:
-                break
-            subprocess.run(stop, env=ENVIRONMENT, capture_output=True, check=False)
-        told = next(word for word in raylets()[0].cmdline() if word.startswith("--gcs-address="))
-        yield told.split("=", 1)[1]
-    finally:
-        subprocess.run(stop, env=ENVIRONMENT, capture_output=True, check=False)
+    """Ray with one node of so many cores on this machine, and none besides it ended; gives its address."""
+    words = ["ray", "start", "--head", "--port=0", "--include-dashboard=false", f"--num-cpus={cores}"]
+    others = psutil.Process().children(recursive=True)
+    with heir_of_orphans():  # `ray start` leaves them behind
+        try:
+            for _ in range(4):  # a busy machine: see `connection._started`
+                done = subprocess.run([*words, *MORE], env=ENVIRONMENT, capture_output=True, text=True, check=False)
+                if done.returncode == 0:
+                    break
+                end_but(others)
+            told = next(word for word in raylets()[0].cmdline() if word.startswith("--gcs-address="))
+            yield told.split("=", 1)[1]
+        finally:
+            end_but(others)
 
 
 def second_node(address: str) -> psutil.Process | None:
@@ -72,12 +73,21 @@ def second_node(address: str) -> psutil.Process | None:
     return new[0] if new else None
 
 
+def mine(word: str) -> list[psutil.Process]:
+    """Processes that this one has started, by a word of their command line."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            found += [process] if word in " ".join(process.cmdline()) else []
+    return found
+
+
 def raylets() -> list[psutil.Process]:
-    return [p for p in psutil.process_iter(["cmdline"]) if (p.info["cmdline"] or [""])[0].endswith("/raylet/raylet")]
+    return mine("/raylet/raylet ")
 
 
 def replicas() -> list[psutil.Process]:
-    return [p for p in psutil.process_iter(["cmdline"]) if "RayReplica" in " ".join(p.info["cmdline"] or [])]
+    return mine("RayReplica")
 
 
 @contextmanager

@@ -125,12 +125,12 @@ def _started(ray: Any, target: str, **more: Any) -> Any:
     others = psutil.Process().children(recursive=True)
     for left in range(STARTS - 1, -1, -1):
         try:
-            with _own_signals(), _heir_of_orphans():
+            with _own_signals(), heir_of_orphans():
                 try:
                     return ray.init(log_to_driver=False, logging_level=logging.ERROR, **more)
                 except BaseException:
                     ray.shutdown()
-                    _end_but(others)
+                    end_but(others)
                     raise
         except Exception as error:  # Ray has no class of its own for "did not start"
             if left and "Could not find any running Ray instance" not in str(error):
@@ -142,7 +142,8 @@ def _started(ray: Any, target: str, **more: Any) -> Any:
     return None
 
 
-def _end_but(others: Sequence[psutil.Process]) -> None:
+def end_but(others: Sequence[psutil.Process]) -> None:
+    """Kill all that this process has started, and what was started by that, but `others`."""
     left = [child for child in psutil.Process().children(recursive=True) if child not in others]
     for process in left:
         with suppress(psutil.Error):
@@ -151,7 +152,7 @@ def _end_but(others: Sequence[psutil.Process]) -> None:
 
 
 @contextmanager
-def _heir_of_orphans() -> Iterator[None]:
+def heir_of_orphans() -> Iterator[None]:
     """Let processes whose parent dies be this one's children (Linux): Ray's agents outlive their node."""
     prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else lambda *_: 0
     prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
