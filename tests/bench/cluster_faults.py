@@ -30,6 +30,8 @@ from perg_utils.engines.open import open_engine
 
 CONNECTIONS = 16
 ENVIRONMENT = os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token"}
+#: Where `ray start` writes down the address that `auto` means.
+CURRENT = Path("/tmp/ray/ray_current_cluster")
 MORE = ["--object-store-memory=100000000", "--disable-usage-stats"]
 #: What happens to a driver, which was started by these words; the exit statuses of those started after it.
 Harm = Callable[[subprocess.Popen, list[str]], list[int] | None]
@@ -60,6 +62,8 @@ def head(cores: int = 2):
             yield told.split("=", 1)[1]
         finally:
             end_but(others)
+            if CURRENT.is_file() and not mine("gcs_server"):
+                CURRENT.unlink()
 
 
 def second_node(address: str) -> psutil.Process | None:

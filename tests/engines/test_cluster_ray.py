@@ -310,6 +310,19 @@ def test_a_start_that_failed_leaves_nothing_that_the_next_one_would_find(capsys)
     assert "Ray did not answer in time; once more" in capsys.readouterr().out
 
 
+def test_local_is_a_ray_of_its_own_whatever_else_runs_here(monkeypatch):
+    told = []
+
+    def init(**words):
+        told.append(words)
+        raise RuntimeError("Could not find any running Ray instance")
+
+    monkeypatch.setattr(connection, "load", lambda: SimpleNamespace(init=init, shutdown=lambda: None))
+    with pytest.raises(ClusterError), running(LOCAL, "perg-own", "s", cores=3):
+        pass
+    assert [(words["address"], words["num_cpus"]) for words in told] == [("local", 3)], "Ray's word for a new one"
+
+
 @needs_ray
 def test_a_whole_run_on_a_cluster_has_the_very_tables_of_one_without(cluster, tmp_path, monkeypatch):
     settings = ("data.limit=2", "statistics.resamples=100", "extractor={}", f"models=[{TWO}]")

@@ -105,7 +105,8 @@ def running(
     more: dict[str, Any] = {"runtime_env": {"worker_process_setup_hook": _sets(dict(keys or {}))}}
     if target == LOCAL:
         here = cores or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
-        more |= {"num_cpus": here, "object_store_memory": STORE}
+        # `address`: a Ray of its own, also where `ray start` has left another one.
+        more |= {"address": LOCAL, "num_cpus": here, "object_store_memory": STORE}
     else:
         more["address"] = target
         more["runtime_env"] |= {"working_dir": str(ROOT), "excludes": _NOT_SHIPPED}
