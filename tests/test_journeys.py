@@ -119,6 +119,7 @@ STEPS = {
 def smaller(page, command, place, more=()):
     """The words that are run for a command: placeholders filled, folders below `place`, and less to do."""
     command = command.replace("/tmp/", f"{place}/").replace("=PATH", f"={place}/release")
+    command = command.replace(" data/runs/", f" {place}/out/data/runs/")
     words = program(command)
     asked = parser().parse_args(words)
     if hasattr(asked, "overrides"):
