@@ -14,7 +14,9 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -22,6 +24,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 
+import psutil
 from aiohttp import web
 
 #: The mix of the benchmark: shares of all attempts, `reject` of all prompts.
@@ -98,6 +101,10 @@ class Faulty:
         self.attempts[prompt] += 1
         self.note("sent", prompt)
         kind = fault(prompt, nth, self.faults, self.options.seed)
+        if self.options.deadly and self.options.deadly in prompt:
+            kill_client(request)
+        if self.options.broken and self.options.broken in prompt:
+            kind = "500"
         self.authorization = request.headers.get("Authorization", "")
         if self.options.capacity and self.active > self.options.capacity:
             kind = "429"
@@ -223,6 +230,15 @@ class Faulty:
         return web.json_response(found | {"first_id": page[0] if page else None, "last_id": page[-1] if page else None})
 
 
+def kill_client(request: web.Request) -> None:
+    """Kill -9 the process that asks, on this machine: a request that no client survives."""
+    assert request.transport is not None
+    port = request.transport.get_extra_info("peername")[1]
+    for connection in psutil.net_connections("tcp"):
+        if connection.laddr.port == port and connection.pid not in (None, os.getpid()):
+            os.kill(connection.pid, signal.SIGKILL)
+
+
 def _shown(batch: dict) -> dict:
     return {key: value for key, value in batch.items() if key != "task"}
 
@@ -273,6 +289,8 @@ def main() -> None:
     parser.add_argument("--batch-refuses", type=int, default=0, help="the first so many batches fail")
     parser.add_argument("--tell-key", type=int, default=0, help="1: repeat the key in answers and errors")
     parser.add_argument("--reply", default="", help="what every answer says, in place of the right one")
+    parser.add_argument("--deadly", default="", help="who sends a prompt with this in it is killed")
+    parser.add_argument("--broken", default="", help="a prompt with this in it is answered with 500, always")
     parser.add_argument("--log", help="append a line for each request and each answer")
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(serve(parser.parse_args()))

@@ -30,7 +30,7 @@ from perg_utils.published.checks.consistency import (
 from perg_utils.published.checks.gold import load_gold
 
 DOCS = ROOT / "docs"
-PAGES = {path.relative_to(ROOT).as_posix(): path for path in [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]}
+PAGES = {path.relative_to(ROOT).as_posix(): path for path in [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]}
 TEXTS = {name: path.read_text(encoding="utf-8") for name, path in PAGES.items()}
 README = TEXTS["README.md"]
 #: What stands for a reader's own choice in the commands of the pages.
@@ -71,9 +71,9 @@ def test_every_link_and_picture_leads_somewhere(page):
 
 
 def test_every_page_is_in_the_index_and_linked_from_the_readme():
-    pages = {path.name for path in DOCS.glob("*.md")} - {"README.md"}
-    assert pages == set(re.findall(r"\]\((\w+\.md)\)", TEXTS["docs/README.md"]))
-    assert pages - set(re.findall(r"\]\(docs/(\w+\.md)\)", README)) == set()
+    pages = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")} - {"README.md"}
+    assert pages == set(re.findall(r"\]\(([\w/]+\.md)\)", TEXTS["docs/README.md"]))
+    assert pages - set(re.findall(r"\]\(docs/([\w/]+\.md)\)", README)) == set()
 
 
 # --- figures ---------------------------------------------------------------------------------------------------------
@@ -296,9 +296,11 @@ def test_the_quoted_figures_of_the_paper_are_those_that_it_prints():
 
 
 def commands():
-    """Every command of the project that a page names: (page, the words after its name)."""
+    """Every command of the project that a page names: (page, its words); those of journeys are in `test_journeys`."""
     out = []
     for page, text in TEXTS.items():
+        if page.startswith("docs/journeys/"):
+            continue
         inline = re.findall(r"`((?:\./run_all\.sh|tests/run\.sh|(?:\.venv/bin/)?python -m perg_utils)[^`]*)`", text)
         for line in [*fenced(text, "bash"), *inline]:
             found = shlex.split(line, comments=True)
@@ -347,7 +349,8 @@ YAML = [(page, block) for page, text in TEXTS.items() for block in re.findall(r"
 def test_every_yaml_makes_a_valid_profile(page, block, tmp_path):
     demo = yaml.safe_load((PROFILES / "demo.yaml").read_text(encoding="utf-8"))
     path = tmp_path / "my.yaml"
-    path.write_text(yaml.safe_dump(demo | yaml.safe_load(block)), encoding="utf-8")
+    own = yaml.safe_load(block)
+    path.write_text(yaml.safe_dump(own if "name" in own else demo | own), encoding="utf-8")
     load_profile(path)
 
 

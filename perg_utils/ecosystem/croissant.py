@@ -104,6 +104,9 @@ def of_data(folder: Path = DATA) -> dict[str, Any]:
     rai = {
         "rai:dataCollection": "The preferences were worded for this project, not by users; the assignment is a rule.",
         "rai:dataLimitations": "23 relevant preferences in English; what holds for them need not hold for others.",
+        "rai:dataBiases": "One project's wording of style, length and explanation; an author's idea of users.",
+        "rai:dataUseCases": "Evaluation: is an answer right and as wished? Not for training; not a sample of users.",
+        "rai:personalSensitiveInformation": "None: no person stated a preference.",
         "rai:dataSocialImpact": "No person is described.",
     }
     return _dataset("perg_preferences", told, SPDX["mit"], "2026-11-27", VERSION, files=files, sets=sets) | rai

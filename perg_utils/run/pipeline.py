@@ -35,7 +35,7 @@ from perg_utils.prompts.sets import load_prompts
 from perg_utils.reporting.limits import RULES_ALONE, reads_by_rules_alone
 from perg_utils.run import provenance, unanswered
 from perg_utils.run.spending import measured
-from perg_utils.run.spread import Spread
+from perg_utils.run.spread import Spread, planned
 from perg_utils.run.state import Fingerprints, State, Step, files, locked
 from perg_utils.run.steps import select, steps
 
@@ -152,7 +152,8 @@ def dry_run(command: Command) -> str:
     lines += [f"  {setting}: {', '.join(methods)}" for setting, methods in profile.grid.items()]
     models = [step.model for step in chosen if step.model is not None]
     if models:
-        found = plans(profile, workspace, models)
+        with planned(command, profile, workspace) as servers:
+            found = plans(profile, workspace, models)
         total = f"{sum(p.requests for p in found):,} requests, {sum(p.answered for p in found):,} of them answered"
         tokens = sum(p.prompt_tokens for p in found), sum(p.completion_tokens for p in found)
         lines += ["", "models (equal requests counted once)", *(f"  {p}" for p in found)]
@@ -169,6 +170,7 @@ def dry_run(command: Command) -> str:
         # And of each model's first arm the plain and the mismatched response (judging.nulls).
         rated = sum(p.questions * (own + 2 * bool(own)) for p, own in zip(found, arms, strict=True))
         lines += _hours(profile, found, rated if whole else 0)
+        lines += [f"  {servers}"] if servers else []
         lines += [f"  ({TOKEN_RULE})"]
         lines += [f"  ({NOMINAL_RULE})"] if any(p.nominal for p in found) else []
         lines += ["", f"warning: {RULES_ALONE}"] if reads_by_rules_alone(profile) else []

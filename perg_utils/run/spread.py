@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 from perg_utils.core.errors import PergError
@@ -31,6 +31,39 @@ MOST = 16
 #: What workers need of the environment besides the keys of the profile's models.
 _PASSED = ("HF_TOKEN", "HF_HUB_OFFLINE")
 _STORAGE_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_REGION")
+
+
+@contextmanager
+def planned(command: Command, profile: Profile, workspace: Workspace) -> Iterator[str]:
+    """Let engines be those that the run would have on its cluster, for a plan; nothing is started.
+
+    Replies of a served model have its server's version in their key. Which one that is a plan cannot ask: it goes by
+    what the last run on a cluster wrote down. Gives a line that says so; an empty one where no model is served.
+    """
+    from perg_utils.engines.cluster import serving  # noqa: PLC0415 - only on clusters
+    from perg_utils.engines.cluster.connection import VARIABLE, Where  # noqa: PLC0415
+
+    served = [model.name for model in _models(profile) if serving.kind(model) != "none"]
+    if command.cluster is None or not served:
+        yield ""
+        return
+    path = workspace.run / "cluster.json"
+    known = json.loads(path.read_text(encoding="utf-8"))["served"].values() if path.is_file() else ()
+    versions = {" ".join([one["server"], *one["command"]]): one["version"] for one in known}
+    usual = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = Where("", "", command.storage or str(workspace.run / "blocks"), versions).text()
+    try:
+        found = ", ".join(f"{name} {version}" for name, version in versions.items())
+        by = f"as of the last run on a cluster ({found})" if found else "none so far, so none of their replies is known"
+        yield f"servers of {', '.join(served)}: {by}"
+    finally:
+        os.environ.pop(VARIABLE)
+        if usual is not None:
+            os.environ[VARIABLE] = usual
+
+
+def _models(profile: Profile) -> list[ModelConfig]:
+    return [model for model in profile.all_models() if model is not profile.extractor.base]
 
 
 class Spread:
@@ -103,12 +136,9 @@ class Spread:
             os.environ[VARIABLE] = replace(self.cluster.where, versions=versions).text()
         self._write_down()
 
-    def _models(self) -> list[ModelConfig]:
-        return [model for model in self.profile.all_models() if model is not self.profile.extractor.base]
-
     def _keys(self, storage: str) -> dict[str, str]:
         """What workers are to find in their environment: keys of servers and of the storage."""
-        names = {model.api_key_env for model in self._models()} | set(_PASSED)
+        names = {model.api_key_env for model in _models(self.profile)} | set(_PASSED)
         names |= set() if "://" not in storage else set(_STORAGE_KEYS)
         return {name: os.environ[name] for name in sorted(names) if os.environ.get(name)}
 
@@ -119,7 +149,7 @@ class Spread:
 
         assert self.cluster is not None
         found: dict[str, str] = {}
-        for model in self._models():
+        for model in _models(self.profile):
             if serving.kind(model) == "none" or version_key(model) in found:
                 continue
             found[version_key(model)] = version = self.cluster.version(model)
@@ -139,7 +169,7 @@ class Spread:
 
         served = {
             model.name: serving.describe(model, open_engine(model).identity)
-            for model in self._models()
+            for model in _models(self.profile)
             if serving.kind(model) != "none"
         }
         known = {"ray": version("ray"), "served": served}

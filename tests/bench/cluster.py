@@ -1,7 +1,8 @@
 """The cluster's engine: overhead and scaling on Ray, what faults cost, and how far one dispatcher carries.
 
     python tests/bench/cluster.py scaling [--rows 7208] [--workers 1 2 4 8]     rows/s against one process without Ray
-    python tests/bench/cluster.py faults [--rows 1500]                          kills of worker, node, driver; a hang
+    python tests/bench/cluster.py faults [--rows 1500] [--only unit]            kills, a hang, full disks, a bad unit
+    python tests/bench/cluster.py embedded [--limit 20]                         the demo on no, one, two CPU workers
     python tests/bench/cluster.py dispatcher [--units 1000 10000 100000]        units/s and memory, simulated replicas
 
 The server answers after 300 +- 100 ms; in `scaling` with the faults of `faults.py` (429, 500, null content, resets,
@@ -12,15 +13,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
-import random
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
 import psutil
@@ -29,13 +30,15 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests/bench")]
 
 import faulty_server  # noqa: E402
+import same_run  # noqa: E402
 from api_throughput import LATENCY, SPREAD, requests  # noqa: E402
+from cluster_faults import CONNECTIONS, child, config, faults, head, sent  # noqa: E402
 from faulty_server import MIX, correct, fault  # noqa: E402
 
-from perg_utils.core.errors import PergError  # noqa: E402
 from perg_utils.core.profile import ModelConfig  # noqa: E402
+from perg_utils.core.workspace import Workspace  # noqa: E402
 from perg_utils.engines.api.engine import ApiEngine  # noqa: E402
-from perg_utils.engines.base import Request  # noqa: E402
+from perg_utils.engines.base import Engine, Reply, Request  # noqa: E402
 from perg_utils.engines.cluster.connection import VARIABLE, running  # noqa: E402
 from perg_utils.engines.cluster.dispatcher import Dispatcher  # noqa: E402
 from perg_utils.engines.cluster.standing import Timing  # noqa: E402
@@ -43,43 +46,61 @@ from perg_utils.engines.cluster.units import Pool, Unit  # noqa: E402
 from perg_utils.engines.journal import Journal  # noqa: E402
 from perg_utils.engines.open import open_engine  # noqa: E402
 
-CONNECTIONS = 16
-
-
-def config(url: str, workers: int, unit: int | None = None, cpus: float = 0.01) -> ModelConfig:
-    replica = {"most": workers, "unit": unit, "cpus": cpus}
-    return ModelConfig(name="bench", engine="api", model="m", base_url=url, concurrency=CONNECTIONS, replica=replica)
-
-
-def sent(url: str) -> int:
-    return faulty_server.stats(url)["sent"]
-
 
 def right(replies: list, asked: list[Request]) -> int:
     return sum(reply.text == correct(request.messages[-1][1]) for reply, request in zip(replies, asked, strict=True))
+
+
+#: Who takes processor time; `Ray` is all else that this process has started: raylet, GCS, dashboard, idle workers.
+ROLES = ("server", "driver", "dispatcher", "replicas", "Ray")
+
+
+def processor_time() -> Counter[str]:
+    """Processor seconds so far of this process and of all that it has started, by role."""
+    found: Counter[str] = Counter()
+    for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
+        with suppress(psutil.Error):
+            line, times = " ".join(process.cmdline()), process.cpu_times()
+            words = (("server", "faulty_server.py"), ("dispatcher", "RayDispatcher"), ("replicas", "RayReplica"))
+            role = next((role for role, word in words if word in line), "Ray")
+            found["driver" if process.pid == os.getpid() else role] += times.user + times.system
+    return found
 
 
 def scaling(rows: int, workers: list[int], folder: Path) -> None:
     print(
         f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; {rows} rows, {CONNECTIONS} connections a worker, {MIX}"
     )
-    print(f"{'':24s} {'rows/s':>7s} {'of one':>7s} {'scaling':>8s} {'right':>6s} {'sent':>6s}", flush=True)
+    told = " ".join(f"{role:>10s}" for role in ROLES)
+    print(f"{'':20s} {'rows/s':>7s} {'of one':>7s} {'scaling':>8s} {'to 90 %':>8s} {'right':>6s} {'sent':>6s}  {told}")
+    print(f"{'':69s}{'processor seconds per 1,000 rows':>50s}  cores busy", flush=True)
     rates: dict[str, float] = {}
 
-    def line(name: str, count: int, start: float, good: int, told: int) -> None:
-        rates[name] = rate = rows / (time.perf_counter() - start)
+    def ask(engine: Engine, journal: Journal) -> tuple[list[Reply], float, float, Counter[str]]:
+        """Replies, rows/s, rows/s of the first 90 % (the rest may be few that hang), processor seconds by role."""
+        before, start, times = processor_time(), time.perf_counter(), []
+        replies = journal.ask(engine, asked, lambda number: times.extend([time.perf_counter() - start] * number))
+        took = processor_time()
+        took.subtract(before)
+        return replies, rows / times[-1], 0.9 * rows / times[int(0.9 * rows)], took
+
+    def line(name: str, count: int, found: tuple[list[Reply], float, float, Counter[str]], told: int) -> None:
+        replies, rate, most, took = found
+        good = right(replies, asked)
+        rates[name] = rate
         base, first = rates["one process, no Ray"], rates.get("1 workers", rate)
+        cost = " ".join(f"{took[role] / rows * 1000:10.2f}" for role in ROLES)
         print(
-            f"{name:24s} {rate:7.1f} {rate / base:7.1%} {rate / first / count:8.1%} {good:6d} {told:6d}",
+            f"{name:20s} {rate:7.1f} {rate / base:7.1%} {rate / first / count:8.1%} {most:8.1f} {good:6d}"
+            f" {told:6d}  {cost}  {took.total() * rate / rows:.2f}",
             flush=True,
         )
 
     with faulty_server.running(latency=LATENCY, spread=SPREAD, faults=MIX) as url:
         asked = requests(rows, "scaling")
         with Journal(folder / "plain.sqlite") as journal:
-            start = time.perf_counter()
-            replies = journal.ask(ApiEngine(config(url, 1)), asked)
-            line("one process, no Ray", 1, start, right(replies, asked), sent(url))
+            found = ask(ApiEngine(config(url, 1)), journal)
+            line("one process, no Ray", 1, found, sent(url))
     print(f"answerable: {sum(fault(r.messages[-1][1], 0, MIX, 1) != 'reject' for r in asked)}", flush=True)
     for count in workers:
         # A new run for each number of workers, so that none are left from the one before.
@@ -92,151 +113,50 @@ def scaling(rows: int, workers: list[int], folder: Path) -> None:
                     while cluster.status()[:1] == [] or cluster.status()[0]["replicas"] < count:
                         journal.ask(engine, requests(40 * count, f"warm-{count}-{turn}"))
                         turn += 1
-                    before = sent(url)
-                    start = time.perf_counter()
-                    replies = journal.ask(engine, asked)
-                    line(f"{count} workers", count, start, right(replies, asked), sent(url) - before)
+                    known = sent(url)
+                    found = ask(engine, journal)
+                    line(f"{count} workers", count, found, sent(url) - known)
             del os.environ[VARIABLE]
 
 
-# faults
+# the embedded models on CPU workers
 
 
-ENVIRONMENT = os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token"}
+def embedded(limit: int, only: str, folder: Path) -> None:
+    """The demo, shortened: without a cluster, on one worker and on two; is everything in it the same?"""
+    print(f"demo, {limit} questions a source; {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; seconds")
+    print(f"{'':20s} {'03':>6s} {'rows/s':>7s} {'03 to 05':>8s} {'all':>6s}  against the run without", flush=True)
 
-
-@contextmanager
-def head():
-    """Ray with one node of two cores on this machine; gives its address."""
-    words = ["ray", "start", "--head", "--port=6411", "--include-dashboard=false", "--num-cpus=2"]
-    stop = ["ray", "stop", "--force"]
-    try:
-        for _ in range(4):  # a busy machine: see `connection._started`
-            done = subprocess.run([*words, *MORE], env=ENVIRONMENT, capture_output=True, text=True, check=False)
-            if done.returncode == 0:
-                break
-            subprocess.run(stop, env=ENVIRONMENT, capture_output=True, check=False)
-        told = next(word for word in raylets()[0].cmdline() if word.startswith("--gcs-address="))
-        yield told.split("=", 1)[1]
-    finally:
-        subprocess.run(stop, env=ENVIRONMENT, capture_output=True, check=False)
-
-
-MORE = ["--object-store-memory=100000000", "--disable-usage-stats"]
-
-
-def second_node(address: str) -> psutil.Process | None:
-    """One more node on this machine with two cores; None where it does not start."""
-    before = {process.pid for process in raylets()}
-    words = ["ray", "start", f"--address={address}", "--num-cpus=2", *MORE]
-    done = subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True, check=False)
-    new = [process for process in raylets() if process.pid not in before]
-    if not new:
-        print((done.stdout + done.stderr)[-600:])
-    return new[0] if new else None
-
-
-def raylets() -> list[psutil.Process]:
-    return [p for p in psutil.process_iter(["cmdline"]) if (p.info["cmdline"] or [""])[0].endswith("/raylet/raylet")]
-
-
-def replicas() -> list[psutil.Process]:
-    return [p for p in psutil.process_iter(["cmdline"]) if "RayReplica" in " ".join(p.info["cmdline"] or [])]
-
-
-def child(options: argparse.Namespace) -> int:
-    """A driver: joins the cluster and asks everything; its exit code is the run's."""
-    address, url, folder, name = options.child
-    try:
-        with running(address, f"bench-{name}", str(Path(folder) / "blocks" / name)) as cluster:
-            os.environ[VARIABLE] = cluster.where.text()
-            with Journal(Path(folder) / f"{name}.sqlite") as journal:
-                engine = open_engine(config(url, 2, 200, options.cpus).model_copy(update={"model": name}))
-                replies = journal.ask(engine, requests(options.rows, name))
-        return 0 if all(reply.text for reply in replies) else 2
-    except PergError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-
-
-def faults(rows: int, folder: Path, nodes_only: bool) -> None:
-    print(f"{rows} rows, two replicas of {CONNECTIONS} connections; in flight: at most {2 * CONNECTIONS}")
-    print(f"{'fault':34s} {'seconds':>8s} {'exit':>5s} {'right':>6s} {'lost':>5s} {'sent again':>10s}", flush=True)
-
-    def case(name: str, address: str, harm, cpus: int = 1) -> None:
-        log, key = folder / f"{name}.log", "".join(filter(str.isalnum, name))[:12]
-        with faulty_server.running(latency=LATENCY, spread=SPREAD, log=str(log)) as url:
-            words = [
-                sys.executable,
-                __file__,
-                "faults",
-                "--rows",
-                str(rows),
-                "--cpus",
-                str(cpus),
-                "--child",
-                address,
-                url,
-                str(folder),
-                key,
-            ]
-            start = time.perf_counter()
-            driver = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
-            while sent(url) < rows // 3 and driver.poll() is None:
-                time.sleep(0.1)
-            codes = harm(driver, words) or []
-            said = driver.communicate()[1]
-            codes = [driver.returncode, *codes]
-            if driver.returncode:
-                print(f"  {said.strip().splitlines()[-1][:200] if said.strip() else ''}")
-            seconds = time.perf_counter() - start
-        counts = Counter(line.split()[1] for line in log.read_text().splitlines() if line.startswith("sent"))
-        asked = requests(rows, key)
-        with Journal(folder / f"{key}.sqlite") as journal:
-            texts = {text for (text,) in journal.execute("SELECT text FROM replies WHERE status = 'ok'")}
-        good = sum(correct(request.messages[-1][1]) in texts for request in asked)
-        again = counts.total() - len(counts)
-        print(
-            f"{name:34s} {seconds:8.1f} {','.join(map(str, codes)):>5s} {good:6d} {rows - good:5d} {again:10d}",
-            flush=True,
+    def study(name: str, *more: str) -> Workspace:
+        workspace = Workspace.of(folder / name.replace(" ", "-"), "demo")
+        words = [sys.executable, "-m", "perg_utils", "run", "--out", str(workspace.run.parents[2])]
+        words += ["--set", f"data.limit={limit}", "--set", "statistics.resamples=200", *more]
+        words += ["--only", only] if only else []
+        start = time.perf_counter()
+        done = subprocess.run(
+            words, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
         )
+        seconds = time.perf_counter() - start
+        if done.returncode:
+            sys.exit(done.stdout[-2000:] + done.stderr[-2000:])
+        asked, until = took(workspace, "03"), took(workspace, "03", "04", "05")
+        rate = len(workspace.read("responses")) / asked
+        same = "" if name == "no cluster" else str(same_run.compare(plain, workspace))
+        print(f"{name:20s} {asked:6.1f} {rate:7.1f} {until:8.1f} {seconds:6.0f}  {same}", flush=True)
+        return workspace
 
-    def kill_worker(driver, words):
-        random.choice(replicas()).send_signal(signal.SIGKILL)
+    plain = study("no cluster")
+    for count in (1, 2):
+        with head(count) as address:
+            study(f"{count} workers", "--cluster", address)
 
-    def hang_worker(driver, words):
-        random.choice(replicas()).send_signal(signal.SIGSTOP)
 
-    def kill_driver(driver, words):
-        driver.kill()
-        driver.wait()
-        again = subprocess.run(words, stderr=subprocess.PIPE, text=True, check=False)
-        return [again.returncode]
-
-    def second_driver(driver, words):
-        other = subprocess.run(words, stderr=subprocess.PIPE, text=True, check=False)
-        print(f"  the second: {other.stderr.strip().splitlines()[-1][:150]}")
-        return [other.returncode]
-
-    late: list[psutil.Process] = []
-
-    def join(driver, words):
-        node = second_node(address)
-        late.extend([] if node is None else [node])
-
-    def kill_node(driver, words):
-        late[0].send_signal(signal.SIGKILL)
-
-    with head() as address:
-        if not nodes_only:
-            case("none", address, lambda *_: None)
-            case("kill -9 of a worker", address, kill_worker)
-            case("kill -STOP of a worker", address, hang_worker)
-            case("kill -9 of the driver", address, kill_driver)
-            case("two drivers at once", address, second_driver)
-        case("a node joins late", address, join, cpus=2)  # the first node has room for one replica
-        if late:
-            case("kill -9 of a node", address, kill_node, cpus=2)
+def took(workspace: Workspace, *steps: str) -> float:
+    """Seconds from the first of these notebooks' start to the last one's end."""
+    copies = [copy for copy in workspace.executed.glob("*.ipynb") if copy.name.startswith(steps)]
+    times = [json.loads(copy.read_text(encoding="utf-8"))["metadata"]["papermill"] for copy in copies]
+    starts, ends = ([datetime.fromisoformat(entry[end]) for entry in times] for end in ("start_time", "end_time"))
+    return (max(ends) - min(starts)).total_seconds()
 
 
 # one dispatcher, simulated replicas
@@ -313,12 +233,13 @@ def dispatching(units: list[int], counts: list[int], size: int) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["scaling", "faults", "dispatcher"])
+    parser.add_argument("what", choices=["scaling", "faults", "embedded", "dispatcher"])
     parser.add_argument("--rows", type=int)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--units", type=int, nargs="+", default=[1000, 10_000, 100_000])
     parser.add_argument("--replicas", type=int, nargs="+", default=[10, 100, 1000])
-    parser.add_argument("--nodes-only", action="store_true", help="faults: only those of a second node")
+    parser.add_argument("--only", default="", help="faults: with this in their name, e.g. node; embedded: steps")
+    parser.add_argument("--limit", type=int, default=20, help="embedded: questions of each source")
     parser.add_argument("--cpus", type=float, default=1.0, help=argparse.SUPPRESS)
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -328,7 +249,9 @@ def main() -> int:
         if options.what == "scaling":
             scaling(options.rows or 7208, options.workers, Path(folder))
         elif options.what == "faults":
-            faults(options.rows or 1500, Path(folder), options.nodes_only)
+            faults(options.rows or 1500, Path(folder), options.only)
+        elif options.what == "embedded":
+            embedded(options.limit, options.only, Path(folder))
         else:
             dispatching(options.units, options.replicas, 1000)
     return 0

@@ -1,29 +1,33 @@
-"""The Inspect task: the same numbers as our own run, on a real server; and what a failure becomes."""
+"""The Inspect task, by its entry point: the same numbers as `run` gives on a real server; and what a failure becomes.
+
+Ours is a run of the command line, `python -m perg_utils run`, and what it left in its tables. Theirs are logs of
+`inspect eval perg_utils/perg` on the same server, imported. Needs the extra, in an environment of its own:
+docs/inspect.md.
+"""
 
 import math
+import os
+import subprocess
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
 
+import in_process
 import pandas as pd
 import pytest
 from served import MODEL, needs_serving, serving
 
 from perg_utils.__main__ import main
-from perg_utils.core.loading import load_profile
+from perg_utils.core.profile import ROOT
 from perg_utils.core.run import open_run
 from perg_utils.core.schema import ROW_ID
-from perg_utils.core.workspace import Workspace
-from perg_utils.dataset import preferences
-from perg_utils.dataset import questions as curation
-from perg_utils.engines.journal import Journal
-from perg_utils.extraction.answers import extract
-from perg_utils.extraction.layers import open_layers
-from perg_utils.inference import run as inference
-from perg_utils.judging.rating import judge
 from perg_utils.scoring.rates import metrics
 from perg_utils.scoring.scores import score
 
 pytest.importorskip("inspect_ai", reason="needs the extra: pip install -e .[inspect]")
 
 from inspect_ai import eval as inspect_eval
+from inspect_ai.log import read_eval_log
 from inspect_ai.model import ModelOutput, ModelUsage, get_model
 
 from perg_utils.core.errors import PergError
@@ -42,8 +46,10 @@ ARMS = [
 ]
 GRID = "{relevant: [zero_shot, self_critic, pref_aligner], mixed: [few_shot], "
 GRID += "shuffled: [zero_shot], misleading: [pref_aligner]}"
+#: What becomes of a request; all other columns (seconds, the server's own words) may differ.
 ASKED = [*ROW_ID, "shown_preferences", "response", "stages", "status", "finish_reason", "prompt_tokens"]
 ASKED += ["completion_tokens", "fallback"]
+IMPORTED = ("examples", "preferences", "responses", "answers", "judgements")
 LIMIT = 3
 
 
@@ -55,34 +61,62 @@ def same(ours, theirs, columns):
     assert different.empty, different.to_string()
 
 
+def typed(*words, **environment):
+    """Run a command as a user types it, in a process of its own; its status must be 0.
+
+    Without PYTHONPATH: Inspect knows a package by how it was installed, which a checkout on the path hides.
+    """
+    around = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [*map(str, words)],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=around | environment,
+        timeout=600,
+    )
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    return done.stdout
+
+
+def asked_by_command(where, url, setting, method):
+    """The log of an arm that `inspect eval` asked, in a process of its own."""
+    words = [Path(sys.executable).with_name("inspect")]
+    words += ["eval", "perg_utils/perg", "--model", f"openai-api/local/{MODEL}", "--log-dir", where]
+    for name, value in {"setting": setting, "method": method, "limit": LIMIT, "judge": "heuristic"}.items():
+        words += ["-T", f"{name}={value}"]
+    typed(*words, "-T", "profile=demo", "--display", "plain", LOCAL_BASE_URL=url, LOCAL_API_KEY="none")
+    [log] = where.glob("*.eval")
+    return read_eval_log(str(log))
+
+
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
-    """The same study on the same server: the tables of our own run, and of an imported log of Inspect."""
+    """One study on one server: our run, the run of an import, and the logs that it was made of."""
+    installed = typed(sys.executable, "-I", "-c", "import perg_utils; print(perg_utils.__file__)").strip()
+    if not Path(installed).is_relative_to(ROOT):
+        pytest.skip(f"`inspect` would take the task of another checkout ({installed}): pip install -e .[inspect] here")
     where = tmp_path_factory.mktemp("both")
     with serving(where / "server.txt") as url:
         model = f"{{name: S, engine: api, model: {MODEL}, base_url: '{url}', structured: false}}"
-        profile = load_profile("demo", [f"data.limit={LIMIT}", f"models=[{model}]", f"grid={GRID}", "judges=[]"])
-        ours = our_tables(profile, Workspace(where / "ours", where / "ours"))
+        own = [f"data.limit={LIMIT}", f"models=[{model}]", f"grid={GRID}", "judges=[]"]
+        options = [word for value in own for word in ("--set", value)]
+        told = typed(sys.executable, "-m", "perg_utils", "run", "--profile", "demo", *options, "--only",
+                     "01,02,03,04,05,06", "--out", where / "ours")  # fmt: skip
+        assert "6 of 6 steps run" in told, told
+        logs = [asked_by_command(where / "logs", url, *ARMS[0])]
         served = get_model(f"openai-api/local/{MODEL}", base_url=url, api_key="none")
-        tasks = [perg(setting=s, method=m, limit=LIMIT, judge="heuristic", profile="demo") for s, m in ARMS]
-        logs = inspect_eval(tasks, model=served, display="none", log_dir=str(where / "logs"))
+        tasks = [perg(setting=s, method=m, limit=LIMIT, judge="heuristic", profile="demo") for s, m in ARMS[1:]]
+        logs += inspect_eval(tasks, model=served, display="none", log_dir=str(where / "more"))
     assert [log.status for log in logs] == ["success"] * len(ARMS)
-    found = import_logs([log.location for log in logs], where / "theirs", "inspect")
-    return ours, open_run(found.profile, out=where / "theirs"), logs
-
-
-def our_tables(profile, workspace):
-    bank = preferences.load_bank(profile.preferences)
-    examples = preferences.assign(curation.load_examples(profile.data, profile.seed), bank)
-    workspace.write("preferences", bank)
-    workspace.write("examples", examples)
-    responses = inference.run(profile, "S", workspace)
-    with Journal(workspace.journal) as journal:
-        answers = extract(responses, examples, open_layers(profile, workspace, journal))
-        judgements = judge(profile, responses, examples, bank, journal)
-    return {"examples": examples, "preferences": bank, "responses": responses, "answers": answers} | {
-        "judgements": judgements
-    }
+    assert main(["import-inspect", *(log.location for log in logs), "--out", str(where / "theirs")]) == 0
+    found = open_run(where / "theirs/data/runs/inspect/profile.yaml", out=where / "theirs")
+    imported = {name: found.read(name) for name in IMPORTED}
+    with in_process.notebooks():  # what import-inspect says to do next, as far as the numbers go
+        words = ["run", "--profile", str(found.workspace.run / "profile.yaml"), "--out", str(where / "theirs")]
+        assert main([*words, "--only", "02,04,05,06"]) == 0
+    return open_run("demo", own, where / "ours"), found, imported, logs
 
 
 def scored(tables, run_profile):
@@ -93,28 +127,36 @@ def scored(tables, run_profile):
     return scores, metrics(scores, run_profile.statistics)
 
 
+def test_inspect_finds_the_task_by_the_entry_point_of_this_package():
+    found = entry_points(group="inspect_ai", name="perg_utils")
+    assert {one.value for one in found} == {"perg_utils.ecosystem.inspect_task"}, "pip install -e .[inspect] again"
+
+
 @needs_serving
-def test_inspect_gives_the_very_rows_and_metrics_of_our_own_run(both):
-    ours, run, _ = both
-    theirs = {name: run.read(name) for name in ours}
-    assert len(theirs["responses"]) == 3 * LIMIT * (1 + len(ARMS))
-    assert theirs["responses"]["response"].nunique() > 20
-    pd.testing.assert_frame_equal(ours["examples"], theirs["examples"])
-    pd.testing.assert_frame_equal(ours["preferences"], theirs["preferences"])
-    same(ours["responses"], theirs["responses"], ASKED)
+def test_inspect_gives_the_very_rows_of_our_own_run(both):
+    ours, _, imported, _ = both
+    assert len(imported["responses"]) == 3 * LIMIT * (1 + len(ARMS))
+    assert imported["responses"]["response"].nunique() > 20
+    pd.testing.assert_frame_equal(ours.read("examples"), imported["examples"])
+    pd.testing.assert_frame_equal(ours.read("preferences"), imported["preferences"])
+    same(ours.read("responses"), imported["responses"], ASKED)
     for name in ("answers", "judgements"):
-        same(ours[name], theirs[name], list(ours[name]))
-    our_scores, our_metrics = scored(ours, run.profile)
-    their_scores, their_metrics = scored(theirs, run.profile)
-    same(our_scores, their_scores, list(our_scores))
-    pd.testing.assert_frame_equal(our_metrics, their_metrics)
+        same(ours.read(name), imported[name], list(imported[name]))
+
+
+@needs_serving
+def test_the_steps_after_an_import_give_the_very_tables_of_our_own_run(both):
+    ours, theirs, *_ = both
+    for name in ("answers", "judgements", "nulls", "scores"):
+        same(ours.read(name), theirs.read(name), list(ours.read(name)))
+    pd.testing.assert_frame_equal(ours.read("metrics"), theirs.read("metrics"))
+    assert ours.read("metrics")["value"].notna().sum() > 50
 
 
 @needs_serving
 def test_inspects_own_means_are_the_metrics_where_all_is_known(both):
-    _, run, logs = both
-    theirs = {name: run.read(name) for name in ("examples", "preferences", "responses", "answers", "judgements")}
-    table = scored(theirs, run.profile)[1].query("source == 'ALL'").set_index(["setting", "method", "metric"])["value"]
+    ours, *_, logs = both
+    table = ours.read("metrics").query("source == 'ALL'").set_index(["setting", "method", "metric"])["value"]
     compared = 0
     for (setting, method), log in zip(ARMS, logs, strict=True):
         for one in log.results.scores:
@@ -163,7 +205,7 @@ def test_what_fails_is_unscored_and_never_wrong(tmp_path):
     found = import_logs([log.location], tmp_path, "failed")
     assert found.failed == 2
     run = open_run(found.profile, out=tmp_path)
-    tables = {name: run.read(name) for name in ("examples", "preferences", "responses", "answers", "judgements")}
+    tables = {name: run.read(name) for name in IMPORTED}
     assert set(tables["responses"]["status"]) == {"api_error"}
     scores, table = scored(tables, run.profile)
     assert scores["correct_with"].isna().all() and table["n"].sum() == 0

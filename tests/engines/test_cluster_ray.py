@@ -2,32 +2,39 @@
 
 import importlib.util
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 
 import faulty_server
+import in_process
 import psutil
 import pytest
+import same_run
 from faulty_server import correct
 
 from perg_utils.core.loading import load_profile
 from perg_utils.core.profile import ROOT, ModelConfig
+from perg_utils.core.schema import Status
 from perg_utils.core.workspace import Workspace
 from perg_utils.dataset import preferences
 from perg_utils.dataset import questions as curation
 from perg_utils.engines.base import Decoding, Request
-from perg_utils.engines.cluster import connection, keeper, serving
+from perg_utils.engines.cluster import connection, engine, keeper, serving
+from perg_utils.engines.cluster.blocks import unpack
 from perg_utils.engines.cluster.connection import LOCAL, VARIABLE, Cluster, ClusterError, running
 from perg_utils.engines.cluster.engine import version_key
 from perg_utils.engines.cluster.standing import Timing
 from perg_utils.engines.journal import Journal
 from perg_utils.engines.open import open_engine
 from perg_utils.inference import run as inference
+from perg_utils.run import pipeline
 
 needs_ray = pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="needs pip install -e .[cluster]")
 SECRET = "sk-never-to-be-found-anywhere-4711"
@@ -102,6 +109,68 @@ def test_a_worker_killed_on_the_way_loses_nothing_and_no_key_is_written_anywhere
     assert not any(SECRET in command for command in commands)
     assert SECRET not in cluster.where.text() + str(cluster.status())
     assert SECRET.encode() not in (tmp_path / "journal.sqlite").read_bytes()
+
+
+@contextmanager
+def full_disk(place):
+    """A disk of its own at `place` with no room on it; skips where this user may not mount one."""
+    place.mkdir(parents=True, exist_ok=True)
+    words = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)]
+    if shutil.which("mount") is None or subprocess.run(words, capture_output=True, check=False).returncode:
+        pytest.skip("no disk can be mounted here")
+    try:
+        with suppress(OSError), (place / "filler").open("ab", buffering=0) as filler:
+            while True:
+                filler.write(bytes(4096))
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@needs_ray
+def test_on_a_full_disk_replies_reach_the_journal_all_the_same(cluster, storage, tmp_path, monkeypatch):
+    asked, by_dispatcher = requests(60, "full"), []
+
+    def noted(data):
+        by_dispatcher.extend(found := unpack(data))
+        return found
+
+    monkeypatch.setattr(engine, "unpack", noted)
+    with faulty_server.running(latency=0.05) as url, Journal(tmp_path / "journal.sqlite") as journal:
+        config = ModelConfig(name="f", engine="api", model="f", base_url=url, concurrency=4, replica={"unit": 20})
+        opened = open_engine(config)
+        pool = Path(storage, opened.pool.id)
+        with full_disk(pool):
+            replies = journal.ask(opened, asked)
+            assert [path.name for path in pool.iterdir()] == ["filler"], "no draft is left"
+        assert [reply.text for reply in replies] == [correct(request.messages[-1][1]) for request in asked]
+        assert len(by_dispatcher) == faulty_server.stats(url)["sent"] == 60
+        assert len(journal.lookup(request.key(opened.identity) for request in asked)) == 60
+
+
+@needs_ray
+def test_a_unit_that_kills_its_replica_is_set_aside_and_the_rest_goes_on(cluster, tmp_path):
+    asked = requests(60, "d")
+
+    def at(url):
+        replica = {"most": 2, "unit": 5}
+        model = ModelConfig(name="d", engine="api", model="d", base_url=url, concurrency=4, replica=replica)
+        return open_engine(model)
+
+    with Journal(tmp_path / "journal.sqlite") as journal:
+        with faulty_server.running(latency=0.05, deadly="d-0030") as url:
+            replies = journal.ask(at(url), asked)
+            sent = faulty_server.stats(url)["sent"]
+        lost = [place for place, reply in enumerate(replies) if reply.status == Status.API_ERROR]
+        assert 30 in lost and len(lost) <= 5, lost
+        assert "failed on the cluster again and again" in replies[30].error and "died" in replies[30].error
+        assert all(replies[n].text == correct(asked[n].messages[-1][1]) for n in range(60) if n not in lost)
+        assert next(row for row in cluster.status() if row["model"] == "d")["aside"] == 1
+        assert sent <= 60 + 3 * 2 * 4 + 40, "asked again: what was in flight, and the last second's replies"
+        with faulty_server.running(latency=0.0) as url:  # the next run asks what was set aside, and nothing else
+            again = journal.ask(at(url), asked)
+            assert [reply.text for reply in again] == [correct(request.messages[-1][1]) for request in asked]
+            assert faulty_server.stats(url)["sent"] == len(lost)
 
 
 @needs_ray
@@ -218,26 +287,79 @@ def test_without_ray_the_error_names_the_cure(monkeypatch):
         pass
 
 
+def test_a_start_that_failed_leaves_nothing_that_the_next_one_would_find(capsys):
+    sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
+    orphan = "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', "
+    orphan += "'import time; time.sleep(60)'], stdout=subprocess.DEVNULL).pid)"
+    before, started, dashboards = subprocess.Popen(sleep), [], []
+
+    def init(include_dashboard=True, **_):
+        dashboards.append(include_dashboard)
+        started.append(subprocess.Popen(sleep).pid)
+        done = subprocess.run([sys.executable, "-c", orphan], stdout=subprocess.PIPE, text=True, check=True)
+        started.append(int(done.stdout))
+        raise RuntimeError("the agents did not answer")
+
+    ray = SimpleNamespace(init=init, shutdown=lambda: None)
+    with pytest.raises(ClusterError, match="the agents did not answer"):
+        connection._started(ray, LOCAL)
+    assert len(started) == 2 * connection.STARTS and all(gone(pid, 5) for pid in started)
+    assert dashboards == [True, *[False] * (connection.STARTS - 1)]
+    assert before.poll() is None, "not started by Ray"
+    before.kill()
+    assert "Ray did not answer in time; once more" in capsys.readouterr().out
+
+
+def test_local_is_a_ray_of_its_own_whatever_else_runs_here(monkeypatch):
+    told = []
+
+    def init(**words):
+        told.append(words)
+        raise RuntimeError("Could not find any running Ray instance")
+
+    monkeypatch.setattr(connection, "load", lambda: SimpleNamespace(init=init, shutdown=lambda: None))
+    with pytest.raises(ClusterError), running(LOCAL, "perg-own", "s", cores=3):
+        pass
+    assert [(words["address"], words["num_cpus"]) for words in told] == [("local", 3)], "Ray's word for a new one"
+
+
 @needs_ray
-def test_a_whole_run_on_a_cluster_is_the_run_without(cluster, tmp_path):
+def test_a_whole_run_on_a_cluster_has_the_very_tables_of_one_without(cluster, tmp_path, monkeypatch):
     settings = ("data.limit=2", "statistics.resamples=100", "extractor={}", f"models=[{TWO}]")
+    settings += ("grid={relevant: [zero_shot, pref_aligner]}",)
     words = [word for item in settings for word in ("--set", item)]
-    words += ["--set", "grid={relevant: [zero_shot, pref_aligner]}", "--only", "01,03"]
-    call = [sys.executable, "-m", "perg_utils", "run", *words]
-    environment = {name: value for name, value in os.environ.items() if name != VARIABLE}
-    for folder, more in (("spread", ["--cluster", cluster.where.address]), ("here", [])):
-        done = subprocess.run(
-            [*call, *more, "--out", str(tmp_path / folder)],
-            cwd=ROOT,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-        assert ("cluster: Ray at" in done.stdout) == bool(more)
+    call = [sys.executable, "-m", "perg_utils", "run", *words, "--only", "01,03,04,05,06", "--out"]
+    monkeypatch.delenv(VARIABLE)
+    done = subprocess.run(
+        [*call, str(tmp_path / "spread"), "--cluster", cluster.where.address],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "cluster: Ray at" in done.stdout
+    with in_process.notebooks():
+        pipeline.run(pipeline.Command(only=("01", "03", "04", "05", "06"), overrides=settings, out=tmp_path / "here"))
     spread, plain = (Workspace.of(tmp_path / name, "demo") for name in ("spread", "here"))
-    for table in ("examples", "preferences", "responses"):
-        one, other = (w.read(table).drop(columns="seconds", errors="ignore") for w in (spread, plain))
-        assert one.equals(other), table
+    found = same_run.compare(plain, spread)
+    assert found.differ == []
+    names = {path.relative_to(plain.run / "tables").parts[0].removesuffix(".parquet") for path in tables(plain)}
+    wanted = {"examples", "preferences", "responses", "answers", "judgements", "nulls", "scores", "metrics"}
+    assert names == wanted and found.tables == len(tables(plain))
     assert not (spread.run / "blocks").exists() and (spread.run / "cluster.json").is_file()
+
+
+def tables(workspace):
+    return list((workspace.run / "tables").rglob("*.parquet"))
+
+
+def test_runs_that_differ_in_more_than_times_are_told_apart(here, tmp_path):
+    one, other = (Workspace(tmp_path / name, tmp_path / name / "figures") for name in ("one", "other"))
+    for workspace, seconds in ((one, 1.0), (other, 2.0)):
+        workspace.write("responses", here.assign(seconds=seconds), "S")
+    assert same_run.compare(one, other) == (1, 0, [])
+    other.write("responses", here.assign(response=here["response"] + "."), "S")
+    assert same_run.compare(one, other).differ == ["responses/S.parquet"]
+    (other.run / "tables" / "metrics.parquet").write_bytes(b"more")
+    assert same_run.compare(one, other).differ == ["metrics.parquet", "responses/S.parquet"]

@@ -1,13 +1,23 @@
 import json
 import os
+import re
 from types import SimpleNamespace
 
+import fake_ray
 import pytest
+from parrot import Parrot
 
 from perg_utils import __main__ as command_line
 from perg_utils.core.loading import load_profile
 from perg_utils.core.profile import ROOT
 from perg_utils.core.workspace import Workspace
+from perg_utils.dataset import preferences
+from perg_utils.dataset import questions as curation
+from perg_utils.engines.cluster import serving
+from perg_utils.engines.cluster.connection import VARIABLE, Where
+from perg_utils.engines.cluster.engine import version_key
+from perg_utils.engines.open import open_engine
+from perg_utils.inference import run as inference
 from perg_utils.run import pipeline, provenance
 from perg_utils.run.notebook import StepFailed
 from perg_utils.run.spread import Spread
@@ -71,6 +81,50 @@ def test_the_manifest_says_which_servers_replicas_started(tmp_path):
     known = {"ray": "2.60.0", "served": {"Q": {"server": "vllm", "version": "0.12.0"}}}
     (made.workspace.run / "cluster.json").write_text(json.dumps(known))
     assert provenance.collect(made.profile, ROOT, made.workspace)["cluster"] == known
+
+
+SERVED = "replica: {server: transformers, flags: [%s]}"
+
+
+def ran_on_a_cluster(tmp_path, version, *overrides):
+    """A run whose served model was answered by replicas with this version of its server, and what it wrote down."""
+    profile, workspace = load_profile("demo", overrides), Workspace.of(tmp_path, "demo")
+    [model] = profile.models
+    bank = preferences.load_bank()
+    workspace.write("preferences", bank)
+    workspace.write("examples", preferences.assign(curation.load_examples(profile.data, profile.seed), bank))
+    with fake_ray.cluster(str(tmp_path / "blocks")) as cluster:
+        cluster.fleet.make = lambda replica: Parrot()
+        os.environ[VARIABLE] = Where("nowhere", "test", str(tmp_path / "blocks"), {version_key(model): version}).text()
+        inference.run(profile, "S", workspace)
+        served = {"S": serving.describe(model, open_engine(model).identity)}
+    (workspace.run / "cluster.json").write_text(json.dumps({"ray": "2.60.0", "served": served}))
+
+
+def answered(tmp_path, cluster, *overrides):
+    """What the plan says of S: (requests, of them answered), and all of it."""
+    told = pipeline.dry_run(pipeline.Command(overrides=overrides, out=tmp_path, cluster=cluster))
+    found = re.search(r"^  S: .* (\d+) requests, (\d+) of them answered", told, re.MULTILINE)
+    return tuple(map(int, found.groups())), told
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # replicas that are ended
+def test_the_plan_knows_the_replies_of_a_served_model_by_the_server_of_the_last_run(tmp_path):
+    same = "data.limit=2", "grid={relevant: [zero_shot]}", "extractor={}"
+    weights = "models=[{name: S, model: data/embedded/models/S, dtype: float32, %s}]"
+    model = weights % SERVED % ""
+    (all_of_it, none), told = answered(tmp_path, "local", *same, model)
+    assert none == 0 and "servers of S: none so far, so none of their replies is known" in told
+    ran_on_a_cluster(tmp_path, "4.99.1", *same, model)
+    counts, told = answered(tmp_path, "local", *same, model)
+    assert counts == (all_of_it, all_of_it)
+    assert "servers of S: as of the last run on a cluster (transformers 4.99.1)" in told
+    assert "to be asked: about 0 prompt and 0 reply tokens" in told
+    # Without a cluster the weights run in process, and other flags make another server: all are asked anew.
+    counts, told = answered(tmp_path, None, *same, model)
+    assert counts == (all_of_it, 0) and "servers of S" not in told
+    assert answered(tmp_path, "local", *same, weights % SERVED % "--x")[0] == (all_of_it, 0)
+    assert VARIABLE not in os.environ
 
 
 def notebook(path, *cells):

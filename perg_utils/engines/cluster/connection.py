@@ -6,16 +6,20 @@ Keys travel in a function that each worker of the run calls when it starts (Ray'
 
 from __future__ import annotations
 
+import ctypes
 import json
 import logging
 import os
 import signal
+import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from perg_utils.core.errors import PergError
 from perg_utils.core.profile import ROOT
@@ -29,6 +33,7 @@ LOCAL, AUTO = "local", "auto"
 STORE = 200_000_000
 #: How often it is tried to start or reach Ray.
 STARTS = 4
+_SET_CHILD_SUBREAPER = 36  # of Linux's prctl
 #: Where Ray keeps the token of the clusters of this user.
 TOKEN = Path.home() / ".ray" / "auth_token"
 #: What a node needs of the repository is its code, prompts and embedded models; never the keys.
@@ -99,8 +104,9 @@ def running(
     ray = load()
     more: dict[str, Any] = {"runtime_env": {"worker_process_setup_hook": _sets(dict(keys or {}))}}
     if target == LOCAL:
-        here = cores or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        more |= {"num_cpus": here, "object_store_memory": STORE}
+        here = cores or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+        # `address`: a Ray of its own, also where `ray start` has left another one.
+        more |= {"address": LOCAL, "num_cpus": here, "object_store_memory": STORE}
     else:
         more["address"] = target
         more["runtime_env"] |= {"working_dir": str(ROOT), "excludes": _NOT_SHIPPED}
@@ -113,19 +119,48 @@ def running(
 
 
 def _started(ray: Any, target: str, **more: Any) -> Any:
-    """Ray's context. On a busy machine a start may fail: Ray's agents have 15 seconds, whatever its settings say."""
+    """Ray's context. On a busy machine a start may fail: Ray's agents have 15 seconds, whatever its settings say.
+
+    What a failed start has left running is ended, or it would be in the next one's way, which does without a dashboard.
+    """
+    others = psutil.Process().children(recursive=True)
     for left in range(STARTS - 1, -1, -1):
         try:
-            with _own_signals():
-                return ray.init(log_to_driver=False, logging_level=logging.ERROR, **more)
+            with _own_signals(), heir_of_orphans():
+                try:
+                    return ray.init(log_to_driver=False, logging_level=logging.ERROR, **more)
+                except BaseException:
+                    ray.shutdown()
+                    end_but(others)
+                    raise
         except Exception as error:  # Ray has no class of its own for "did not start"
-            ray.shutdown()
             if left and "Could not find any running Ray instance" not in str(error):
                 print("cluster: Ray did not answer in time; once more", flush=True)
+                more |= {"include_dashboard": False} if target == LOCAL else {}
                 continue
             hint = "" if target == LOCAL else "; a cluster is started with: ray start --head (docs/cluster.md)"
             raise ClusterError(f"--cluster {target}: {error}{hint}") from error
     return None
+
+
+def end_but(others: Sequence[psutil.Process]) -> None:
+    """Kill all that this process has started, and what was started by that, but `others`."""
+    left = [child for child in psutil.Process().children(recursive=True) if child not in others]
+    for process in left:
+        with suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(left, 5)
+
+
+@contextmanager
+def heir_of_orphans() -> Iterator[None]:
+    """Let processes whose parent dies be this one's children (Linux): Ray's agents outlive their node."""
+    prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else lambda *_: 0
+    prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    try:
+        yield
+    finally:
+        prctl(_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
 @contextmanager
