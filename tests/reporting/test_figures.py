@@ -42,6 +42,7 @@ STUDIES = {
     "acceptability": ("cost", {}),
     "odds": ("delivery", {}),
     "delivery_cells": ("delivery", {}),
+    "cures": ("delivery_real", {}),
     "distance": ("distance", {}),
     "judge_auc": ("distance", {}),
     "free_form": ("free_form", {}),
@@ -50,8 +51,8 @@ STUDIES = {
         for measure in ("robust_accuracy", "accuracy", "placebo_breakage", "followed")
     },
 }
-#: Of one machine's seconds, or of what embedded models do not lose: never committed.
-NOT_KEPT = {"latency", "cures"}
+#: Of one machine's seconds: never committed.
+NOT_KEPT = {"latency"}
 EVERY_RUN = [name for name in CAPTIONS if name not in {*ELSEWHERE, *STUDIES, *NOT_KEPT, "reproduction"}]
 #: Figures that show the judge's ratings.
 JUDGED = {"scatter", "settings", "methods", "aligner", "robust_accuracy", "method_differences"}

@@ -356,7 +356,8 @@ def free_form(run: Run, rates: pd.DataFrame) -> Drawn:
         keys = [Line2D([], [], marker=m, ls="", color=c, ms=4, label=n) for n, (c, m) in looks(models).items()]
         for kind, face in (("letters", "#444444"), ("free form", "white")):
             keys.append(Line2D([], [], marker="o", ls="", color="#444444", mfc=face, ms=4, label=kind))
-        fig.legend(handles=keys, frameon=False, ncols=len(keys), loc="lower center", handlelength=1)
+        how = {"columnspacing": 1.0, "handletextpad": 0.2, "handlelength": 1}
+        fig.legend(handles=keys, frameon=False, ncols=len(keys), loc="lower center", **how)
     return fig, rates
 
 
