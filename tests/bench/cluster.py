@@ -88,10 +88,11 @@ def scaling(rows: int, workers: list[int], folder: Path) -> None:
         replies, rate, most, took = found
         good = right(replies, asked)
         rates[name] = rate
-        base, first = rates["one process, no Ray"], rates.get("1 workers", rate)
+        base, first = rates["one process, no Ray"], rates.get("1 workers")
+        scale = f"{rate / first / count:.1%}" if first else "–"  # of one worker's rate, where one was asked
         cost = " ".join(f"{took[role] / rows * 1000:10.2f}" for role in ROLES)
         print(
-            f"{name:20s} {rate:7.1f} {rate / base:7.1%} {rate / first / count:8.1%} {most:8.1f} {good:6d}"
+            f"{name:20s} {rate:7.1f} {rate / base:7.1%} {scale:>8s} {most:8.1f} {good:6d}"
             f" {told:6d}  {cost}  {took.total() * rate / rows:.2f}",
             flush=True,
         )

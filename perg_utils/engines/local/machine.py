@@ -2,8 +2,8 @@
 
 Weights in bfloat16 take half the memory of float32, but not every processor multiplies them fast. Without instructions
 for it bfloat16 was four times slower here (38.6 against 8.5 tokens a CPU second); with AMX it was 8 times faster, with
-AVX512-BF16 on an AMD processor 3 times; on an Intel one that has AVX512-BF16 and no AMX it was 1.6 times slower at 64
-rows and more, which is most of the work.
+AVX512-BF16 on an AMD processor 3 times; on an Intel one that has AVX512-BF16 and no AMX it was 1.5 to 1.7
+times slower from 64 rows on, as prompts are read, and up to 2 times faster for 8 rows and fewer.
 """
 
 from __future__ import annotations
