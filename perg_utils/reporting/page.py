@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import pandas as pd
 
 from perg_utils.core.errors import DataError
-from perg_utils.core.profile import Profile
+from perg_utils.core.profile import ROOT, Profile
 from perg_utils.core.run import Run
 from perg_utils.core.schema import MISSING, ROW_ID, Setting, Status
 from perg_utils.core.workspace import Workspace, write_text
@@ -57,6 +58,7 @@ NO_AUDIT = (
     "The audit reads released files, and none is at hand; what was found, above, says how to get them. What the "
     "printed figures say by themselves stands under Reproduction."
 )
+STUDIES = ROOT / "docs/studies.md"
 NOTHING = "There are no responses on this machine to show here; what was found, above, says how to get them."
 
 
@@ -94,11 +96,18 @@ def write(workspace: Workspace, profile: Profile, manifest: dict[str, Any]) -> P
         counts=_raw(counts(run["responses"], scores).to_html(index=False, border=0)) if len(scores) else "",
         files=[_raw(frame.to_html(index=False, border=0)) for frame in _unread(workspace)],
         no_rows=NOTHING,
+        studies=_link(STUDIES, workspace.figures),
         facts=_released(workspace) | _facts(manifest, run["judgements"]),
         steps=_raw(_steps(manifest)),
         manifest=json.dumps(manifest, indent=1, ensure_ascii=False),
     )
     return write_text(workspace.figures / "report.html", page)
+
+
+def _link(file: Path, folder: Path) -> str:
+    """The way from a folder of the repository to a file of it; empty for a folder elsewhere, which may be moved."""
+    inside = folder.resolve().is_relative_to(ROOT.resolve())
+    return Path(os.path.relpath(file.resolve(), folder.resolve())).as_posix() if inside else ""
 
 
 def _luck(run: dict[str, pd.DataFrame]) -> list[str]:

@@ -11,7 +11,7 @@ import resource
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from perg_utils.prompts.sets import load_prompts
 from perg_utils.reporting.limits import RULES_ALONE, reads_by_rules_alone
 from perg_utils.run import provenance, unanswered
 from perg_utils.run.spending import measured
-from perg_utils.run.spread import Spread, planned
+from perg_utils.run.spread import Spread, on_servers, planned
 from perg_utils.run.state import Fingerprints, State, Step, files, locked
 from perg_utils.run.steps import select, steps
 
@@ -169,7 +169,7 @@ def dry_run(command: Command) -> str:
         arms = [sum(len(p.methods.get(setting, [])) for setting in RELEVANT_SHOWN) for p in found]
         # And of each model's first arm the plain and the mismatched response (judging.nulls).
         rated = sum(p.questions * (own + 2 * bool(own)) for p, own in zip(found, arms, strict=True))
-        lines += _hours(profile, found, rated if whole else 0)
+        lines += _hours(profile, found, rated if whole else 0, served=on_servers(command, profile))
         lines += [f"  {servers}"] if servers else []
         lines += [f"  ({TOKEN_RULE})"]
         lines += [f"  ({NOMINAL_RULE})"] if any(p.nominal for p in found) else []
@@ -188,8 +188,11 @@ def dry_run(command: Command) -> str:
     return "\n".join(lines)
 
 
-def _hours(profile: Profile, found: Sequence[Plan], ratings: int) -> list[str]:
-    """What models and judges that run here would take, by this machine's speed; nothing of small ones and servers."""
+def _hours(profile: Profile, found: Sequence[Plan], ratings: int, served: Collection[str]) -> list[str]:
+    """What models and judges that run here would take, by this machine's speed; nothing of small ones and servers.
+
+    Models named in `served` are run by servers on other nodes.
+    """
     work = [(plan.model, *pair(profile, plan.model), plan.prompt_tokens, plan.completion_tokens) for plan in found]
     for judge in profile.all_judges():
         if judge.model is not None:
@@ -197,7 +200,7 @@ def _hours(profile: Profile, found: Sequence[Plan], ratings: int) -> list[str]:
     lines: list[str] = []
     speeds: dict[object, Any] = {}  # by weights and type
     for who, model, editor, read, written in work:
-        if model.engine != "transformers" or not read:
+        if model.engine != "transformers" or model.name in served or not read:
             continue
         where = find_model(model, fetch=False)
         if (size := where.size()) is not None and size < QUICK:

@@ -15,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from perg_utils.core.errors import PergError
 from perg_utils.core.profile import ROOT, ModelConfig, Profile, place
 from perg_utils.core.workspace import Workspace, file_digest, write_text
 from perg_utils.engines.local.engine import hub_commit
@@ -28,6 +29,9 @@ PACKAGES = [
     *("perg-utils", "torch", "transformers", "tokenizers", "aiohttp", "datasets", "numpy", "pandas", "pyarrow"),
     *("scipy", "matplotlib", "pydantic", "papermill", "jinja2", "peft", "safetensors"),
 ]
+
+#: What a plan needs to know of each served model, with the type of each.
+_SERVER = {"server": str, "version": str, "command": list}
 
 
 def collect(profile: Profile, root: Path, workspace: Workspace | None = None) -> dict[str, Any]:
@@ -55,14 +59,25 @@ def collect(profile: Profile, root: Path, workspace: Workspace | None = None) ->
         # The origin of responses that no model generated here.
         "release": f"{REPOSITORY}@{COMMIT}" if profile.data.origin == "published" else None,
         # Where replicas on a cluster started servers: their versions and flags.
-        "cluster": _cluster(workspace),
+        "cluster": None if workspace is None else cluster(workspace),
         "profile": profile.model_dump(mode="json"),
     }
 
 
-def _cluster(workspace: Workspace | None) -> dict[str, Any] | None:
-    path = None if workspace is None else workspace.run / "cluster.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path is not None and path.is_file() else None
+def cluster(workspace: Workspace) -> dict[str, Any] | None:
+    """Return what the last run on a cluster wrote down: Ray's version, and each served model's server; None: no such
+    run. Raises `PergError` where the file is damaged."""
+    path = workspace.run / "cluster.json"
+    if not path.is_file():
+        return None
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+        if all(isinstance(one[key], kind) for one in known["served"].values() for key, kind in _SERVER.items()):
+            return dict(known)
+        problem = "a server without its kind, words or version"
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        problem = f"{type(error).__name__}: {error}"
+    raise PergError(f"{path} is damaged ({problem}); remove it: the next run with --cluster writes it anew")
 
 
 def write(manifest: dict[str, Any], workspace: Workspace) -> Path:

@@ -19,6 +19,7 @@ from perg_utils.core.workspace import Workspace, digest, write_text
 from perg_utils.engines.api.pricing import cost_of
 from perg_utils.engines.open import open_engine
 from perg_utils.inference.requests import pair
+from perg_utils.run import provenance
 from perg_utils.run.state import Step
 
 if TYPE_CHECKING:
@@ -40,16 +41,14 @@ def planned(command: Command, profile: Profile, workspace: Workspace) -> Iterato
     Replies of a served model have its server's version in their key. Which one that is a plan cannot ask: it goes by
     what the last run on a cluster wrote down. Gives a line that says so; an empty one where no model is served.
     """
-    from perg_utils.engines.cluster import serving  # noqa: PLC0415 - only on clusters
-    from perg_utils.engines.cluster.connection import VARIABLE, Where  # noqa: PLC0415
+    from perg_utils.engines.cluster.connection import VARIABLE, Where  # noqa: PLC0415 - only on clusters
 
-    served = [model.name for model in _models(profile) if serving.kind(model) != "none"]
-    if command.cluster is None or not served:
+    served = on_servers(command, profile)
+    if not served:
         yield ""
         return
-    path = workspace.run / "cluster.json"
-    known = json.loads(path.read_text(encoding="utf-8"))["served"].values() if path.is_file() else ()
-    versions = {" ".join([one["server"], *one["command"]]): one["version"] for one in known}
+    known = provenance.cluster(workspace) or {"served": {}}
+    versions = {" ".join([one["server"], *one["command"]]): one["version"] for one in known["served"].values()}
     usual = os.environ.get(VARIABLE)
     os.environ[VARIABLE] = Where("", "", command.storage or str(workspace.run / "blocks"), versions).text()
     try:
@@ -60,6 +59,15 @@ def planned(command: Command, profile: Profile, workspace: Workspace) -> Iterato
         os.environ.pop(VARIABLE)
         if usual is not None:
             os.environ[VARIABLE] = usual
+
+
+def on_servers(command: Command, profile: Profile) -> list[str]:
+    """Return the names of the models that the run's cluster would start servers for."""
+    if command.cluster is None:
+        return []
+    from perg_utils.engines.cluster import serving  # noqa: PLC0415 - only on clusters
+
+    return [model.name for model in _models(profile) if serving.kind(model) != "none"]
 
 
 def _models(profile: Profile) -> list[ModelConfig]:

@@ -12,7 +12,7 @@ import synthetic
 
 from perg_utils.core.errors import DataError
 from perg_utils.core.loading import load_profile
-from perg_utils.core.profile import JudgeConfig, ModelConfig
+from perg_utils.core.profile import ROOT, JudgeConfig, ModelConfig
 from perg_utils.core.run import Run
 from perg_utils.core.schema import TABLES, Method, conform
 from perg_utils.core.workspace import Workspace
@@ -86,6 +86,13 @@ def test_the_page_refers_to_nothing_outside_itself_and_its_anchors_exist(run):
     assert len(set(page.ids)) == len(page.ids)
     style = run[2].split("<style>")[1].split("</style>")[0]
     assert "@import" not in style and "url(" not in style
+
+
+def test_the_page_links_the_studies_where_it_lies_in_the_repository(run):
+    assert "<code>docs/studies.md</code> of the repository" in run[2], "a page in another folder may be moved"
+    assert report._link(report.STUDIES, ROOT / "figures/demo") == "../../docs/studies.md"
+    committed = (ROOT / "figures/demo/report.html").read_text(encoding="utf-8")
+    assert '<a href="../../docs/studies.md">' in committed and (ROOT / "figures/demo/../../docs/studies.md").is_file()
 
 
 def test_the_page_runs_no_script_but_its_own(run):

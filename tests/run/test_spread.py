@@ -8,6 +8,7 @@ import pytest
 from parrot import Parrot
 
 from perg_utils import __main__ as command_line
+from perg_utils.core.errors import PergError
 from perg_utils.core.loading import load_profile
 from perg_utils.core.profile import ROOT
 from perg_utils.core.workspace import Workspace
@@ -120,6 +121,19 @@ def test_the_plan_knows_the_replies_of_a_served_model_by_the_server_of_the_last_
     assert counts == (all_of_it, all_of_it)
     assert "servers of S: as of the last run on a cluster (transformers 4.99.1)" in told
     assert "to be asked: about 0 prompt and 0 reply tokens" in told
+    # What it wrote down is damaged: said by name, with the cure.
+    written = tmp_path / "data/runs/demo/cluster.json"
+    good = written.read_text()
+    for damaged in (
+        "{",
+        '{"ray": "2.60.0"}',
+        '{"served": {"S": {"server": "transformers", "version": "4.99.1"}}}',
+        "[]",
+    ):
+        written.write_text(damaged)
+        with pytest.raises(PergError, match=r"cluster\.json is damaged \(.*remove it: the next run"):
+            answered(tmp_path, "local", *same, model)
+    written.write_text(good)
     # Without a cluster the weights run in process, and other flags make another server: all are asked anew.
     counts, told = answered(tmp_path, None, *same, model)
     assert counts == (all_of_it, 0) and "servers of S" not in told

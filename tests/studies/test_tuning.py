@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.formula.api as smf
+import torch
 
 from perg_utils.core.errors import DataError
 from perg_utils.core.loading import load_profile
@@ -13,6 +14,8 @@ from perg_utils.core.run import open_run
 from perg_utils.dataset.preferences import load_bank, relevant_ids
 from perg_utils.embedded import styles
 from perg_utils.engines.base import Decoding, EngineError, Request
+from perg_utils.engines.local.checkpoint import Checkpoint
+from perg_utils.engines.local.engine import find_model
 from perg_utils.engines.open import open_engine
 from perg_utils.run import pipeline
 from perg_utils.studies import arms
@@ -110,6 +113,21 @@ def test_an_adapter_learns_is_kept_and_goes_onto_its_model_in_a_profile(tmp_path
         list(open_engine(tuned).generate([request]))
     with pytest.raises(EngineError, match="adapter folder '/nowhere/at/all' does not exist"):
         open_engine(S.model_copy(update={"adapter": "/nowhere/at/all"}))
+
+
+def test_a_batch_that_goes_in_parts_has_the_gradient_of_the_whole(monkeypatch):
+    checkpoint = Checkpoint(S, find_model(S, fetch=False))
+    taught = [lesson(n, "In short, salt (B)." + " It is known for it." * (n % 4)) for n in range(7)]
+    batch = training._encode(checkpoint, taught, "S")
+    model, found = checkpoint.weights.float(), {}
+    for name, room in {"whole": 10**9, "one by one": 1, "parts": 3 * max(len(one.tokens) for one in batch)}.items():
+        monkeypatch.setattr(training, "_AT_A_TIME", room * model.config.num_hidden_layers * model.config.hidden_size)
+        model.zero_grad()
+        loss = training._gradient(model, batch)
+        found[name] = loss, torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+    for loss, gradient in found.values():
+        assert loss == pytest.approx(found["whole"][0], rel=1e-5)
+        assert torch.allclose(gradient, found["whole"][1], atol=1e-5) and gradient.abs().max() > 1e-3
 
 
 def test_a_bad_profile_is_refused():

@@ -3,7 +3,8 @@
 One dispatcher serves a run: kernels submit units and take what becomes of them (`events`), replicas pull units and
 report. It holds no texts: requests and replies pass it by. A unit of a replica that died, or gave no sign of progress,
 goes to another one, less what is in blocks already; one that has failed `TRIES` times without getting any further is
-set aside. Replicas are as many as there is work and room for, those without work end.
+asked in pieces, smaller and smaller, until what fails by itself is known and set aside. Replicas are as many as there
+is work and room for, those without work end.
 
 Knows nothing of Ray: what starts and ends replicas is a `Fleet`, so that tests and benchmarks can stand one in.
 """
@@ -163,6 +164,9 @@ class Dispatcher:
                 await self._again(pool, unit, reason)
             elif what == "returned" and unit.client in self.clients and not self.clients[unit.client].draining:
                 self._queue(pool, unit)  # its replica ended for another client's sake
+            elif what == "done" and unit.pieces:
+                unit.pieces.pop(0)
+                self._go_on(pool, unit)
             else:
                 self._finish(pool, unit, what)
 
@@ -199,10 +203,10 @@ class Dispatcher:
     def _next(self, replica: ReplicaState) -> Unit | None:
         """The next unit for a replica. One that has failed before runs alone, so that it takes no other along."""
         pool, held = replica.pool, list(replica.units.values())
-        if any(unit.tries for unit in held):
+        if any(unit.suspect for unit in held):
             return None
         for unit in pool.queue:
-            if not (held and unit.tries):
+            if not (held and unit.suspect):
                 pool.queue.remove(unit)
                 return unit
         return None
@@ -238,7 +242,10 @@ class Dispatcher:
         self._tell(unit.client, what, unit.id, *more)
 
     async def _again(self, pool: PoolState, unit: Unit, reason: str) -> None:
-        """Queue a unit that failed once more, at the end, or set it aside; what is in blocks is not asked again."""
+        """Queue a unit that failed once more, at the end; what is in blocks is not asked again.
+
+        What has failed too often is narrowed down, unless the model has never answered anything.
+        """
         known = pool.parts.get(unit.id, set())
         try:
             found = await asyncio.to_thread(self.fleet.left_behind, pool.pool.id, unit.id, set(known))
@@ -252,13 +259,25 @@ class Dispatcher:
         if client is None:
             pool.parts.pop(unit.id, None)
         elif not unit.left:
-            self._finish(pool, unit, "done")
+            self._go_on(pool, unit)
         elif client.draining:
             self._finish(pool, unit, "returned")
+        elif unit.pieces or (unit.tries >= TRIES and pool.counts["answered"]):
+            unit.narrow()
+            self._go_on(pool, unit)
         elif unit.tries >= TRIES:
             self._finish(pool, unit, "aside", reason)
         else:
             self._queue(pool, unit)
+
+    def _go_on(self, pool: PoolState, unit: Unit) -> None:
+        """Queue what is left of a unit, or end it."""
+        if unit.left:
+            self._queue(pool, unit)
+        elif unit.hopeless:
+            self._finish(pool, unit, "aside", unit.reason)
+        else:
+            self._finish(pool, unit, "done")
 
     def _queue(self, pool: PoolState, unit: Unit) -> None:
         pool.queue.append(unit)
@@ -403,7 +422,7 @@ class Dispatcher:
         if why:
             pool.counts["lost"] += 1
             # A unit that has failed before runs alone, and then it is the unit that is to blame, not the model.
-            pool.fruitless += not any(unit.tries for unit in units)
+            pool.fruitless += not any(unit.suspect for unit in units)
             pool.not_before = time.monotonic() + min(60.0, 0.5 * 2**pool.fruitless)
             pool.reason = why
         for unit in units:

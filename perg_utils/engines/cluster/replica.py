@@ -52,7 +52,7 @@ class _Work:
 
     def __init__(self, unit: Unit, keys: Sequence[str], requests: Sequence[Request]) -> None:
         self.unit = unit
-        self.todo = [position for position in range(unit.size) if position not in unit.done]
+        self.todo = unit.todo
         self.keys, self.requests = keys, [requests[position] for position in self.todo]
         self.open = len(self.todo)
         self.fresh: list[Answer] = []

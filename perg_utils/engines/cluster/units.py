@@ -13,8 +13,10 @@ from perg_utils.core.workspace import digest
 SERVED, IN_PROCESS, LEAST = 1000, 128, 16
 #: Units that each replica finds waiting, at least.
 AHEAD = 3
-#: A unit that has failed so often is set aside.
-TRIES = 3
+#: A unit that has failed so often without getting any further is asked in pieces, of which so many may fail.
+TRIES, FAILED_PIECES = 3, 24
+#: A piece that fails is cut into so many.
+CUT = 8
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,11 @@ class Pool:
 
 @dataclass
 class Unit:
-    """A block of requests: `payload` is what a replica gets them from (`fetch`), `done` the positions answered."""
+    """A block of requests: `payload` is what a replica gets them from (`fetch`), `done` the positions answered.
+
+    Of one that failed again and again `pieces` are positions asked by themselves, the first one next, so that one
+    request takes few others along; `hopeless` are those whose piece failed and was not cut any further.
+    """
 
     id: str
     client: str
@@ -67,11 +73,47 @@ class Unit:
     done: set[int] = field(default_factory=set)
     tries: int = 0
     reason: str = ""
+    pieces: list[list[int]] = field(default_factory=list)
+    hopeless: set[int] = field(default_factory=set)
+    failed_pieces: int = 0
 
     @property
     def left(self) -> int:
-        """How many requests have no reply."""
-        return self.size - len(self.done)
+        """How many requests have no reply and may get one."""
+        return self.size - len(self.done) - len(self.hopeless)
+
+    @property
+    def todo(self) -> list[int]:
+        """The positions to be asked now."""
+        own = self.pieces[0] if self.pieces else range(self.size)
+        return [position for position in own if position not in self.done]
+
+    @property
+    def suspect(self) -> bool:
+        """Whether it has failed before, and may take others along."""
+        return bool(self.tries or self.pieces)
+
+    def narrow(self) -> None:
+        """After a failure of what was asked: cut it into pieces, or give it up where it is one request.
+
+        >>> unit = Unit("u", "c", 20, None, done={4})
+        >>> unit.narrow(); unit.pieces[0], len(unit.pieces)
+        ([0, 1, 2], 7)
+        >>> unit.narrow(); unit.pieces[:4], unit.hopeless
+        ([[0], [1], [2], [3, 5, 6]], set())
+        >>> unit.narrow(); unit.todo, unit.hopeless
+        ([1], {0})
+        """
+        failed, rest = self.todo, self.pieces[1:]
+        self.failed_pieces += bool(self.pieces)
+        if len(failed) > 1 and self.failed_pieces < FAILED_PIECES:
+            size = -(-len(failed) // CUT)
+            self.pieces = [failed[at : at + size] for at in range(0, len(failed), size)] + rest
+            return
+        self.hopeless.update(failed)
+        if self.failed_pieces >= FAILED_PIECES:
+            self.hopeless.update(set(range(self.size)) - self.done)
+        self.pieces = rest
 
 
 def size_of_next(left: int, pool: Pool, replicas: int) -> int:

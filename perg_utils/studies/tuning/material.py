@@ -106,7 +106,7 @@ def gather(run: Run, model: str) -> Pool:
         raise DataError("no question is left for training; give data.limit, so that the run asks only some of them")
     deck = Deck(bank, prompts, run.profile.seed)
     writer = _Writer(run.with_tables(examples=questions), model, prompts)
-    plain = writer.answers(_plain(questions, deck, prompts), "plain answers")
+    plain = writer.answers(_plain(questions, deck, prompts, config), "plain answers")
     own = {one.row.example_id: one for one in plain if one.row.task.wording == 0}
     wanted = _candidates(questions, deck, split(bank, config).taught, run.profile.seed)[: config.candidates]
     written = writer.answers(wanted, "answers to preferences")
@@ -182,12 +182,16 @@ def _others(run: Run, bank: pd.DataFrame) -> pd.DataFrame:
     return preferences.assign(some.reset_index(drop=True), bank)
 
 
-def _plain(questions: pd.DataFrame, deck: Deck, prompts: PromptSet) -> list[Row]:
-    """Every question in every wording of the prompt set, nothing shown with it."""
+def _plain(questions: pd.DataFrame, deck: Deck, prompts: PromptSet, config: TuningConfig) -> list[Row]:
+    """Every question with nothing shown with it, as far as an arm takes such answers: *no_preference* in every wording
+    of the prompt set."""
+    if not {"curated_more", "distilled", "no_preference"} & set(config.arms):
+        return []
+    wordings = prompts.wordings if "no_preference" in config.arms else 1
     out = []
     for example in questions.to_dict("records"):
         shown = deck.show(example, None, Setting.NONE)
-        for wording in range(prompts.wordings):
+        for wording in range(wordings):
             task = shown.task._replace(wording=wording)
             out.append(Row(example["example_id"], None, Setting.NONE, shown.ids, task))
     return out

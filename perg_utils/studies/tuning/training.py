@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -32,6 +33,9 @@ _WARM_UP = 0.1
 _TARGETS = "all-linear"
 #: Batches sorted by length together, so that little is padded.
 _SORTED = 8
+#: Padded tokens x layers x width that go through the model at a time, about 4 GB of activations: a batch of a large
+#: model goes in parts, and its gradient is their sum.
+_AT_A_TIME = 20_000_000
 
 
 @dataclass(frozen=True)
@@ -77,12 +81,10 @@ def train(base: ModelConfig, lessons: Sequence[Lesson], config: TuningConfig, se
         for step in range(total):
             for group in optimizer.param_groups:
                 group["lr"] = config.learning_rate * _rate(step, total)
-            loss = _loss(model, next(batches))
-            loss.backward()
+            losses.append(_gradient(model, next(batches)))
             torch.nn.utils.clip_grad_norm_(weights, 1.0)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-            losses.append(float(loss.detach()))
             progress.advance(1)
     if not all(map(math.isfinite, losses)):
         raise EngineError(f"training on {base.model} diverged; take a smaller tuning.learning_rate, or dtype float32")
@@ -138,8 +140,22 @@ def _batches(encoded: Sequence[Encoded], size: int, draw: random.Random) -> Iter
             yield from parts
 
 
-def _loss(model: torch.nn.Module, batch: Sequence[Encoded]) -> torch.Tensor:
-    """The mean loss a token of the replies. Padding stands on the left, so that replies end together."""
+def _gradient(model: torch.nn.Module, batch: Sequence[Encoded]) -> float:
+    """Add the gradient of a batch, and return its mean loss a token of the replies."""
+    written = sum(len(one.tokens) - one.start for one in batch)
+    config: Any = model.config
+    room: int = _AT_A_TIME // (config.num_hidden_layers * config.hidden_size)
+    few = max(room // max(len(one.tokens) for one in batch), 1)
+    total = 0.0
+    for start in range(0, len(batch), few):
+        loss = _loss(model, batch[start : start + few], written)
+        loss.backward()
+        total += float(loss.detach())
+    return total
+
+
+def _loss(model: torch.nn.Module, batch: Sequence[Encoded], written: int) -> torch.Tensor:
+    """The loss of all tokens of the replies by `written`. Padding stands on the left, so that replies end together."""
     width, behind = max(len(one.tokens) for one in batch), max(len(one.tokens) - one.start for one in batch)
     ids, mask = torch.zeros(len(batch), width, dtype=torch.long), torch.zeros(len(batch), width, dtype=torch.long)
     wanted = torch.full((len(batch), behind), -100)
@@ -158,7 +174,7 @@ def _loss(model: torch.nn.Module, batch: Sequence[Encoded]) -> torch.Tensor:
         logits_to_keep=behind + 1,
     )
     logits = out.logits[:, :-1].float()
-    return cross_entropy(logits.flatten(0, 1), wanted.to(device).flatten())
+    return cross_entropy(logits.flatten(0, 1), wanted.to(device).flatten(), reduction="sum") / written
 
 
 def _rate(step: int, total: int) -> float:
