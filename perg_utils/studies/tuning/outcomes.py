@@ -28,7 +28,8 @@ from perg_utils.studies.tuning.training import train
 
 #: The arm of the model as it is.
 UNTUNED = "none"
-#: What is measured, in percent. The first one is the outcome of the contrasts.
+#: What is measured, in percent. The first one is the outcome of the contrasts; the last one, of all letters named in
+#: any setting, tells a model that has learned an answer from one that has learned a letter.
 MEASURES = (
     "robust accuracy",
     "robust accuracy, new category",
@@ -39,6 +40,7 @@ MEASURES = (
     "irrelevant breakage",
     "followed",
     "followed, new category",
+    "the letter named most",
 )
 #: (question, arm, against): fixed beforehand, each at every size.
 CONTRASTS = (
@@ -69,10 +71,11 @@ def tuned(run: Run, model: str) -> pd.DataFrame:
     every = pd.concat(replies, ignore_index=True)
     plain = every["setting"] == Setting.NONE
     scores = arms.scored(run, every[~plain], every[plain].assign(method=str(Method.NO_PREFERENCE)))
-    by_adapter = dict(list(scores.groupby("model")))
+    by_adapter, named = dict(list(scores.groupby("model"))), arms.letters(run, every).groupby(every["model"])
     new, frames = split(run.read("preferences"), config).new, []
     for (kind, samples, number), own in zip(made, replies, strict=True):
-        frame = _measured(by_adapter[own["model"].iloc[0]], new)
+        name = own["model"].iloc[0]
+        frame = _measured(by_adapter[name], named.get_group(name), new)
         frames.append(frame.assign(model=model, arm=kind, size=samples, seed=number))
     columns = ["model", "arm", "size", "seed", "measure", "value", "n"]
     return pd.concat(frames, ignore_index=True)[columns]
@@ -107,8 +110,9 @@ def _tried(run: Run, model: ModelConfig, rows: Sequence[Row]) -> pd.DataFrame:
     return arms.ask(run, model, "tried", chats)
 
 
-def _measured(scores: pd.DataFrame, new: Sequence[str]) -> pd.DataFrame:
-    """Every measure of one adapter; `new` are the preferences of the category that was left out."""
+def _measured(scores: pd.DataFrame, letters: pd.Series, new: Sequence[str]) -> pd.DataFrame:
+    """Every measure of one adapter from its scores and the letters that it names; `new` are the preferences of the
+    category that was left out."""
     relevant, other = scores["setting"] == Setting.RELEVANT, scores["preference_id"].isin(new)
     kept, unseen = scores[relevant & ~other], scores[relevant & other]
     values = {
@@ -121,6 +125,7 @@ def _measured(scores: pd.DataFrame, new: Sequence[str]) -> pd.DataFrame:
         "irrelevant breakage": _broken(scores[scores["setting"] == Setting.IRRELEVANT]),
         "followed": kept["followed"],
         "followed, new category": unseen["followed"],
+        "the letter named most": letters.dropna() == next(iter(letters.mode()), None),
     }
     known = {measure: values[measure].dropna().astype(float) for measure in MEASURES}
     rows = [{"measure": name, "value": 100 * own.mean(), "n": len(own)} for name, own in known.items()]
