@@ -55,6 +55,11 @@ def test_every_task_is_a_study_of_one_stage_and_the_group_names_tasks_that_are_t
     assert fields <= set(rows()[0])
 
 
+@pytest.mark.parametrize("sources", ["TQA,CQA", ["TQA", "CQA"]])
+def test_sources_may_be_a_text_or_a_list(sources):
+    assert {row["source"] for row in rows(sources=sources)} == {"TQA", "CQA"}
+
+
 def test_a_row_holds_the_question_with_its_own_preference():
     for row in rows(setting="relevant"):
         assert row["preference_id"] == row["sampled_id"] and row["preference"] in row["user"]

@@ -36,19 +36,20 @@ def questions(
     method: str = "zero_shot",
     profile: str = str(DEFAULT),
     limit: int | None = None,
-    sources: str | None = None,
+    sources: str | list[str] | None = None,
     prompts: str | None = None,
     **_: Any,
 ) -> dict[str, Dataset]:
     """Return the split `test`: one row a question, with the chat that is sent, the gold letter and the identity.
 
     The task's YAML gives `setting` and `method`; the others come from the harness's `--metadata`, e.g.
-    `{"limit": 50}`. Raises `ProfileError` for a method of two stages or an unknown name.
+    `{"limit": 50, "sources": ["TQA"]}`. Raises `ProfileError` for a method of two stages or an unknown name.
     """
     if method not in ONE_STAGE:
         raise ProfileError(f"method: '{method}' is none of {', '.join(ONE_STAGE)}; two stages are for the Inspect task")
     overrides = [] if limit is None else [f"data.limit={limit}"]
-    overrides += [] if sources is None else [f"data.sources=[{sources}]"]
+    named = sources if sources is None or isinstance(sources, str) else ",".join(sources)
+    overrides += [] if named is None else [f"data.sources=[{named}]"]
     overrides += [] if prompts is None else [f"prompts={prompts}"]
     study = load_profile(profile, overrides)
     bank = preferences.load_bank(study.preferences)
