@@ -233,9 +233,11 @@ class Faulty:
 def kill_client(request: web.Request) -> None:
     """Kill -9 the process that asks, on this machine: a request that no client survives."""
     assert request.transport is not None
-    port = request.transport.get_extra_info("peername")[1]
+    port, own = (request.transport.get_extra_info(end)[1] for end in ("peername", "sockname"))
     for connection in psutil.net_connections("tcp"):
-        if connection.laddr.port == port and connection.pid not in (None, os.getpid()):
+        # Both ends: another process may have the same port in a connection to somewhere else.
+        ours = connection.laddr.port == port and bool(connection.raddr) and connection.raddr.port == own
+        if ours and connection.pid not in (None, os.getpid()):
             os.kill(connection.pid, signal.SIGKILL)
 
 
