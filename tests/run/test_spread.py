@@ -79,7 +79,7 @@ def test_the_manifest_says_which_servers_replicas_started(tmp_path):
     made = spread(tmp_path, None)
     assert provenance.collect(made.profile, ROOT, made.workspace)["cluster"] is None
     made.workspace.run.mkdir(parents=True)
-    known = {"ray": "2.60.0", "served": {"Q": {"server": "vllm", "version": "0.12.0"}}}
+    known = {"ray": "2.60.0", "served": {"Q": {"server": "vllm", "version": "0.12.0", "command": []}}}
     (made.workspace.run / "cluster.json").write_text(json.dumps(known))
     assert provenance.collect(made.profile, ROOT, made.workspace)["cluster"] == known
 
