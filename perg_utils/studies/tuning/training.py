@@ -33,8 +33,8 @@ _WARM_UP = 0.1
 _TARGETS = "all-linear"
 #: Batches sorted by length together, so that little is padded.
 _SORTED = 8
-#: Padded tokens x layers x width that go through the model at a time (SmolLM2-135M: 1,157 tokens, 5.5 GB in all): a batch of a
-#: large model goes in parts, and its gradient is their sum.
+#: Padded tokens x layers x width that go through the model at a time (SmolLM2-135M: 1,157 tokens, 5.5 GB in all): a
+#: batch of a large model goes in parts, and its gradient is their sum.
 _AT_A_TIME = 20_000_000
 
 
