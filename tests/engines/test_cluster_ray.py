@@ -305,6 +305,14 @@ def test_without_ray_the_error_names_the_cure(monkeypatch):
         pass
 
 
+def test_an_address_where_nothing_listens_is_told_at_once(monkeypatch):
+    monkeypatch.setattr(connection, "load", lambda: SimpleNamespace(init=pytest.fail, shutdown=lambda: None))
+    address = f"127.0.0.1:{serving._free_port()}"
+    said = f"{address}: nothing answers there .*ray start --head --port="
+    with pytest.raises(ClusterError, match=said), running(address, "n", "s"):
+        pass
+
+
 def test_a_start_that_failed_leaves_nothing_that_the_next_one_would_find(capsys):
     sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
     orphan = "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', "

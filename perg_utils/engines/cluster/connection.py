@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -108,6 +109,7 @@ def running(
         # `address`: a Ray of its own, also where `ray start` has left another one.
         more |= {"address": LOCAL, "num_cpus": here, "object_store_memory": STORE}
     else:
+        _answers(target)
         more["address"] = target
         more["runtime_env"] |= {"working_dir": str(ROOT), "excludes": _NOT_SHIPPED}
     context = _started(ray, target, namespace=namespace, **more)
@@ -116,6 +118,20 @@ def running(
         yield cluster
     finally:
         ray.shutdown()
+
+
+def _answers(target: str) -> None:
+    """Raise `ClusterError` where nothing listens at an address: Ray itself would try for minutes, without a word."""
+    host, _, port = target.rpartition(":")
+    if not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except OSError as error:
+        raise ClusterError(
+            f"--cluster {target}: nothing answers there ({error}); a cluster is started with: "
+            f"ray start --head --port={port} (docs/cluster.md)"
+        ) from error
 
 
 def _started(ray: Any, target: str, **more: Any) -> Any:
