@@ -8,7 +8,8 @@ here is worked out from the tables of such a run; no model is asked.
 The shares are Shapley's: of the failures in the setting mixed, what each stage is to blame for, averaged over all
 orders in which the stages could be mended. Draft and relevance are mended by the interventions and measured; delivery,
 keeping and following are mended on paper, by putting the draft's letter where it was lost or changed and by counting
-the preference as followed. Not in the paper.
+the preference as followed. Without the setting mixed they are shares of the failures in relevant, and relevance has
+none. Not in the paper.
 """
 
 from __future__ import annotations
@@ -177,12 +178,14 @@ def blame(edited: pd.DataFrame, own: str, right: str) -> pd.DataFrame:
     """Return Shapley's shares of failure, a row a question, a column a stage of `STAGES`; each row sums to its failure.
 
     `own` is the model that edits its own answers and `right` the one that is given right drafts, both in the settings
-    relevant and mixed. The failure of a question is 1 where Pref-Aligner in mixed is not robust, else 0. Questions that
-    are not scored in all four arms are left out. Raises `DataError` where an arm is missing.
+    relevant and mixed. The failure of a question is 1 where Pref-Aligner in mixed is not robust, else 0. Where nobody
+    was asked in mixed, the failure is that in relevant, and there is no column of relevance. Questions that are not
+    scored in all arms are left out. Raises `DataError` where an arm is missing.
     """
+    unfiltered = Setting.MIXED if (edited["setting"] == Setting.MIXED).any() else Setting.RELEVANT
     arms: dict[tuple[bool, bool], pd.DataFrame] = {}
     for draft, model in ((False, own), (True, right)):
-        for relevance, setting in ((False, Setting.MIXED), (True, Setting.RELEVANT)):
+        for relevance, setting in ((False, unfiltered), (True, Setting.RELEVANT)):
             rows = edited[(edited["model"] == model) & (edited["setting"] == setting)]
             if rows.empty:
                 raise DataError(f"no response of {model}, pref_aligner, in {setting}")
@@ -201,7 +204,7 @@ def blame(edited: pd.DataFrame, own: str, right: str) -> pd.DataFrame:
             weight = factorial(size) * factorial(len(STAGES) - size - 1) / factorial(len(STAGES))
             for mended in map(frozenset, combinations(others, size)):
                 out[stage] += weight * (value[mended | {stage}] - value[mended])
-    return out
+    return out if unfiltered == Setting.MIXED else out.drop(columns="relevance")
 
 
 def _robust(rows: pd.DataFrame, mended: frozenset[str]) -> np.ndarray:

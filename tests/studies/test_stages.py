@@ -124,6 +124,14 @@ def test_the_blame_is_where_it_was_put(arms, blamed):
     assert {stage: round(value, 9) for stage, value in found.items() if round(value, 9)} == blamed
 
 
+def test_without_mixed_the_blame_is_that_of_relevant():
+    unliked = {"followed": False}
+    frame = four_arms({}, own_relevant={"draft": "B", "letter": "B"} | unliked, right_relevant=unliked)
+    found = stages.blame(frame[frame["setting"] == "relevant"], "S", "S.right")
+    assert list(found) == [stage for stage in stages.STAGES if stage != "relevance"]
+    assert found.iloc[0].to_dict() == pytest.approx({"draft": 0.5, "delivery": 0, "keeping": 0, "following": 0.5})
+
+
 ANY = st.fixed_dictionaries(
     {"draft": st.sampled_from(["A", "B", None]), "letter": st.sampled_from(["A", "B", None]), "followed": st.booleans()}
 )
@@ -204,3 +212,15 @@ def test_the_study_runs_in_miniature(tmp_path):
     assert [path.name for path in (run.workspace.figures / "notebooks").iterdir()] == ["study_stages.ipynb"]
     assert '"S.wrong"' in (run.workspace.run / "manifest.json").read_text(encoding="utf-8")
     assert run.workspace.figures == tmp_path / "figures" / "studies" / "stages"
+
+
+def test_the_study_runs_with_relevant_preferences_and_right_drafts_alone(tmp_path):
+    few = "models=[" + ", ".join(f"{{{model}}}" for model in FEW[:2]).replace(", mixed", "") + "]"
+    overrides = ("data.limit=3", few, "grid={relevant: [pref_aligner]}")
+    with in_process.notebooks(kernels_for="study"):
+        pipeline.run(pipeline.Command("study_stages", out=tmp_path, overrides=overrides))
+    run = open_run("study_stages", overrides, tmp_path)
+    drawn = {path.name for path in run.workspace.figures.glob("*.png")}
+    assert drawn == {"stages_relevant.png", "blame.png", "contrasts.png"}
+    blamed = pd.read_csv(run.workspace.figures / "tables" / "blame.csv")
+    assert set(blamed["stage"]) == set(stages.STAGES) - {"relevance"}
