@@ -39,6 +39,7 @@ NOT_HERE = [
     ("analyst", ".venv/bin/jupyter", "opens a browser"),
     ("inspect", "", "an environment of its own; tests/ecosystem/test_inspect.py types these there"),
     ("cluster", ".venv/bin/pip install", "installs"),
+    ("cluster", "export", "for the next command, on another machine"),
     ("cluster", ".venv/bin/ray", "several machines; tests/engines/test_cluster_ray.py has Ray itself"),
     ("cluster", "./run_all.sh --profile paper", "a cluster with GPUs"),
 ]

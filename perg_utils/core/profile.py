@@ -178,6 +178,13 @@ class ModelConfig(_Strict):
         return self
 
     @model_validator(mode="after")
+    def _batch_invariance_needs_a_gpu(self) -> ModelConfig:
+        # vLLM's build for processors takes the setting, and ends at the first request.
+        if self.replica.server == "vllm" and not self.replica.gpus and self.replica.batch_invariant:
+            raise ValueError("replica: vllm without GPUs needs batch_invariant: false")
+        return self
+
+    @model_validator(mode="after")
     def _one_server_for_batches(self) -> ModelConfig:
         if self.base_url == [] or (self.batch and isinstance(self.base_url, list) and len(self.base_url) > 1):
             raise ValueError("base_url must name a server, and only one with batch: true")

@@ -279,7 +279,9 @@ def test_the_words_and_the_identity_of_a_vllm_server():
     for unserved in ({"adapter": "a/b"}, {"gguf_file": "m.gguf"}):
         assert serving.kind(ModelConfig(name="M", model="m", replica={"gpus": 1}, **unserved)) == "none"
     with pytest.raises(ValueError, match="adapter goes onto weights that are run in process"):
-        ModelConfig(name="M", model="m", adapter="a/b", replica={"server": "vllm"})
+        ModelConfig(name="M", model="m", adapter="a/b", replica={"server": "vllm", "gpus": 1})
+    with pytest.raises(ValueError, match="vllm without GPUs needs batch_invariant: false"):
+        ModelConfig(name="M", model="m", replica={"server": "vllm"})
     plain = {"kind": "transformers", "model": "org/M-8B", "revision": "abc"}
     found = serving.identity(model.model_copy(update={"revision": "abc"}), plain, "0.12.0")
     words = serving.Serving(model, found)._words(8000)
