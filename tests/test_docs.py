@@ -5,6 +5,7 @@ import gzip
 import json
 import re
 import shlex
+import subprocess
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -35,6 +36,8 @@ TEXTS = {name: path.read_text(encoding="utf-8") for name, path in PAGES.items()}
 README = TEXTS["README.md"]
 #: What stands for a reader's own choice in the commands of the pages.
 PLACEHOLDERS = {"my.yaml", "NAME", "FILE"}
+#: The extras of the package.
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
 
 
 def words(page):
@@ -340,6 +343,50 @@ def test_the_profiles_named_are_those_that_exist():
     table = TEXTS["docs/profiles.md"].split("## Using one")[0]
     named = set(re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| (`[^|]+) \|", table, re.MULTILINE))))
     assert named == {path.stem for path in PROFILES.glob("*.yaml")}
+
+
+RECIPES = {
+    head: re.search(r"```(sh|yml)\n(.*?)```", TEXTS["docs/cluster.md"].split(f"**{head}**", 1)[1], re.DOTALL).group(2)
+    for head in ("Slurm", "KubeRay", "SkyPilot")
+}
+
+
+def scripts(recipe):
+    """The shell scripts of a recipe of the cluster's page."""
+    if recipe == "Slurm":
+        return [RECIPES[recipe]]
+    held = yaml.safe_load(RECIPES[recipe])
+    return [held["spec"]["entrypoint"]] if recipe == "KubeRay" else [held["setup"], held["run"]]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_scripts_of_a_recipe_are_shell_and_its_commands_are_understood(recipe):
+    found = []
+    for script in scripts(recipe):
+        assert subprocess.run(["bash", "-n"], input=script, text=True, capture_output=True, check=False).stderr == ""
+        found += re.findall(r"\./run_all\.sh [^#\n]*", script)
+        for extra in re.findall(r"-e \.\[(\w+)\]", script):
+            assert extra in EXTRAS
+    (command,) = found
+    parsed = parser().parse_args(["run", *shlex.split(command)[1:]])
+    load_profile(parsed.profile, parsed.overrides)
+    assert parsed.cluster == "auto" or parsed.cluster.startswith("$head:")
+
+
+def test_the_jobs_and_nodes_of_a_recipe_agree():
+    slurm, sky = RECIPES["Slurm"], yaml.safe_load(RECIPES["SkyPilot"])
+    nodes, gpus, cores = (
+        int(re.search(rf"--{key}=(\d+)", slurm)[1]) for key in ("nodes", "gpus-per-node", "cpus-per-task")
+    )
+    assert f"--nodes={nodes - 1} --ntasks={nodes - 1} --exclude" in slurm
+    assert slurm.count(f"--num-cpus={cores} --num-gpus={gpus} --block") == 2
+    for text in (slurm, sky["run"]):
+        (port,) = set(re.findall(r"--port=(\d+)", text))
+        assert set(re.findall(r"\$head:(\d+)", text)) == {port}
+    cluster = yaml.safe_load(RECIPES["KubeRay"])["spec"]["rayClusterSpec"]
+    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    assert len({c["image"] for group in groups for c in group["template"]["spec"]["containers"]}) == 1
+    assert all(0 <= group["minReplicas"] <= group["maxReplicas"] for group in cluster["workerGroupSpecs"])
 
 
 YAML = [(page, block) for page, text in TEXTS.items() for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)]
