@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 MOST = 16
 #: What workers need of the environment besides the keys of the profile's models.
 _PASSED = ("HF_TOKEN", "HF_HUB_OFFLINE")
-_STORAGE_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_REGION")
+#: What an object store's clients look for: `AWS_DEFAULT_REGION`, `GOOGLE_APPLICATION_CREDENTIALS`, `FSSPEC_S3_...`.
+_OF_STORAGE = ("AWS_", "GOOGLE_", "FSSPEC_")
 
 
 @contextmanager
@@ -147,7 +148,7 @@ class Spread:
     def _keys(self, storage: str) -> dict[str, str]:
         """What workers are to find in their environment: keys of servers and of the storage."""
         names = {model.api_key_env for model in _models(self.profile)} | set(_PASSED)
-        names |= set() if "://" not in storage else set(_STORAGE_KEYS)
+        names |= {name for name in os.environ if "://" in storage and name.startswith(_OF_STORAGE)}
         return {name: os.environ[name] for name in sorted(names) if os.environ.get(name)}
 
     def _versions(self) -> dict[str, str]:

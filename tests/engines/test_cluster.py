@@ -187,6 +187,48 @@ def test_a_replica_that_hangs_is_replaced(storage, journal):
         cluster.fleet.frozen.clear()
 
 
+def test_a_storage_that_lets_writers_wait_is_no_death_and_nothing_is_asked_twice(storage, journal, monkeypatch):
+    asked, seen, written = requests(60), [], []
+    real = Blocks.write
+
+    def slow(self, *words):
+        if not written:  # longer than silence may be
+            written.append(1)
+            time.sleep(2.5)
+        return real(self, *words)
+
+    with fake_ray.cluster(storage) as cluster:
+        monkeypatch.setattr(Blocks, "write", slow)
+        scripted(cluster, seen, lambda prompt: time.sleep(0.05))
+        assert texts(journal, open_engine(model(unit=60, most=1)), asked)[0] == right(asked)
+        assert cluster.status()[0]["lost"] == 0 and written
+    assert len(seen) == 60
+
+
+def test_a_storage_out_of_reach_is_a_plain_error_and_its_blocks_are_taken_later(storage, journal, monkeypatch):
+    asked, seen = requests(40), []
+    real = Blocks.read
+
+    def gone(self, name):
+        with self._in_reach():
+            raise ConnectionError("no route to the store")
+
+    with fake_ray.cluster(storage) as cluster:
+        scripted(cluster, seen)
+        monkeypatch.setattr(Blocks, "read", gone)
+        with pytest.raises(PergError, match=r"cannot be read: ConnectionError: no route .* run the same command again"):
+            texts(journal, open_engine(model()), asked)
+        with pytest.raises(PergError, match="cannot be read"):  # not asked again, as long as nobody knows
+            texts(journal, open_engine(model()), asked)
+    kept, before = sum(len(real(Blocks(storage), name)) for name in names(storage)), len(seen)
+    monkeypatch.setattr(Blocks, "read", real)
+    with fake_ray.cluster(storage) as cluster:
+        scripted(cluster, seen)
+        assert texts(journal, open_engine(model()), asked)[0] == right(asked)
+    assert kept > 0 and len(seen) == before + 40 - kept, "what is in blocks is not asked again"
+    assert names(storage) == []
+
+
 def test_a_replica_without_progress_is_replaced_though_it_beats(storage, journal):
     asked, seen, stuck = requests(40), [], threading.Event()
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import posixpath
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -105,26 +105,40 @@ class Blocks:
         return name
 
     def read(self, name: str) -> list[Answer]:
-        """Return the answers in a block."""
-        return unpack(self._fs.cat_file(posixpath.join(self._root, name)))
+        """Return the answers in a block. Raises `FileNotFoundError`, and `PergError` where it cannot be had now."""
+        with self._in_reach():
+            return unpack(self._fs.cat_file(posixpath.join(self._root, name)))
 
     def remove(self, name: str) -> None:
-        """Remove a block, if it is there."""
-        with suppress(OSError):
+        """Remove a block, if it is there and the storage lets it; one that stays is found by the next run."""
+        with suppress(Exception):  # each kind of storage has errors of its own
             self._fs.rm_file(posixpath.join(self._root, name))
 
     def names(self, pool: str, unit: str = "") -> Iterator[str]:
-        """Yield the names of the blocks of a pool, or of one unit in it."""
+        """Yield the names of the blocks of a pool, or of one unit in it; raises `PergError` as `read` does."""
         folder = posixpath.join(self._root, pool)
         self._fs.invalidate_cache(folder)
         try:
-            found = self._fs.ls(folder, detail=False)
+            with self._in_reach():
+                found = self._fs.ls(folder, detail=False)
         except FileNotFoundError:
             return
         for path in sorted(found):
             last = posixpath.basename(path)
             if last.endswith(".parquet") and last.startswith(f"{unit}." if unit else tuple("0123456789abcdef")):
                 yield f"{pool}/{last}"
+
+    @contextmanager
+    def _in_reach(self) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # each kind of storage has errors of its own
+            raise PergError(
+                f"the storage {self.url} cannot be read: {describe(error)}; what lies there is kept: run the same "
+                "command again when it is in reach"
+            ) from error
 
     def tidy(self) -> None:
         """Remove what is empty of a folder; an object store has no such thing."""

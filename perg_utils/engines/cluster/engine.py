@@ -74,7 +74,7 @@ class ClusterEngine:
         for name in names:
             try:
                 answers = blocks.read(name)
-            except OSError:  # removed meanwhile
+            except FileNotFoundError:  # removed meanwhile
                 continue
             yield from self._of_use(answers, waiting)
             blocks.remove(name)

@@ -82,10 +82,13 @@ class Replica:
     def work(self) -> None:
         """Make the engine ready, then pull units until there are no more."""
         engine = self._engine()
-        writer = threading.Thread(target=self._write_and_beat, name="perg-blocks", daemon=True)
+        # Two threads: a storage that lets a writer wait is no reason to take the replica for dead.
+        writer = threading.Thread(target=self._until_over, args=(self.every, self._flush), daemon=True)
+        beater = threading.Thread(target=self._until_over, args=(min(self.every, 1.0), self._beat), daemon=True)
         try:
             first = self._pull(_WAIT)  # tells the dispatcher that the replica is ready
             writer.start()
+            beater.start()
             if isinstance(engine, ApiEngine):
                 self._drain = engine.drain
                 self._stream(engine, first)
@@ -214,24 +217,24 @@ class Replica:
 
     # blocks
 
-    def _write_and_beat(self) -> None:
-        """Write what has come, and tell that there is life in this, until the end."""
-        flushed = 0.0
-        while not self._over.wait(min(self.every, 1.0)):
+    def _until_over(self, every: float, act: Callable[[], None]) -> None:
+        """Do `act` every so many seconds until the end."""
+        while not self._over.wait(every):
             try:
-                if time.monotonic() - flushed >= self.every:
-                    self._flush()
-                    flushed = time.monotonic()
-                told = self.link.beat(self.name, self._progress)
+                act()
             except Exception:  # the dispatcher is gone, and this replica with it
                 if self._serving is not None:
                     self._serving.stop()
                 os._exit(1)
-            if told["stop"]:
-                self._stopping.set()
-            if told["drain"] and not self._draining.is_set():
-                self._draining.set()
-                self._drain()
+
+    def _beat(self) -> None:
+        """Tell that there is life in this, and hear what to do."""
+        told = self.link.beat(self.name, self._progress)
+        if told["stop"]:
+            self._stopping.set()
+        if told["drain"] and not self._draining.is_set():
+            self._draining.set()
+            self._drain()
 
     def _flush(self, work: _Work | None = None) -> None:
         """Write the fresh answers of one unit, or of all, and report them."""
