@@ -9,10 +9,7 @@ units of 10^9 (GFLOP); where the parameters are not known, tokens. Not in the pa
 from __future__ import annotations
 
 import itertools
-import random
 from collections.abc import Sequence
-from dataclasses import replace
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -20,12 +17,7 @@ import pandas as pd
 
 from perg_utils.core.profile import ModelConfig, Profile, StatisticsConfig
 from perg_utils.core.run import Run
-from perg_utils.core.schema import Method, Setting
-from perg_utils.engines.base import Request
-from perg_utils.engines.open import open_engine
-from perg_utils.inference.methods import Chat
-from perg_utils.inference.requests import request
-from perg_utils.prompts.sets import load_prompts
+from perg_utils.core.schema import Setting
 from perg_utils.studies import arms, gate
 from perg_utils.studies.contrasts import Paired, of_sums
 
@@ -245,75 +237,3 @@ def contrasts(questions: pd.DataFrame, profile: Profile) -> pd.DataFrame:
         for question, who, reference, option in planned(profile)
     ]
     return of_sums(made, profile.statistics)
-
-
-def latency(run: Run, model: str, *, questions: int = 6, repeats: int = 3) -> pd.DataFrame:
-    """Return seconds at batch 1, a row a call: stage, example_id, repeat, reading and writing.
-
-    Stages: plain (no preference), zero_shot, edit (Pref-Aligner's second). Reading is the time to the first new token,
-    writing the rest. Calls are made in random order and never answered from the journal. For models that run here.
-    """
-    profile = run.profile
-    own, prompts = profile.model(model), load_prompts(profile.prompts).edited(profile.model(model).editing)
-    engine, draw = open_engine(own), random.Random(profile.seed)
-    responses = run.read("responses")
-    drafts = responses[(responses["model"] == model) & (responses["setting"] == Setting.NONE)].set_index("example_id")
-    found = arms.one_stage_rows(run, Method.ZERO_SHOT, Setting.RELEVANT)
-    found = draw.sample(found, min(questions, len(found)))
-    calls: list[tuple[str, str, int, Request]] = []
-    for row in found:
-        variables = row.task.variables()
-        draft = drafts["response"].get(row.example_id)
-        chats = {"plain": prompts.messages(Method.NO_PREFERENCE, **row.task.bare().variables())}
-        chats["zero_shot"] = prompts.messages(Method.ZERO_SHOT, **variables)
-        if isinstance(draft, str):
-            chats["edit"] = prompts.messages(Method.PREF_ALIGNER, **variables, response=draft)
-        for stage, chat in chats.items():
-            method = {"plain": Method.NO_PREFERENCE, "edit": Method.PREF_ALIGNER}.get(stage, Method.ZERO_SHOT)
-            made = request(Chat(chat), own, profile.decoding, 2 if stage == "edit" else 1, method)
-            calls += [(stage, row.example_id, repeat, made) for repeat in range(repeats)]
-    list(engine.generate([calls[0][3]]))  # loads the weights
-    draw.shuffle(calls)
-    rows = []
-    for stage, example, repeat, made in calls:
-        first = _short(made)
-        reading, whole = (_seconds(engine, one) for one in (first, made))
-        rows.append({"model": model, "stage": stage, "example_id": example, "repeat": repeat, "reading": reading})
-        rows[-1]["writing"] = max(whole - reading, 0.0)
-    return pd.DataFrame(rows)
-
-
-def _short(made: Request) -> Request:
-    return replace(made, decoding=replace(made.decoding, max_new_tokens=1))
-
-
-def _seconds(engine: Any, made: Request) -> float:
-    began = perf_counter()
-    list(engine.generate([made]))
-    return perf_counter() - began
-
-
-def latencies(calls: pd.DataFrame, config: StatisticsConfig, seed: int) -> pd.DataFrame:
-    """Return seconds an answer at batch 1, a row a model and arm: reading, writing, total with bounds by question.
-
-    Pref-Aligner is a plain answer and an edit, one after the other. `value` is the total; `times` it against zero_shot.
-    """
-    rows = []
-    for model, own in calls.groupby("model", sort=False):
-        means = own.groupby(["stage", "example_id"])[["reading", "writing"]].mean()
-        arms_ = {"zero_shot": ["zero_shot"], "pref_aligner": ["plain", "edit"]}
-        totals = {}
-        for arm, stages in arms_.items():
-            parts = [means.loc[stage] for stage in stages if stage in means.index.get_level_values(0)]
-            if len(parts) < len(stages):
-                continue
-            both = pd.concat(parts).groupby(level=0).sum()
-            total = both.sum(axis=1)
-            totals[arm] = total.mean()
-            spread = _draws(len(total), config, seed) @ total.to_numpy()
-            tail = 100 * (1 - config.confidence) / 2
-            low, high = np.percentile(spread, [tail, 100 - tail])
-            row = {"model": model, "arm": arm, "reading": both["reading"].mean(), "writing": both["writing"].mean()}
-            row |= {"value": total.mean(), "low": low, "high": high, "n": len(total)}
-            rows.append(row | {"times": total.mean() / totals["zero_shot"]})
-    return pd.DataFrame(rows)

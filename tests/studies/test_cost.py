@@ -11,7 +11,7 @@ from perg_utils.core.run import open_run
 from perg_utils.dataset.preferences import load_bank
 from perg_utils.run import pipeline
 from perg_utils.scoring.intervals import mcnemar_exact
-from perg_utils.studies import cost, gate
+from perg_utils.studies import cost, gate, seconds
 from perg_utils.studies.contrasts import Paired, of_sums
 
 CONFIG = load_profile("study_cost").statistics
@@ -112,6 +112,16 @@ def test_parameters_are_counted_in_the_weights_or_read_from_the_name():
     assert cost.parameters(ModelConfig(name="x", engine="api", model="gpt-4o-mini")) is None
 
 
+def test_an_arm_takes_as_long_as_its_calls_together_and_one_without_all_of_them_is_left_out():
+    rows = [("plain", "q1", 1.0, 2.0), ("edit", "q1", 2.0, 3.0), ("zero_shot", "q1", 1.0, 3.0)]
+    calls = pd.DataFrame(rows, columns=["stage", "example_id", "reading", "writing"]).assign(model="S", repeat=0)
+    found = seconds.latencies(calls, CONFIG, 1).set_index("arm")
+    assert (
+        found["value"].to_dict() == {"zero_shot": 4.0, "pref_aligner": 8.0} and found.loc["pref_aligner", "times"] == 2
+    )
+    assert seconds.latencies(calls[calls["stage"] != "edit"], CONFIG, 1)["arm"].tolist() == ["zero_shot"]
+
+
 def test_the_study_runs_in_miniature(tmp_path):
     overrides = ("data.limit=3", "models=[{name: S, model: data/embedded/models/S, dtype: float32}]")
     with in_process.notebooks(kernels_for="study"):
@@ -121,6 +131,11 @@ def test_the_study_runs_in_miniature(tmp_path):
     assert drawn == {"frontier", "acceptability", "contrasts"}, "seconds of one machine are not kept"
     table = cost.options(run, "S")
     assert set(table["option"]) == {"zero_shot", "pref_aligner", "gated", "vote"} and len(table) == 4 * 2 * 9
+    many = seconds.throughput(run, "S", questions=4, repeats=2)
+    assert sorted(zip(many["stage"], many["n"], strict=True)) == sorted(
+        2 * [("plain", 4), ("edit", 4), ("zero_shot", 4)]
+    )
+    assert (many["seconds"] > 0).all() and seconds.throughputs(many)["arm"].tolist() == ["zero_shot", "pref_aligner"]
     tokens = table.groupby("option")[["read", "written"]].sum()
     assert (tokens.loc["vote"] >= tokens.loc["zero_shot"]).all() and tokens.loc["vote", "read"] > 2.9 * tokens.loc[
         "zero_shot", "read"

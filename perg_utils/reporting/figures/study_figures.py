@@ -195,7 +195,7 @@ def acceptability(run: Run, curves: pd.DataFrame) -> Drawn:
 
 @figure("latency")
 def latency(run: Run, times: pd.DataFrame) -> Drawn:
-    """Return seconds an answer at batch 1, a bar a model and arm; `times` is from `studies.cost.latencies`.
+    """Return seconds an answer at batch 1, a bar a model and arm; `times` is from `studies.seconds.latencies`.
 
     >>> import pandas as pd
     >>> times = pd.DataFrame({"model": ["S"], "arm": ["zero_shot"], "reading": [0.1], "writing": [0.4]})
