@@ -31,8 +31,11 @@ if TYPE_CHECKING:
 MOST = 16
 #: What workers need of the environment besides the keys of the profile's models.
 _PASSED = ("HF_TOKEN", "HF_HUB_OFFLINE")
-#: What an object store's clients look for: `AWS_DEFAULT_REGION`, `GOOGLE_APPLICATION_CREDENTIALS`, `FSSPEC_S3_...`.
-_OF_STORAGE = ("AWS_", "GOOGLE_", "FSSPEC_")
+#: And of the storage, where that is an object store; not what names files, profiles or roles of this machine.
+_OF_STORAGE = """
+    AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_ENDPOINT_URL AWS_ENDPOINT_URL_S3 AWS_REGION
+    AWS_DEFAULT_REGION GOOGLE_CLOUD_PROJECT
+""".split()
 
 
 @contextmanager
@@ -148,7 +151,8 @@ class Spread:
     def _keys(self, storage: str) -> dict[str, str]:
         """What workers are to find in their environment: keys of servers and of the storage."""
         names = {model.api_key_env for model in _models(self.profile)} | set(_PASSED)
-        names |= {name for name in os.environ if "://" in storage and name.startswith(_OF_STORAGE)}
+        if "://" in storage and not storage.startswith("file://"):
+            names |= {*_OF_STORAGE, *(name for name in os.environ if name.startswith("FSSPEC_"))}
         return {name: os.environ[name] for name in sorted(names) if os.environ.get(name)}
 
     def _versions(self) -> dict[str, str]:

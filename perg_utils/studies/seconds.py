@@ -73,7 +73,8 @@ def _asked(run: Run, model: str, draw: random.Random, count: int) -> dict[str, d
     profile, own = run.profile, run.profile.model(model)
     prompts, responses = load_prompts(profile.prompts).edited(own.editing), run.read("responses")
     drafts = responses[(responses["model"] == model) & (responses["setting"] == Setting.NONE)].set_index("example_id")
-    found = arms.one_stage_rows(run, Method.ZERO_SHOT, Setting.RELEVANT)
+    rows = arms.one_stage_rows(run, Method.ZERO_SHOT, Setting.RELEVANT)
+    found = list({row.example_id: row for row in rows}.values())  # one preference a question
     out: dict[str, dict[str, Request]] = {stage: {} for stage in _METHODS}
     for row in draw.sample(found, min(count, len(found))):
         variables, draft = row.task.variables(), drafts["response"].get(row.example_id)
@@ -111,7 +112,9 @@ def latencies(calls: pd.DataFrame, config: StatisticsConfig, seed: int) -> pd.Da
         means = own.groupby(["stage", "example_id"])[["reading", "writing"]].mean()
         totals = {}
         for arm, stages in _there(means.index.get_level_values("stage")).items():
-            both = pd.concat([means.loc[stage] for stage in stages]).groupby(level=0).sum()
+            parts = [means.loc[stage] for stage in stages]
+            common = sorted(set.intersection(*(set(part.index) for part in parts)))  # some questions have no edit
+            both = pd.concat([part.loc[common] for part in parts]).groupby(level=0).sum()
             total = both.sum(axis=1).to_numpy()
             totals[arm] = total.mean()
             draws = np.random.default_rng(seed).integers(0, len(total), (config.resamples, len(total)))

@@ -15,6 +15,7 @@ from perg_utils.core.profile import ModelConfig
 from perg_utils.core.schema import Status
 from perg_utils.engines.api.engine import ApiEngine
 from perg_utils.engines.base import Decoding, EngineError, Reply, Request
+from perg_utils.engines.cluster import engine as cluster_engine
 from perg_utils.engines.cluster.blocks import Answer, Blocks, pack, unpack
 from perg_utils.engines.cluster.units import FAILED_PIECES, TRIES, Pool, size_of_next
 from perg_utils.engines.journal import Journal
@@ -205,28 +206,89 @@ def test_a_storage_that_lets_writers_wait_is_no_death_and_nothing_is_asked_twice
     assert len(seen) == 60
 
 
-def test_a_storage_out_of_reach_is_a_plain_error_and_its_blocks_are_taken_later(storage, journal, monkeypatch):
+def out_of_reach(monkeypatch, storage):
+    """Let no block in the folder `storage` be read or listed."""
+
+    def gone(self, path, *_, **__):
+        raise ConnectionError("no route to the store")
+
+    for name in ("cat_file", "ls"):
+        monkeypatch.setattr(type(Blocks(storage)._fs), name, gone)
+
+
+def test_a_storage_out_of_reach_is_waited_for_and_then_a_plain_error(storage, journal, monkeypatch):
     asked, seen = requests(40), []
-    real = Blocks.read
-
-    def gone(self, name):
-        with self._in_reach():
-            raise ConnectionError("no route to the store")
-
+    monkeypatch.setattr(cluster_engine, "REACH_SECONDS", 1.0)
     with fake_ray.cluster(storage) as cluster:
         scripted(cluster, seen)
-        monkeypatch.setattr(Blocks, "read", gone)
-        with pytest.raises(PergError, match=r"cannot be read: ConnectionError: no route .* run the same command again"):
-            texts(journal, open_engine(model()), asked)
-        with pytest.raises(PergError, match="cannot be read"):  # not asked again, as long as nobody knows
-            texts(journal, open_engine(model()), asked)
-    kept, before = sum(len(real(Blocks(storage), name)) for name in names(storage)), len(seen)
-    monkeypatch.setattr(Blocks, "read", real)
+        engine = open_engine(model())
+        with monkeypatch.context() as patch:
+            patch.setattr(type(Blocks(storage)._fs), "cat_file", lambda *_, **__: 1 / 0)
+            with pytest.raises(PergError, match=r"cannot be read: ZeroDivisionError: .* run the same command again"):
+                texts(journal, engine, asked)
+        with monkeypatch.context() as patch:
+            out_of_reach(patch, storage)
+            with pytest.raises(PergError, match="cannot be read: ConnectionError: no route"):
+                texts(journal, engine, asked)
+    assert len(seen) == 40 and len(names(storage)) > 0, "all had been written, and nothing was asked again"
     with fake_ray.cluster(storage) as cluster:
         scripted(cluster, seen)
         assert texts(journal, open_engine(model()), asked)[0] == right(asked)
-    assert kept > 0 and len(seen) == before + 40 - kept, "what is in blocks is not asked again"
-    assert names(storage) == []
+    assert len(seen) == 40 and names(storage) == []
+
+
+def test_a_storage_that_comes_back_in_time_is_read_and_what_came_without_it_is_kept(storage, journal, monkeypatch):
+    asked, seen = requests(60), []
+    real_write, real_read, written = Blocks.write, type(Blocks(storage)._fs).cat_file, []
+
+    def once(self, *words):
+        if written:
+            raise OSError(28, "No space left on device")
+        written.append(time.monotonic())
+        return real_write(self, *words)
+
+    def later(self, path, *words, **more):
+        if time.monotonic() - written[0] < 1.5:
+            raise ConnectionError("no route to the store")
+        return real_read(self, path, *words, **more)
+
+    with fake_ray.cluster(storage) as cluster:
+        monkeypatch.setattr(Blocks, "write", once)
+        monkeypatch.setattr(type(Blocks(storage)._fs), "cat_file", later)
+        scripted(cluster, seen)
+        assert texts(journal, open_engine(model()), asked)[0] == right(asked)
+    assert len(seen) == 60 and written and names(storage) == []
+
+
+def test_when_the_storage_stays_away_what_came_by_the_dispatcher_is_kept(storage, journal, monkeypatch):
+    asked, seen, written = requests(40), [], []
+    real = Blocks.write
+
+    def once(self, *words):
+        if written:
+            raise OSError(28, "No space left on device")
+        written.append(1)
+        return real(self, *words)
+
+    monkeypatch.setattr(cluster_engine, "REACH_SECONDS", 1.0)
+    with fake_ray.cluster(storage) as cluster, monkeypatch.context() as patch:
+        patch.setattr(Blocks, "write", once)
+        patch.setattr(type(Blocks(storage)._fs), "cat_file", lambda *_, **__: 1 / 0)
+        scripted(cluster, seen)
+        with pytest.raises(PergError, match="cannot be read"):
+            texts(journal, open_engine(model()), asked)
+    kept = sum(len(Blocks(storage).read(name)) for name in names(storage))
+    assert len(seen) == 40 and 0 < kept < 40
+    assert journal.execute("SELECT count(*) FROM replies")[0][0] == 40 - kept
+
+
+def test_a_damaged_block_is_named(storage, journal):
+    blocks = Blocks(storage)
+    name = blocks.write(Pool(dict(ApiEngine(model()).identity), model()).id, "0c0c", b"PAR1, cut off")
+    with fake_ray.cluster(storage) as cluster:
+        scripted(cluster, [])
+        with pytest.raises(PergError, match=rf"{name} is damaged \(ArrowInvalid: .*; remove it"):
+            texts(journal, open_engine(model()), requests(2))
 
 
 def test_a_replica_without_progress_is_replaced_though_it_beats(storage, journal):

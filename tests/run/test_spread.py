@@ -55,13 +55,17 @@ def test_no_cluster_is_started_for_steps_that_ask_nobody(tmp_path):
 def test_workers_get_the_keys_of_the_models_and_no_others(tmp_path, monkeypatch):
     monkeypatch.setenv("MY_KEY", "one")
     monkeypatch.setenv("OTHER_KEY", "two")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "three")
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    for name in list(os.environ):
+        if name.startswith(("AWS_", "GOOGLE_", "FSSPEC_", "HF_", "OPENAI_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_PROFILE", "of-this-machine")
+    monkeypatch.setenv("GOOGLE_API_KEY", "of-another-model")
+    of_storage = {"AWS_SECRET_ACCESS_KEY": "three", "AWS_DEFAULT_REGION": "four", "FSSPEC_S3_ENDPOINT_URL": "five"}
+    for name, value in of_storage.items():
+        monkeypatch.setenv(name, value)
     made = spread(tmp_path, "local", "models.0={name: S, engine: api, model: m, api_key_env: MY_KEY}")
-    assert made._keys("/folder") == {"MY_KEY": "one"}
-    assert made._keys("s3://bucket") == {"MY_KEY": "one", "AWS_SECRET_ACCESS_KEY": "three"}
+    assert made._keys("/folder") == made._keys("file:///folder") == {"MY_KEY": "one"}
+    assert made._keys("s3://bucket") == {"MY_KEY": "one", **of_storage}
 
 
 def test_the_command_that_resumes_names_the_cluster_and_dropping_does_not():

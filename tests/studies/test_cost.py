@@ -113,7 +113,12 @@ def test_parameters_are_counted_in_the_weights_or_read_from_the_name():
 
 
 def test_an_arm_takes_as_long_as_its_calls_together_and_one_without_all_of_them_is_left_out():
-    rows = [("plain", "q1", 1.0, 2.0), ("edit", "q1", 2.0, 3.0), ("zero_shot", "q1", 1.0, 3.0)]
+    rows = [
+        ("plain", "q1", 1.0, 2.0),
+        ("edit", "q1", 2.0, 3.0),
+        ("zero_shot", "q1", 1.0, 3.0),
+        ("plain", "q2", 9.0, 9.0),
+    ]
     calls = pd.DataFrame(rows, columns=["stage", "example_id", "reading", "writing"]).assign(model="S", repeat=0)
     found = seconds.latencies(calls, CONFIG, 1).set_index("arm")
     assert (

@@ -105,12 +105,17 @@ class Blocks:
         return name
 
     def read(self, name: str) -> list[Answer]:
-        """Return the answers in a block. Raises `FileNotFoundError`, and `PergError` where it cannot be had now."""
+        """Return the answers in a block. Raises `FileNotFoundError`, and `PergError` where it cannot be had or read."""
+        path = posixpath.join(self._root, name)
         with self._in_reach():
-            return unpack(self._fs.cat_file(posixpath.join(self._root, name)))
+            data = self._fs.cat_file(path)
+        try:
+            return unpack(data)
+        except Exception as error:  # Parquet's own, and what a file from elsewhere may lack
+            raise PergError(f"{path} is damaged ({describe(error)}); remove it: what it held is asked again") from error
 
     def remove(self, name: str) -> None:
-        """Remove a block, if it is there and the storage lets it; one that stays is found by the next run."""
+        """Remove a block, if it is there and the storage lets it; one that stays is found when that model is asked again."""
         with suppress(Exception):  # each kind of storage has errors of its own
             self._fs.rm_file(posixpath.join(self._root, name))
 

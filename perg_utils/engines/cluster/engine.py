@@ -7,11 +7,13 @@ run that was killed is taken first and not asked again; a block is removed when 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
+from perg_utils.core.errors import PergError
 from perg_utils.core.interrupts import first_interrupt
 from perg_utils.core.profile import ModelConfig
 from perg_utils.core.schema import Status
@@ -28,6 +30,8 @@ from perg_utils.engines.local.engine import TransformersEngine
 _WAIT = 1.0
 #: How long an interrupted run waits for what is in flight.
 DRAIN_SECONDS = 40.0
+#: How long the storage may be out of reach for the driver; what comes by the dispatcher meanwhile is taken.
+REACH_SECONDS = 60.0
 
 
 class ClusterEngine:
@@ -105,16 +109,38 @@ class ClusterEngine:
         for what, *about in call.events():
             if what == "part":
                 _, name, data = about
-                yield from self._of_use(unpack(data) if name is None else blocks.read(name), waiting)
-                if name is not None:
-                    blocks.remove(name)  # all of it is taken
+                if name is None:
+                    yield from self._of_use(unpack(data), waiting)
+                else:
+                    call.held.append((name, []))
             elif what in {"done", "returned", "aside"}:
                 named = call.open_units.pop(about[0], [])
                 if what == "aside":
                     error = f"its unit failed on the cluster again and again, last: {about[1]}"
                     failed = [Answer(key, 0, Reply(None, Status.API_ERROR, error=error)) for key in named]
-                    yield from self._of_use(failed, waiting)
+                    call.held.append((None, failed))  # behind the blocks, which may hold some of them
+        yield from self._read(call, blocks, waiting)
         self.usage.units, self.usage.replicas, self.usage.reason = len(call.open_units), call.replicas, call.reason
+
+    def _read(self, call: _Call, blocks: Blocks, waiting: dict[str, list[int]]) -> Iterator[tuple[int, Reply]]:
+        """What is in the blocks that were reported; what cannot be had now is tried again in the next round."""
+        while call.held:
+            name, answers = call.held[0]
+            if name is not None:
+                try:
+                    answers = blocks.read(name)
+                except (PergError, FileNotFoundError) as error:
+                    call.out_of_reach_since = call.out_of_reach_since or time.monotonic()
+                    if time.monotonic() - call.out_of_reach_since < REACH_SECONDS:
+                        return
+                    if isinstance(error, PergError):
+                        raise
+                    raise PergError(f"the storage {blocks.url} has lost {name}; run the same command again") from error
+                call.out_of_reach_since = None
+            yield from self._of_use(answers, waiting)
+            call.held.popleft()
+            if name is not None:
+                blocks.remove(name)  # all of it is taken
 
 
 class _Call:
@@ -125,6 +151,8 @@ class _Call:
         self.open_units: dict[str, list[str]] = {}  # unit -> keys
         self.replicas, self.reason, self.fatal = 0, "", ""
         self.draining = False
+        self.held: deque[tuple[str | None, list[Answer]]] = deque()  # blocks to read, and what is known already
+        self.out_of_reach_since: float | None = None
         self._backlog = -1
         self._until = float("inf")
 
