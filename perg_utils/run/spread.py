@@ -32,10 +32,16 @@ MOST = 16
 #: What workers need of the environment besides the keys of the profile's models.
 _PASSED = ("HF_TOKEN", "HF_HUB_OFFLINE")
 #: And of the storage, where that is an object store; not what names files, profiles or roles of this machine.
-_OF_STORAGE = """
-    AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_ENDPOINT_URL AWS_ENDPOINT_URL_S3 AWS_REGION
-    AWS_DEFAULT_REGION GOOGLE_CLOUD_PROJECT
-""".split()
+_OF_STORAGE = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+    "GOOGLE_CLOUD_PROJECT",
+)
 
 
 @contextmanager

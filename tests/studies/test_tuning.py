@@ -168,6 +168,17 @@ def test_contrasts_are_paired_by_seed_and_leave_out_what_was_not_trained():
     assert curve["n"].tolist() == [3] * 4 and (curve["low"] < curve["value"]).all()
 
 
+def test_seeds_that_came_to_the_same_have_no_interval_and_no_p():
+    rows = [
+        {"model": "S", "arm": arm, "size": 64, "seed": seed, "measure": outcomes.MEASURES[0], "value": value, "n": 60}
+        for seed in (1, 2)
+        for arm, value in {"curated": 8.3, "random": 10.0}.items()
+    ]
+    row = outcomes.contrasts(pd.DataFrame(rows), StatisticsConfig()).iloc[0]
+    assert row["difference"] == pytest.approx(-1.7) and row[["low", "high", "joint_low", "p", "p_holm"]].isna().all()
+    assert outcomes.curves(pd.DataFrame(rows), StatisticsConfig())[["low", "high"]].isna().all(axis=None)
+
+
 def test_the_study_runs_in_miniature(tmp_path):
     overrides = (
         "data.limit=3",

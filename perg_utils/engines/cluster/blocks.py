@@ -115,7 +115,7 @@ class Blocks:
             raise PergError(f"{path} is damaged ({describe(error)}); remove it: what it held is asked again") from error
 
     def remove(self, name: str) -> None:
-        """Remove a block, if it is there and the storage lets it; one that stays is found when that model is asked again."""
+        """Remove a block, if the storage lets it; what stays is found when that model is asked again."""
         with suppress(Exception):  # each kind of storage has errors of its own
             self._fs.rm_file(posixpath.join(self._root, name))
 

@@ -63,7 +63,7 @@ def contrasts(run: Run, found: pd.DataFrame, *, outcome: str = "robust accuracy"
             axes.plot([row["joint_low"], row["joint_high"]], [line, line], color=colour, lw=0.6)
             axes.plot([row["low"], row["high"]], [line, line], color=colour, lw=1.8, solid_capstyle="butt")
             axes.plot(row["difference"], line, "o", color=colour, ms=3.6)
-            said = "p < 0.001" if row["p_holm"] < 0.001 else f"p {row['p_holm']:.3f}"
+            said = "p < 0.001" if row["p_holm"] < 0.001 else f"p {row['p_holm']:.3f}".replace("p nan", "no p")
             axes.annotate(said, (1.01, line), xycoords=("axes fraction", "data"), va="center", size=5.5)
             places.append(line)
             line += 1

@@ -141,8 +141,8 @@ def _broken(scores: pd.DataFrame) -> pd.Series:
 def curves(found: pd.DataFrame, config: StatisticsConfig) -> pd.DataFrame:
     """Return mean and t interval (within 0 to 100) over seeds: a row a model, arm, size and measure.
 
-    The model itself has no interval. `found` is from `tuned`. Columns: model, arm, size, measure, value, low, high,
-    n (seeds).
+    The model itself has no interval, nor have seeds that all came to the same: they say nothing of their spread.
+    `found` is from `tuned`. Columns: model, arm, size, measure, value, low, high, n (seeds).
     """
     keys = ["model", "arm", "size", "measure"]
     rows = []
@@ -154,7 +154,7 @@ def curves(found: pd.DataFrame, config: StatisticsConfig) -> pd.DataFrame:
 
 
 def _interval(values: np.ndarray, confidence: float) -> tuple[float, float]:
-    if len(values) < 2:
+    if len(values) < 2 or np.ptp(values) == 0:
         return np.nan, np.nan
     reach = student.ppf((1 + confidence) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
     return float(values.mean() - reach), float(values.mean() + reach)
@@ -165,7 +165,8 @@ def contrasts(found: pd.DataFrame, config: StatisticsConfig, measure: str = MEAS
 
     A mixed model of the differences, models as fixed and seeds as random effects; the value is the mean over the
     models. Degrees of freedom are those of the seeds, which is on the safe side. Holm's correction and the joint
-    bounds are over all rows. Arms that were not trained give no row. Columns are those of `studies.contrasts`.
+    bounds are over all rows. Where all seeds came to the same difference there are no bounds, and no p. Arms that were
+    not trained give no row. Columns are those of `studies.contrasts`.
     """
     own = found[found["measure"] == measure]
     there = {key: part.set_index(["model", "seed"])["value"] for key, part in own.groupby(["arm", "size"])}
@@ -184,9 +185,9 @@ def contrasts(found: pd.DataFrame, config: StatisticsConfig, measure: str = MEAS
         row: dict[str, Any] = {"question": question, "who": f"{size:,} samples", "reference": against, "arm": arm}
         row |= {"reference_value": before.mean(), "value": after.mean(), "difference": mean}
         for name, level in (("", config.confidence), ("joint_", joint)):
-            reach = student.ppf((1 + level) / 2, free) * error
+            reach = student.ppf((1 + level) / 2, free) * error if error > 0 else np.nan
             row |= {f"{name}low": mean - reach, f"{name}high": mean + reach}
-        p = 2 * student.sf(abs(mean) / error, free) if error > 0 else (1.0 if mean == 0 else np.nan)
+        p = 2 * student.sf(abs(mean) / error, free) if error > 0 else np.nan
         rows.append(row | {"p": p, "n": len(after)})
     out = pd.DataFrame(rows)
     if rows:
