@@ -172,7 +172,7 @@ def test_seeds_that_came_to_the_same_have_no_interval_and_no_p():
     rows = [
         {"model": "S", "arm": arm, "size": 64, "seed": seed, "measure": outcomes.MEASURES[0], "value": value, "n": 60}
         for seed in (1, 2)
-        for arm, value in {"curated": 8.3, "random": 10.0}.items()
+        for arm, value in {"curated": 8.3 + seed * 1e-14, "random": 10.0}.items()
     ]
     row = outcomes.contrasts(pd.DataFrame(rows), StatisticsConfig()).iloc[0]
     assert row["difference"] == pytest.approx(-1.7) and row[["low", "high", "joint_low", "p", "p_holm"]].isna().all()

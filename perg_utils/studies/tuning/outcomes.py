@@ -42,6 +42,8 @@ MEASURES = (
     "followed, new category",
     "the letter named most",
 )
+#: Points of percent below which values differ by rounding alone.
+_SAME = 1e-9
 #: (question, arm, against): fixed beforehand, each at every size.
 CONTRASTS = (
     ("the filter", "curated", "random"),
@@ -154,7 +156,7 @@ def curves(found: pd.DataFrame, config: StatisticsConfig) -> pd.DataFrame:
 
 
 def _interval(values: np.ndarray, confidence: float) -> tuple[float, float]:
-    if len(values) < 2 or np.ptp(values) == 0:
+    if len(values) < 2 or np.ptp(values) < _SAME:
         return np.nan, np.nan
     reach = student.ppf((1 + confidence) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
     return float(values.mean() - reach), float(values.mean() + reach)
@@ -185,9 +187,9 @@ def contrasts(found: pd.DataFrame, config: StatisticsConfig, measure: str = MEAS
         row: dict[str, Any] = {"question": question, "who": f"{size:,} samples", "reference": against, "arm": arm}
         row |= {"reference_value": before.mean(), "value": after.mean(), "difference": mean}
         for name, level in (("", config.confidence), ("joint_", joint)):
-            reach = student.ppf((1 + level) / 2, free) * error if error > 0 else np.nan
+            reach = student.ppf((1 + level) / 2, free) * error if error > _SAME else np.nan
             row |= {f"{name}low": mean - reach, f"{name}high": mean + reach}
-        p = 2 * student.sf(abs(mean) / error, free) if error > 0 else np.nan
+        p = 2 * student.sf(abs(mean) / error, free) if error > _SAME else np.nan
         rows.append(row | {"p": p, "n": len(after)})
     out = pd.DataFrame(rows)
     if rows:
