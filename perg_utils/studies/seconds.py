@@ -126,7 +126,8 @@ def latencies(calls: pd.DataFrame, config: StatisticsConfig, seed: int) -> pd.Da
 
 
 def throughputs(calls: pd.DataFrame) -> pd.DataFrame:
-    """Return answers a second of many at once, a row a model and arm: value, slowest and fastest repeat, n (answers).
+    """Return answers a second of many at once, a row a model and arm: value, slowest and fastest repeat, n (answers
+    of the arm's smallest call).
 
     Pref-Aligner writes all plain answers and then all edits. `times` is zero_shot's value by this one. `calls` is from
     `throughput`. Arms of which a stage was not called have no row.
@@ -143,14 +144,9 @@ def throughputs(calls: pd.DataFrame) -> pd.DataFrame:
         for arm, stages in _there(each.columns).items():
             seconds = each[list(stages)].sum(axis=1)  # of one answer, in each repeat
             values[arm] = 1 / seconds.mean()
-            row = {
-                "model": model,
-                "arm": arm,
-                "value": values[arm],
-                "low": 1 / seconds.max(),
-                "high": 1 / seconds.min(),
-            }
-            rows.append(row | {"n": int(own["n"].max()), "times": values["zero_shot"] / values[arm]})
+            row = {"model": model, "arm": arm, "value": values[arm], "low": 1 / seconds.max()}
+            row |= {"high": 1 / seconds.min(), "n": int(own.loc[own["stage"].isin(stages), "n"].min())}
+            rows.append(row | {"times": values["zero_shot"] / values[arm]})
     return pd.DataFrame(rows)
 
 

@@ -127,6 +127,14 @@ def test_an_arm_takes_as_long_as_its_calls_together_and_one_without_all_of_them_
     assert seconds.latencies(calls[calls["stage"] != "edit"], CONFIG, 1)["arm"].tolist() == ["zero_shot"]
 
 
+def test_a_call_with_fewer_answers_counts_by_the_answer():
+    rows = [("zero_shot", 4.0, 4), ("plain", 4.0, 4), ("edit", 6.0, 3)]  # one question has no edit
+    calls = pd.DataFrame(rows, columns=["stage", "seconds", "n"]).assign(model="S", repeat=0)
+    found = seconds.throughputs(calls).set_index("arm")
+    assert found["n"].to_dict() == {"zero_shot": 4, "pref_aligner": 3}
+    assert found.loc["pref_aligner", "times"] == pytest.approx(3)
+
+
 def test_the_study_runs_in_miniature(tmp_path):
     overrides = ("data.limit=3", "models=[{name: S, model: data/embedded/models/S, dtype: float32}]")
     with in_process.notebooks(kernels_for="study"):
