@@ -49,8 +49,10 @@ def contrasts(run: Run, found: pd.DataFrame, *, outcome: str = "robust accuracy"
     rows = found.reset_index(drop=True)
     heads = [question for i, question in enumerate(rows["question"]) if i == 0 or rows["question"][i - 1] != question]
     step, lines = 0.145, len(rows) + 1.3 * len(heads)
+    left = max(names_room(rows["who"]) + 0.06, min(0.36, 0.03 + 0.0135 * max(map(len, heads), default=0)))
     with rc_context(STYLE):
-        fig, (axes,) = canvas(0.85 + step * lines, left=names_room(rows["who"]) + 0.06, right=0.84)
+        fig, (axes,) = canvas(0.85 + step * lines, left=left, right=0.84)
+        axes.spines["left"].set_visible(False)  # a heading may reach into the plot
         axes.axvspan(-run.profile.statistics.margin, run.profile.statistics.margin, color="#EEEEEE", lw=0, zorder=0)
         axes.axvline(0, color="black", lw=0.6, zorder=1)
         places, line, before = [], 0.0, None
