@@ -49,13 +49,15 @@ def discrimination(
     threshold: int = 3,
     config: StatisticsConfig | None = None,
     seed: int = 42,
+    unit: str = "example_id",
 ) -> pd.DataFrame:
     """Return a row a judge, category (of the preference that was judged; or ALL) and kind of null, in percent.
 
     `nulls` and `preferences` are tables of `core.schema.TABLES`. Columns: judge, category, kind; `n`, the null ratings,
     of which `followed` percent (`low`, `high`: exact bounds) are called followed; `pairs`, questions rated both ways,
     whose matched responses are called followed in `matched` percent, and `auc` (0 to 1) with bounds `auc_low`,
-    `auc_high` (bootstrap by question). Of a mismatched pair the category is that of the preference written for.
+    `auc_high` (bootstrap by question, or by another column `unit` of `nulls`). Of a mismatched pair the category is
+    that of the preference written for.
     Values are NaN where there is nothing to count.
     """
     config = config or StatisticsConfig()
@@ -76,7 +78,7 @@ def discrimination(
             line = {"judge": judge, "category": str(name), "kind": kind, "n": n, "followed": 100 * hits / n}
             line |= {"low": low, "high": high, "pairs": len(pairs)}
             line["matched"] = 100 * (pairs["rating"] >= threshold).mean() if len(pairs) else np.nan
-            rows.append(line | dict(zip(("auc", "auc_low", "auc_high"), _auc(pairs, config, seed), strict=True)))
+            rows.append(line | dict(zip(("auc", "auc_low", "auc_high"), _auc(pairs, unit, config, seed), strict=True)))
     return pd.DataFrame(rows, columns=_COLUMNS)
 
 
@@ -115,11 +117,11 @@ def gain(
     return pd.DataFrame(rows, columns=columns)
 
 
-def _auc(pairs: pd.DataFrame, config: StatisticsConfig, seed: int) -> Sequence[float]:
+def _auc(pairs: pd.DataFrame, unit: str, config: StatisticsConfig, seed: int) -> Sequence[float]:
     if pairs.empty:
         return np.nan, np.nan, np.nan
     ahead = np.sign(pairs["rating"].to_numpy(dtype=float) - pairs["rating_null"].to_numpy(dtype=float))
-    won = pd.Series((ahead + 1) / 2).groupby(pairs["example_id"].to_numpy()).agg(["sum", "size"]).to_numpy()
+    won = pd.Series((ahead + 1) / 2).groupby(pairs[unit].to_numpy()).agg(["sum", "size"]).to_numpy()
     draws = np.random.default_rng(seed).multinomial(len(won), np.full(len(won), 1 / len(won)), config.resamples)
     totals = draws @ won
     ends = np.quantile(totals[:, 0] / totals[:, 1], [(1 - config.confidence) / 2, (1 + config.confidence) / 2])

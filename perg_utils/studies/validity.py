@@ -14,13 +14,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from perg_utils.core.profile import ModelConfig
+from perg_utils.core.profile import ModelConfig, StatisticsConfig
 from perg_utils.core.run import Run
 from perg_utils.core.schema import ROW_ID, Category, Method, Null, Setting
+from perg_utils.engines.journal import Journal
 from perg_utils.judging.judges import CueJudge
 from perg_utils.judging.nulls import another
+from perg_utils.judging.rating import open_judge
 from perg_utils.judging.rubric import Case
 from perg_utils.prompts.sets import JUDGE, load_prompts
+from perg_utils.studies.contrasts import by_bootstrap, share
 from perg_utils.studies.gate import vectors
 
 
@@ -104,6 +107,16 @@ def by_expectation(run: Run, cases: pd.DataFrame, model: ModelConfig) -> pd.Seri
     return pd.Series([sum((n + 1) * p for n, p in enumerate(row)) for row in found], index=cases.index)
 
 
+def by_own_judge(run: Run, cases: pd.DataFrame) -> pd.Series:
+    """Return the ratings of the run's own judge, a language model, 1 to 5, null where it gave none.
+
+    It is asked as in the run, through the run's journal: behind an API every rating is a request that may be paid for.
+    """
+    with Journal(run.workspace.journal) as journal:
+        ratings = open_judge(run.profile, run.profile.judge, journal).rate(list(cases["case"]))
+    return pd.Series([r.rating for r in ratings], index=cases.index, dtype=float)
+
+
 def at_the_same_rate(ratings: pd.Series, matched: pd.Series, share: float, threshold: int = 3) -> pd.Series:
     """Return ratings moved so that a `share` (0 to 1) of the `matched` ones reaches the threshold.
 
@@ -115,55 +128,70 @@ def at_the_same_rate(ratings: pd.Series, matched: pd.Series, share: float, thres
 
 
 def as_nulls(cases: pd.DataFrame, judge: str, ratings: pd.Series) -> pd.DataFrame:
-    """Return rated cases in the form that `scoring.discrimination` takes, a question and preference being one pair."""
-    out = cases[[*ROW_ID, "kind"]].assign(judge=judge, rating=ratings)
-    # A pair is one response with its nulls; the question's id alone would cross its preferences.
+    """Return rated cases in the form that `scoring.discrimination` takes, with their `question` as the unit to draw.
+
+    A pair is one response with its nulls, so that `example_id` names the preference, too: the question alone would
+    cross its preferences. The pairs of a question are not independent of each other.
+    """
+    out = cases[[*ROW_ID, "kind"]].assign(judge=judge, rating=ratings, question=cases["example_id"])
     out["example_id"] = cases["example_id"] + "/" + cases["matched"]
     return out
 
 
-def agreement(cases: pd.DataFrame, rated: dict[str, pd.Series], threshold: int = 3) -> pd.DataFrame:
-    """Return for each two judges how often they agree whether a matched response follows: percent, Cohen's kappa, n."""
+def agreement(
+    cases: pd.DataFrame, rated: dict[str, pd.Series], config: StatisticsConfig, seed: int, threshold: int = 3
+) -> pd.DataFrame:
+    """Return for each two judges how often they agree whether a matched response follows, a row a pair.
+
+    Columns: judge, other, value, low, high (percent, bootstrap by question), kappa (Cohen's), n responses that both
+    rated. Judges without ratings are left out.
+    """
     matched = cases["kind"] == Null.MATCHED
-    names = list(rated)
+    names = [name for name, ratings in rated.items() if ratings[matched].notna().any()]
     rows = []
     for number, one in enumerate(names):
         for other in names[number + 1 :]:
-            both = pd.concat([rated[one][matched], rated[other][matched]], axis=1).dropna() >= threshold
-            a, b = both.iloc[:, 0].to_numpy(), both.iloc[:, 1].to_numpy()
-            same = float((a == b).mean()) if len(a) else np.nan
-            chance = float(a.mean() * b.mean() + (1 - a.mean()) * (1 - b.mean())) if len(a) else np.nan
-            kappa = (same - chance) / (1 - chance) if chance < 1 else np.nan
-            rows.append({"judge": one, "other": other, "same": 100 * same, "kappa": kappa, "n": len(a)})
+            both = pd.concat({"a": rated[one][matched], "b": rated[other][matched]}, axis=1).dropna() >= threshold
+            a, b, same = both["a"].mean(), both["b"].mean(), both["a"] == both["b"]
+            chance = a * b + (1 - a) * (1 - b)
+            kappa = (same.mean() - chance) / (1 - chance) if chance < 1 else np.nan
+            shares = same.astype(float).groupby(cases["example_id"].reindex(both.index)).mean().to_frame("same")
+            row = {"judge": one, "other": other, **by_bootstrap(shares, config, seed).loc["same"].to_dict()}
+            rows.append(row | {"kappa": float(kappa), "n": len(both)})
     return pd.DataFrame(rows)
 
 
 def by_judge(run: Run, ratings: dict[str, pd.Series], threshold: int = 3) -> pd.DataFrame:
-    """Return robust accuracy, alignment failure and robustness error of every method (relevant), a row a judge.
+    """Return what every method of a run comes to (relevant) by each judge: a row a judge, model, method and measure.
 
-    `ratings` hold a rating for each row of the run's scores in the setting relevant, by their index. Columns: judge,
-    model, method, robust_accuracy, alignment_failure, robustness_error, rank (of the model's methods, by robust
-    accuracy), n.
+    `ratings` hold a rating for each row of the run's scores in the setting relevant, by their index. Measures: robust
+    accuracy, of all questions; of those that are right without, breakage (the same by every judge), alignment failure
+    and robustness error. Columns: value, low, high (percent, exact bounds), n,
+    and rank, of the model's methods by robust accuracy.
     """
     scores = run.read("scores")
     own = scores[(scores["setting"] == Setting.RELEVANT) & scores["correct_with"].notna()]
-    rows = []
+    confidence = run.profile.statistics.confidence
+    rows: list[dict[str, Any]] = []
     for judge, rated in ratings.items():
         held = own.assign(rated=rated.reindex(own.index))
         held = held[held["rated"].notna()]
-        follows = (held["rated"] >= threshold).astype(bool)
-        right = held["correct_with"].astype(bool)
-        held = held.assign(follows=follows, both=right & follows)
+        follows, right = held["rated"] >= threshold, held["correct_with"].astype(bool)
+        held = held.assign(broke=~right, astray=~follows, both=right & follows, failed=~(right & follows))
         for (model, method), some in held.groupby(["model", "method"], sort=False):
             known = some[some["correct_without"].fillna(False).astype(bool)]
-            row = {"judge": judge, "model": model, "method": method, "n": len(some)}
-            row["robust_accuracy"] = 100 * some["both"].mean()
-            row["alignment_failure"] = 100 * (1 - known["follows"].mean())
-            row["robustness_error"] = 100 * (1 - known["both"].mean())
-            rows.append(row)
+            for measure, part, name in (
+                ("robust accuracy", some, "both"),
+                ("breakage", known, "broke"),
+                ("alignment failure", known, "astray"),
+                ("robustness error", known, "failed"),
+            ):
+                at = {"judge": judge, "model": model, "method": method, "measure": measure}
+                rows.append(at | share(part[name], confidence))
     out = pd.DataFrame(rows)
-    out["rank"] = out.groupby(["judge", "model"])["robust_accuracy"].rank(ascending=False, method="min").astype(int)
-    return out
+    ahead = out[out["measure"] == "robust accuracy"].set_index(["judge", "model", "method"])["value"]
+    rank = ahead.groupby(["judge", "model"]).rank(ascending=False, method="min").astype(int).rename("rank")
+    return out.join(rank, on=["judge", "model", "method"])
 
 
 def cases_of_scores(run: Run) -> pd.DataFrame:

@@ -49,6 +49,16 @@ def test_a_judge_that_sees_nothing_is_at_chance_and_one_that_sees_all_is_certain
     assert weakest(sharp)["K"] == 1 and (sharp["followed"] == 0).all()
 
 
+def test_responses_to_one_question_are_one_unit_where_it_is_said():
+    rng = np.random.default_rng(1)
+    ratings = np.repeat(rng.integers(1, 6, (3, 100)), 4, axis=1)  # four responses a question, rated alike
+    table = nulls(*ratings).assign(question=lambda t: t["example_id"].str[1:].astype(int) // 4)
+    alone, together = (at(discrimination(table, BANK, **by), "ALL", "plain") for by in ({}, {"unit": "question"}))
+    assert alone["auc"] == together["auc"] and together["pairs"] == 400
+    wide = (together["auc_high"] - together["auc_low"]) / (alone["auc_high"] - alone["auc_low"])
+    assert wide == pytest.approx(2, abs=0.2), "four that say the same are worth one: twice the width"
+
+
 def test_what_is_not_rated_is_left_out_and_counted_nowhere():
     some = nulls([5, 5], [1, None], [1, 1])
     assert at(discrimination(some, BANK), "ALL", "plain")[["n", "pairs"]].tolist() == [1, 1]

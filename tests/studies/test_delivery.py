@@ -3,6 +3,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from perg_utils.core.errors import DataError
 from perg_utils.core.loading import load_profile
 from perg_utils.core.profile import ModelConfig
 from perg_utils.core.run import open_run
@@ -147,3 +148,10 @@ def test_the_study_runs_in_miniature(tmp_path):
     plain = cured[cured["cure"] == "zero_shot"].set_index("example_id")
     scores = run.read("scores").query("method == 'zero_shot' and setting == 'relevant'").set_index("example_id")
     assert (plain["robust"] == scores["robust"].reindex(plain.index)).all(), "the study scores as the run does"
+    behind = delivery.still_there(run, "S")
+    assert len(behind) == 6 and behind["named"].all() and behind["letter"].isin(list("ABCDEFGH")).all()
+    assert set(delivery.knowledge(behind)["what"]) == {"still right", "plain right", "same"}
+    rows = delivery.released(run, "S")  # any run has the tables of a release
+    assert len(rows) == 6 and not rows["named_none"].any() and (rows["words"] > 0).all()
+    with pytest.raises(DataError, match="no released zero_shot response of X"):
+        delivery.released(run, "X")

@@ -1,3 +1,5 @@
+from types import MappingProxyType
+
 import in_process
 import numpy as np
 import pandas as pd
@@ -5,12 +7,16 @@ import pytest
 
 from perg_utils.core.loading import load_profile
 from perg_utils.core.run import open_run
-from perg_utils.core.schema import Null
+from perg_utils.core.schema import Category, Null
+from perg_utils.engines.base import Reply
+from perg_utils.judging.rubric import Case
 from perg_utils.run import pipeline
 from perg_utils.scoring.discrimination import discrimination
-from perg_utils.studies import distance, validity
+from perg_utils.studies import distance, letters, validity
 
 CONFIG = load_profile("study_distance").statistics
+CASE = Case("What is it?", ("iron", "salt"), "Keep it short.", Category.CLARITY, "It is salt.", "Salt.")
+CASES = pd.DataFrame({"case": pd.Series([CASE], index=[7], dtype=object)})
 
 
 @pytest.mark.parametrize(
@@ -71,10 +77,12 @@ def test_ratings_without_a_threshold_are_read_at_the_rate_of_another_judge():
 
 
 def test_agreement_beyond_chance():
-    cases = pd.DataFrame({"kind": [str(Null.MATCHED)] * 4})
+    cases = pd.DataFrame({"kind": [str(Null.MATCHED)] * 4, "example_id": list("wxyz")})
     rated = {"a": pd.Series([5.0, 5, 1, 1]), "b": pd.Series([5.0, 1, 1, 5]), "c": pd.Series([4.0, 4, 2, 2])}
-    found = validity.agreement(cases, rated).set_index(["judge", "other"])
-    assert found.loc[("a", "b"), "same"] == 50 and found.loc[("a", "b"), "kappa"] == 0
+    silent = {"none": pd.Series([None] * 4, dtype=float)}
+    found = validity.agreement(cases, rated | silent, CONFIG, 1).set_index(["judge", "other"])
+    assert len(found) == 3 and found.loc[("a", "b"), "value"] == 50 and found.loc[("a", "b"), "low"] < 50
+    assert found.loc[("a", "b"), "n"] == 4 and found.loc[("a", "b"), "kappa"] == 0
     assert found.loc[("a", "c"), "kappa"] == 1
 
 
@@ -96,10 +104,71 @@ def test_the_study_runs_in_miniature(tmp_path):
     main = validity.own_ratings(run, cases)
     assert main[cases["kind"] == "matched"].notna().all() and main[cases["kind"] != "matched"].isna().all()
     nulls = validity.as_nulls(cases, "cues", validity.by_cues(cases))
-    told = discrimination(nulls, run.read("preferences"), config=CONFIG, seed=1)
+    told = discrimination(nulls, run.read("preferences"), config=CONFIG, seed=1, unit="question")
     assert set(told["kind"]) == {"plain", "mismatched"} and told[told["category"] == "ALL"]["pairs"].tolist() == [
         18,
         18,
     ]
-    ranked = validity.by_judge(run, {"main": pd.Series(5.0, index=run.read("scores").index)})
-    assert set(ranked["method"]) == {"zero_shot", "pref_aligner"} and (ranked["alignment_failure"] == 0).all()
+    scores = run.read("scores")
+    ranked = validity.by_judge(run, {"main": pd.Series(5.0, index=scores.index)}).set_index(["method", "measure"])
+    assert set(ranked["judge"]) == {"main"} and len(ranked) == 2 * 4
+    for method in ("zero_shot", "pref_aligner"):
+        own = scores[(scores["method"] == method) & (scores["setting"] == "relevant")]
+        assert ranked.loc[(method, "robust accuracy"), "value"] == pytest.approx(100 * own["correct_with"].mean())
+        assert ranked.loc[(method, "alignment failure"), "value"] == 0, "a judge that likes all finds no failure"
+        broke, failed = (ranked.loc[(method, name), "value"] for name in ("breakage", "robustness error"))
+        known = own[own["correct_without"].astype(bool)]
+        assert broke == failed == pytest.approx(100 * (~known["correct_with"].astype(bool)).mean())
+    tables = {p.stem for p in (run.workspace.figures / "tables").glob("*.csv")}
+    assert {"distance", "judge_auc", "judges_agree", "by_judge"} <= tables
+    pairs = distance.pairs_of_release(
+        run, "L", 600, 4, 42
+    )  # one preference a question: no two to set against each other
+    assert set(pairs["kind"]) == {"plain to preferred"} and len(pairs) == known_right(scores)
+
+
+def known_right(scores):
+    own = scores[(scores["method"] == "zero_shot") & (scores["setting"] == "relevant")]
+    return int(own["correct_without"].astype(bool).sum())
+
+
+def test_a_model_is_asked_in_the_judges_words_and_its_rating_is_an_expectation(monkeypatch, tmp_path):
+    seen = []
+
+    def likely(journal, config, asked, labels):
+        seen.append((config.name, asked, labels))
+        return [[0.0, 0.0, 0.5, 0.0, 0.5] for _ in asked]
+
+    monkeypatch.setattr(letters, "likelihoods", likely)
+    run = open_run("study_distance", ("prompts=standard",), tmp_path)
+    assert validity.by_expectation(run, CASES, run.profile.models[0]).to_dict() == {7: 4.0}
+    [(_, [(chat, behind, count)], labels)] = seen
+    assert labels == "12345" and count == 5 and "rating" in behind
+    said = chat[-1][1]
+    assert (
+        all(text in said for text in ("What is it?", "Keep it short.", "It is salt.", "Salt.")) and "gold" not in said
+    )
+
+
+class Judges:
+    """Rates everything with 4."""
+
+    identity = MappingProxyType({"kind": "test", "model": "judge-1"})
+
+    def __init__(self):
+        self.asked = 0
+
+    def generate(self, requests):
+        for index in range(len(requests)):
+            self.asked += 1
+            yield index, Reply('{"explanation": "so", "rating": 4}', finish_reason="stop")
+
+
+def test_a_language_model_that_judges_the_run_rates_the_cases_and_is_asked_once(monkeypatch, tmp_path):
+    engine = Judges()
+    monkeypatch.setattr("perg_utils.engines.open.open_engine", lambda model: engine)
+    judge = "judge={kind: llm, structured: false, model: {name: J, engine: api, model: judge-1}}"
+    run = open_run("study_distance", (judge, "prompts=standard"), tmp_path)
+    for _ in range(2):
+        assert validity.by_own_judge(run, CASES).to_dict() == {7: 4.0}
+    assert engine.asked == 1, "what the journal holds is not asked, or paid for, again"

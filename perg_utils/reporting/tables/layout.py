@@ -65,10 +65,10 @@ def judges_and_nulls(run: Run, resamples: int | None = None) -> pd.DataFrame:
         nulls = run.read("nulls")
     except DataError:
         return pd.DataFrame()
-    how = {"threshold": run.profile.judge.threshold, "seed": run.profile.seed}
     few = {} if resamples is None else {"resamples": resamples}
     config = run.profile.statistics.model_copy(update=few)
-    return discrimination(nulls, run.read("preferences"), config=config, **how)
+    own = run.profile
+    return discrimination(nulls, run.read("preferences"), threshold=own.judge.threshold, config=config, seed=own.seed)
 
 
 def weak_judge(run: Run) -> str:
