@@ -128,6 +128,8 @@ def mapped(run: Run, model: str, responses: pd.DataFrame, how: str) -> pd.Series
 
 
 _NO_TASK: Any = None
+#: A share of resamples that may be without a value.
+_UNDEFINED = 0.01
 
 
 def validated(run: Run, model: str, how: str, limit: int = 120) -> dict[str, float]:
@@ -230,6 +232,41 @@ def rates(found: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
                 broke = ~held[shown].dropna().astype(bool)
                 rows.append(at | {"measure": "breakage"} | share(broke, confidence))
     return pd.DataFrame(rows)
+
+
+def interaction(found: pd.DataFrame, config: StatisticsConfig, seed: int) -> pd.DataFrame:
+    """Return how much more breaks in free form than with letters, in points; described, not tested.
+
+    A row a model and shown: `again`, `placebo`, `relevant`, and `relevant, beyond a placebo`, the difference of two of
+    them. Breakage is of the questions that are right with nothing shown in that format, so the two are of different
+    questions; the bootstrap draws questions for both at once. Columns: model, shown, value, low, high, n questions. NaN
+    where nothing is right in one of the formats, with bounds where that is so in at most one resample in a hundred.
+    """
+    frames = []
+    for model, own in found.groupby("model", sort=False):
+        wide = own.assign(right=own["right"].astype("Int64")).pivot(
+            index="example_id", columns=["format", "shown"], values="right"
+        )
+        wide = wide.dropna().astype(int)
+        draws = np.random.default_rng(seed).multinomial(
+            len(wide), np.full(len(wide), 1 / max(len(wide), 1)), size=config.resamples
+        )
+        every = np.vstack([np.ones(len(wide), dtype=int), draws])
+        broken = {}
+        for kind in FORMATS:
+            held = every @ wide[kind, "none"].to_numpy()
+            for shown in SHOWN[1:]:
+                lost = every @ (wide[kind, "none"] * (1 - wide[kind, shown])).to_numpy()
+                broken[kind, shown] = np.divide(lost, held, out=np.full(len(held), np.nan), where=held > 0)
+        gaps = {shown: broken["free", shown] - broken["letters", shown] for shown in SHOWN[1:]}
+        gaps["relevant, beyond a placebo"] = gaps["relevant"] - gaps["placebo"]
+        tail = (1 - config.confidence) / 2
+        for shown, gap in gaps.items():
+            row = {"model": model, "shown": shown, "value": 100 * gap[0], "low": np.nan, "high": np.nan, "n": len(wide)}
+            if float(np.isnan(gap[1:]).mean()) <= _UNDEFINED:
+                row["low"], row["high"] = (100 * np.nanquantile(gap[1:], [tail, 1 - tail])).tolist()
+            frames.append(row)
+    return pd.DataFrame(frames)
 
 
 def contrasts(found: pd.DataFrame, config: StatisticsConfig) -> pd.DataFrame:

@@ -107,6 +107,18 @@ def test_rates_churn_and_contrasts_are_those_of_the_same_questions():
     assert more["difference"] == pytest.approx(-100 * 4 / 9) and more["n"] == 9, "letters lose nothing"
 
 
+def test_the_interaction_of_breakage_is_what_free_form_breaks_more():
+    found = free_form.interaction(outcomes(**HELD), CONFIG, 1).set_index("shown")
+    # The question without a reply is left out: of 6 right free answers 4 break by a preference, none by a placebo.
+    assert found.loc["relevant", "value"] == pytest.approx(100 * 4 / 6) and found.loc["placebo", "value"] == 0
+    beyond = found.loc["relevant, beyond a placebo"]
+    assert beyond["value"] == pytest.approx(100 * 4 / 6) and 0 < beyond["low"] < beyond["value"] < beyond["high"]
+    assert (found["n"] == 9).all() and found.loc["again", "value"] == pytest.approx(100 / 6)
+    wrong = {f"free_{shown}": "-" * 10 for shown in free_form.SHOWN}
+    none = free_form.interaction(outcomes(**(HELD | wrong)), CONFIG, 1)
+    assert none[["value", "low", "high"]].isna().all().all(), "nothing can break"
+
+
 def test_questions_that_point_to_their_options_do_not_stand_alone():
     profile = load_profile("study_free_form", ["world=real"])
     texts = [
