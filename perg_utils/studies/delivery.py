@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -64,12 +64,22 @@ def released(run: Run, model: str = "Mixtral-8x7B") -> pd.DataFrame:
     return out
 
 
-def crossed(rows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, float]]:
-    """Return odds ratios of naming no option, and the spread of questions and of preferences (SD of log odds).
+class Crossed(NamedTuple):
+    """Odds ratios of naming no option (value, low, high: 95 %; n rows), by term and by preference, and spreads."""
 
-    A logistic model with source, category and length (log words, and its square) as fixed effects, and questions and
-    preferences as crossed random ones (statsmodels, variational: its bounds are too narrow rather than too wide).
-    Columns: term, value, low, high (95 %), n.
+    #: A row a fixed term: term, value, low, high, n.
+    odds: pd.DataFrame
+    #: Standard deviation of log odds, of `questions` and of `preferences`.
+    spread: dict[str, float]
+    #: A row a preference, against the others of its category: preference_id, category, value, low, high, n.
+    preferences: pd.DataFrame
+
+
+def crossed(rows: pd.DataFrame) -> Crossed:
+    """Return what goes with naming no option, from a logistic model of the rows of `released`.
+
+    Source, category and length (log words, and its square) are fixed effects, questions and preferences crossed random
+    ones (statsmodels, variational: its bounds are too narrow rather than too wide).
     """
     from scipy import sparse  # noqa: PLC0415
     from statsmodels.genmod.bayes_mixed_glm import BinomialBayesMixedGLM  # noqa: PLC0415 - slow to import
@@ -94,7 +104,13 @@ def crossed(rows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, float]]:
     out = pd.DataFrame({"term": list(held), "value": np.exp(mean), "n": len(rows)})
     out["low"], out["high"] = np.exp(mean - 1.96 * deviation), np.exp(mean + 1.96 * deviation)
     spread = dict(zip(("questions", "preferences"), np.exp(np.asarray(fit.vcp_mean)).tolist(), strict=True))
-    return out[out["term"] != "intercept"][["term", "value", "low", "high", "n"]].reset_index(drop=True), spread
+    odds = out[out["term"] != "intercept"][["term", "value", "low", "high", "n"]].reset_index(drop=True)
+    own = ident == 1
+    centre, around = np.asarray(fit.vc_mean)[own], np.asarray(fit.vc_sd)[own]
+    preferences = pd.DataFrame({"preference_id": groups[1].categories, "value": np.exp(centre)})
+    preferences["low"], preferences["high"] = np.exp(centre - 1.96 * around), np.exp(centre + 1.96 * around)
+    known = rows.groupby("preference_id")["category"].agg(["first", "size"]).set_axis(["category", "n"], axis=1)
+    return Crossed(odds, spread, preferences.join(known, on="preference_id"))
 
 
 def cells(run: Run, model: str) -> pd.DataFrame:

@@ -97,11 +97,15 @@ def test_the_crossed_model_finds_the_length_that_was_put_into_it():
     rows["source"], rows["category"] = rng.choice(["TQA", "CQA"], n), rng.choice(["Clarity", "Creative"], n)
     rows["words"] = rng.integers(10, 400, n)
     at = -3 + 1.0 * (np.log2(rows["words"]) - np.log2(rows["words"]).mean()) + 1.5 * (rows["category"] == "Creative")
+    at = at + 1.5 * (rows["preference_id"] == 3)
     rows["named_none"] = rng.random(n) < 1 / (1 + np.exp(-at))
-    odds, spread = delivery.crossed(rows.astype({"preference_id": str}))
+    odds, spread, singly = delivery.crossed(rows.astype({"preference_id": str}))
     value = odds.set_index("term")["value"]
     assert 2.2 < value["length doubled"] < 3.4 and 3 < value["Creative against Clarity"] < 6.5
-    assert 0.7 < value["CQA against TQA"] < 1.4 and spread["preferences"] < 0.5
+    assert 0.7 < value["CQA against TQA"] < 1.4 and spread["preferences"] < 1
+    singly = singly.set_index("preference_id")
+    assert singly["value"].idxmax() == "3" and singly.loc["3", "low"] > 1.5 and singly["n"].sum() == n
+    assert (singly.drop("3")["low"] < 1.3).all(), "nobody else was put in"
     assert (odds["low"] < odds["value"]).all() and (odds["value"] < odds["high"]).all()
 
 
