@@ -1,18 +1,21 @@
+from types import MappingProxyType
+
 import in_process
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from perg_utils.core.errors import DataError
 from perg_utils.core.loading import load_profile
 from perg_utils.core.profile import ModelConfig
 from perg_utils.core.run import open_run
-from perg_utils.core.schema import Category
+from perg_utils.core.schema import Category, Setting
 from perg_utils.dataset.preferences import load_bank
-from perg_utils.engines.base import EngineError
+from perg_utils.engines.base import EngineError, Reply
 from perg_utils.prompts.sets import PromptError, load_prompts
 from perg_utils.run import pipeline
-from perg_utils.studies import delivery, letters
+from perg_utils.studies import arms, delivery, letters
 from perg_utils.studies.letters import likelihoods
 
 CONFIG = load_profile("study_delivery").statistics
@@ -129,6 +132,33 @@ def test_likelihoods_are_those_of_one_at_a_time_are_kept_and_servers_have_none(t
         likelihoods(tmp_path / "journal.sqlite", ModelConfig(name="far", engine="api", model="m"), asked)
     monkeypatch.setattr(letters, "Checkpoint", None)  # no weights are needed for what the journal holds
     assert likelihoods(tmp_path / "journal.sqlite", small, asked) == together
+
+
+class Server:
+    """Remembers the schemas that it was held to."""
+
+    identity = MappingProxyType({"kind": "test", "model": "m"})
+
+    def __init__(self):
+        self.held = []
+
+    def generate(self, requests):
+        for index, request in enumerate(requests):
+            self.held.append(request.schema)
+            yield index, Reply('{"letter": "A", "answer": "Iron."}', finish_reason="stop")
+
+
+def test_only_a_server_is_held_to_a_schema(monkeypatch, tmp_path):
+    server = Server()
+    monkeypatch.setattr("perg_utils.studies.arms.open_engine", lambda model: server)
+    run = open_run("study_delivery", (), tmp_path)
+    chat = (("user", "What is it?"),)
+    row = arms.Row("q1", None, Setting.NONE, [], None)
+    for engine in ("{name: far, engine: api, model: m, structured: true}", "{name: S, model: data/embedded/models/S}"):
+        model = ModelConfig.model_validate(yaml.safe_load(engine))
+        [text] = arms.ask(run, model, "JSON", [(row, chat)], schema='{"type": "object"}')["response"]
+        assert delivery.unpack(text) == ("A", "Iron.")
+    assert server.held == ['{"type": "object"}', None]
 
 
 def test_a_set_without_the_texts_of_studies_says_so():
