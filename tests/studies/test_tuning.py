@@ -51,6 +51,20 @@ def test_what_adapters_are_tried_with_is_never_taught():
         assert set(relevant_ids(bank, source)) & set(parts.taught) and set(relevant_ids(bank, source)) & set(parts.kept)
 
 
+def test_what_models_wrote_is_counted_by_letter():
+    letters = ["A", "A", "B", None]
+    styled = [Candidate(lesson(n), n in (0, 2), None, letter) for n, letter in enumerate(letters)]
+    found = material.written({"S": Pool(styled, [], [])}).set_index("what")
+    assert found["value"].to_dict() == {
+        "right": 50,
+        "names A, of all with a letter": pytest.approx(200 / 3),
+        "names A, of the right ones": 50,
+    }
+    assert found["n"].tolist() == [4, 3, 2] and found["low"].isna().all()
+    silent = material.written({"S": Pool([Candidate(lesson(1), False, None)], [], [])})
+    assert silent["what"].tolist() == ["right"]
+
+
 def test_all_arms_have_the_same_size_and_what_they_say():
     held, size = pool(), 20
     every = {arm: material.lessons(held, arm, size, seed=1) for arm in TuningConfig().arms}

@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from perg_utils.core.errors import DataError
@@ -55,11 +56,13 @@ class Split(NamedTuple):
 
 
 class Candidate(NamedTuple):
-    """What the model wrote for a preference, whether it is right, and what its Pref-Aligner made (None: unreadable)."""
+    """What the model wrote for a preference, whether it is right, what its Pref-Aligner made (None: unreadable), and
+    the letter that it names."""
 
     lesson: Lesson
     right: bool
     aligned: Lesson | None
+    letter: str | None = None
 
 
 class Pool(NamedTuple):
@@ -114,7 +117,8 @@ def gather(run: Run, model: str) -> Pool:
     styled = []
     for one in written:
         text = edited.get((one.row.example_id, one.row.preference_id))
-        styled.append(Candidate(one.lesson, one.right, None if text is None else one.lesson._replace(reply=text)))
+        aligned = None if text is None else one.lesson._replace(reply=text)
+        styled.append(Candidate(one.lesson, one.right, aligned, one.letter))
     found = sum(one.right for one in styled)
     if found < max(config.sizes):
         raise DataError(
@@ -128,6 +132,26 @@ def gather(run: Run, model: str) -> Pool:
         if row.example_id in right
     ]
     return Pool(styled, unchanged, [one.lesson for one in plain if one.right])
+
+
+def written(pools: Mapping[str, Pool]) -> pd.DataFrame:
+    """Return what models wrote for preferences, of which *naive*, *curated* and *random* take: a row a model and what.
+
+    Columns: model, what, value (percent), low, high (NaN: the answers are not independent), n. It is right; it names
+    the letter that is named most; and that letter among the right ones.
+    """
+    rows = []
+    for model, pool in pools.items():
+        letters = [one.letter for one in pool.styled if one.letter is not None]
+        right = [one for one in pool.styled if one.right]
+        rows.append((model, "right", len(right), len(pool.styled)))
+        if letters:
+            most = max(sorted(set(letters)), key=letters.count)
+            rows.append((model, f"names {most}, of all with a letter", letters.count(most), len(letters)))
+            rows.append((model, f"names {most}, of the right ones", sum(o.letter == most for o in right), len(right)))
+    found = pd.DataFrame(rows, columns=["model", "what", "hits", "n"])
+    found["value"] = 100 * found["hits"] / found["n"]
+    return found.assign(low=np.nan, high=np.nan)[["model", "what", "value", "low", "high", "n"]]
 
 
 def lessons(pool: Pool, arm: TuningArm, size: int, seed: int) -> list[Lesson]:
@@ -221,6 +245,7 @@ def _nothing_relevant(questions: pd.DataFrame, deck: Deck) -> list[Row]:
 class _Written(NamedTuple):
     row: Row
     lesson: Lesson
+    letter: str | None
     right: bool
 
 
@@ -243,7 +268,12 @@ class _Writer:
         letters = arms.letters(self.run, responses)
         gold = self.run.read("examples").set_index("example_id")["gold"]
         return [
-            _Written(row, Lesson(chat, text, row.example_id), letter == gold[row.example_id])
+            _Written(
+                row,
+                Lesson(chat, text, row.example_id),
+                letter if isinstance(letter, str) else None,
+                letter == gold[row.example_id],
+            )
             for (row, chat), text, letter in zip(asked, responses["response"], letters, strict=True)
             if isinstance(text, str)
         ]
