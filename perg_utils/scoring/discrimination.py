@@ -14,8 +14,6 @@ Not in the paper, whose alignment failure takes every rating at its word.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 
@@ -117,12 +115,20 @@ def gain(
     return pd.DataFrame(rows, columns=columns)
 
 
-def _auc(pairs: pd.DataFrame, unit: str, config: StatisticsConfig, seed: int) -> Sequence[float]:
-    if pairs.empty:
+def mean_by_unit(values: pd.Series, units: pd.Series, config: StatisticsConfig, seed: int) -> tuple[float, ...]:
+    """Return the mean of `values` and its bootstrap bounds, drawing `units` (e.g. questions) with all that is theirs.
+
+    `units` has the index of `values`. NaN where there are none.
+    """
+    if values.empty:
         return np.nan, np.nan, np.nan
-    ahead = np.sign(pairs["rating"].to_numpy(dtype=float) - pairs["rating_null"].to_numpy(dtype=float))
-    won = pd.Series((ahead + 1) / 2).groupby(pairs[unit].to_numpy()).agg(["sum", "size"]).to_numpy()
-    draws = np.random.default_rng(seed).multinomial(len(won), np.full(len(won), 1 / len(won)), config.resamples)
-    totals = draws @ won
+    sums = values.astype(float).groupby(units.to_numpy()).agg(["sum", "size"]).to_numpy()
+    draws = np.random.default_rng(seed).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), config.resamples)
+    totals = draws @ sums
     ends = np.quantile(totals[:, 0] / totals[:, 1], [(1 - config.confidence) / 2, (1 + config.confidence) / 2])
-    return float(won[:, 0].sum() / won[:, 1].sum()), float(ends[0]), float(ends[1])
+    return float(sums[:, 0].sum() / sums[:, 1].sum()), float(ends[0]), float(ends[1])
+
+
+def _auc(pairs: pd.DataFrame, unit: str, config: StatisticsConfig, seed: int) -> tuple[float, ...]:
+    gap = pairs["rating"].astype(float) - pairs["rating_null"].astype(float)
+    return mean_by_unit((gap > 0) + (gap == 0) / 2, pairs[unit], config, seed)

@@ -248,9 +248,9 @@ def interaction(found: pd.DataFrame, config: StatisticsConfig, seed: int) -> pd.
             index="example_id", columns=["format", "shown"], values="right"
         )
         wide = wide.dropna().astype(int)
-        draws = np.random.default_rng(seed).multinomial(
-            len(wide), np.full(len(wide), 1 / max(len(wide), 1)), size=config.resamples
-        )
+        even = np.full(len(wide), 1 / max(len(wide), 1))
+        draw = np.random.default_rng(seed)
+        draws = draw.multinomial(len(wide), even, size=config.resamples) if len(wide) else np.zeros((1, 0), dtype=int)
         every = np.vstack([np.ones(len(wide), dtype=int), draws])
         broken = {}
         for kind in FORMATS:

@@ -8,6 +8,7 @@ run's own ratings are from. Extends `judging.nulls`, which asks the judges of a 
 
 from __future__ import annotations
 
+import itertools
 import random
 from typing import Any
 
@@ -16,14 +17,16 @@ import pandas as pd
 
 from perg_utils.core.profile import ModelConfig, StatisticsConfig
 from perg_utils.core.run import Run
-from perg_utils.core.schema import ROW_ID, Category, Method, Null, Setting
+from perg_utils.core.schema import ROW_ID, Category, Method, Metric, Null, Setting
 from perg_utils.engines.journal import Journal
 from perg_utils.judging.judges import CueJudge
 from perg_utils.judging.nulls import another
 from perg_utils.judging.rating import open_judge
 from perg_utils.judging.rubric import Case
 from perg_utils.prompts.sets import JUDGE, load_prompts
-from perg_utils.studies.contrasts import by_bootstrap, share
+from perg_utils.scoring.discrimination import mean_by_unit
+from perg_utils.scoring.rates import summarise
+from perg_utils.scoring.scores import is_robust
 from perg_utils.studies.gate import vectors
 
 
@@ -149,49 +152,40 @@ def agreement(
     matched = cases["kind"] == Null.MATCHED
     names = [name for name, ratings in rated.items() if ratings[matched].notna().any()]
     rows = []
-    for number, one in enumerate(names):
-        for other in names[number + 1 :]:
-            both = pd.concat({"a": rated[one][matched], "b": rated[other][matched]}, axis=1).dropna() >= threshold
-            a, b, same = both["a"].mean(), both["b"].mean(), both["a"] == both["b"]
-            chance = a * b + (1 - a) * (1 - b)
-            kappa = (same.mean() - chance) / (1 - chance) if chance < 1 else np.nan
-            shares = same.astype(float).groupby(cases["example_id"].reindex(both.index)).mean().to_frame("same")
-            row = {"judge": one, "other": other, **by_bootstrap(shares, config, seed).loc["same"].to_dict()}
-            rows.append(row | {"kappa": float(kappa), "n": len(both)})
-    return pd.DataFrame(rows)
+    for one, other in itertools.combinations(names, 2):
+        both = pd.concat({"a": rated[one][matched], "b": rated[other][matched]}, axis=1).dropna() >= threshold
+        a, b, same = both["a"].mean(), both["b"].mean(), both["a"] == both["b"]
+        chance = a * b + (1 - a) * (1 - b)
+        kappa = (same.mean() - chance) / (1 - chance) if chance < 1 else np.nan
+        value, low, high = (100 * x for x in mean_by_unit(same, cases["example_id"].reindex(both.index), config, seed))
+        rows.append((one, other, value, low, high, float(kappa), len(both)))
+    return pd.DataFrame(rows, columns=["judge", "other", "value", "low", "high", "kappa", "n"])
 
 
 def by_judge(run: Run, ratings: dict[str, pd.Series], threshold: int = 3) -> pd.DataFrame:
     """Return what every method of a run comes to (relevant) by each judge: a row a judge, model, method and measure.
 
-    `ratings` hold a rating for each row of the run's scores in the setting relevant, by their index. Measures: robust
-    accuracy, of all questions; of those that are right without, breakage (the same by every judge), alignment failure
-    and robustness error. Columns: value, low, high (percent, exact bounds), n,
-    and rank, of the model's methods by robust accuracy.
+    `ratings` hold a rating for each row of the run's scores in the setting relevant, by their index; a row without one
+    is open, but for what is known without it (`scoring.rates`). Measures: robust accuracy, of all questions; of those
+    that are right without, breakage (the same by every judge), alignment failure and robustness error. Columns: value,
+    low, high (percent, exact bounds), n, and rank, of the model's methods by robust accuracy.
     """
     scores = run.read("scores")
-    own = scores[(scores["setting"] == Setting.RELEVANT) & scores["correct_with"].notna()]
-    confidence = run.profile.statistics.confidence
-    rows: list[dict[str, Any]] = []
+    own = scores[scores["setting"] == Setting.RELEVANT]
+    wanted = [Metric.ROBUST_ACCURACY, Metric.BREAKAGE_RATE, Metric.ALIGNMENT_FAILURE, Metric.ROBUSTNESS_ERROR]
+    frames = []
     for judge, rated in ratings.items():
-        held = own.assign(rated=rated.reindex(own.index))
-        held = held[held["rated"].notna()]
-        follows, right = held["rated"] >= threshold, held["correct_with"].astype(bool)
-        held = held.assign(broke=~right, astray=~follows, both=right & follows, failed=~(right & follows))
-        for (model, method), some in held.groupby(["model", "method"], sort=False):
-            known = some[some["correct_without"].fillna(False).astype(bool)]
-            for measure, part, name in (
-                ("robust accuracy", some, "both"),
-                ("breakage", known, "broke"),
-                ("alignment failure", known, "astray"),
-                ("robustness error", known, "failed"),
-            ):
-                at = {"judge": judge, "model": model, "method": method, "measure": measure}
-                rows.append(at | share(part[name], confidence))
-    out = pd.DataFrame(rows)
-    ahead = out[out["measure"] == "robust accuracy"].set_index(["judge", "model", "method"])["value"]
-    rank = ahead.groupby(["judge", "model"]).rank(ascending=False, method="min").astype(int).rename("rank")
-    return out.join(rank, on=["judge", "model", "method"])
+        rating = rated.reindex(own.index).astype("Float64")
+        follows = (rating >= threshold).astype("boolean")
+        robust = is_robust(own["correct_with"], follows, pd.Series(True, index=own.index))
+        held = own.assign(followed=follows, robust=robust)
+        found = summarise(held, wanted, ["model", "method"], run.profile.statistics)
+        frames.append(found.assign(judge=judge, measure=found["metric"].astype(str).str.replace("_", " ")))
+    out = pd.concat(frames, ignore_index=True)
+    ahead = out[out["metric"] == Metric.ROBUST_ACCURACY].set_index(["judge", "model", "method"])["value"]
+    rank = ahead.groupby(["judge", "model"]).rank(ascending=False, method="min").rename("rank")
+    columns = ["judge", "model", "method", "measure", "value", "low", "high", "n", "rank"]
+    return out.join(rank, on=["judge", "model", "method"])[columns]
 
 
 def cases_of_scores(run: Run) -> pd.DataFrame:

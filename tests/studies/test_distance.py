@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from perg_utils.core.loading import load_profile
-from perg_utils.core.run import open_run
+from perg_utils.core.run import Run, open_run
 from perg_utils.core.schema import Category, Null
 from perg_utils.engines.base import Reply
 from perg_utils.judging.rubric import Case
@@ -86,6 +86,35 @@ def test_agreement_beyond_chance():
     assert found.loc[("a", "c"), "kappa"] == 1
 
 
+def test_pairs_are_responses_and_their_unit_is_the_question():
+    rows = [("q1", p, "S", "zero_shot", "relevant", kind, p) for p in ("c", "x") for kind in ("matched", "plain")]
+    columns = ["example_id", "preference_id", "model", "method", "setting", "kind", "matched"]
+    found = validity.as_nulls(pd.DataFrame(rows, columns=columns), "J", pd.Series([5.0, 1, 5, 1]))
+    assert found["question"].tolist() == ["q1"] * 4 and found["example_id"].nunique() == 2
+
+
+def test_agreement_counts_responses_and_draws_questions():
+    cases = pd.DataFrame({"kind": [str(Null.MATCHED)] * 5, "example_id": [*"wwww", "x"]})
+    rated = {"a": pd.Series([5.0] * 5), "b": pd.Series([5.0, 5, 5, 5, 1])}
+    [row] = validity.agreement(cases, rated, CONFIG, 1).to_dict("records")
+    assert row["value"] == 80 and row["n"] == 5 and (row["low"], row["high"]) == (0, 100), "two questions, not five"
+    assert validity.agreement(cases, {"a": rated["a"]}, CONFIG, 1).columns.tolist() == list(row)
+
+
+def test_a_wrong_answer_is_a_failure_whether_it_is_rated_or_not(tmp_path):
+    right = [True] * 6 + [False] * 4
+    scores = pd.DataFrame({"example_id": [f"q{i}" for i in range(10)], "correct_with": right})
+    scores = scores.assign(model="S", method="zero_shot", setting="relevant", sampled=True, category="Clarity")
+    scores = scores.assign(source="TQA", preference_id="p", correct_without=True, followed=None, robust=None)
+    scores = scores.assign(delivered_without=True, delivered_with=True, cause=None, status="ok")
+    scores = scores.astype(dict.fromkeys(("correct_without", "correct_with", "followed", "robust"), "boolean"))
+    run = Run(load_profile("study_distance"), open_run("study_distance", (), tmp_path).workspace, {"scores": scores})
+    found = validity.by_judge(run, {"J": pd.Series([5.0] * 6 + [None] * 4)}).set_index("measure")["value"]
+    assert found["robust accuracy"] == 60 and found["breakage rate"] == 40 and found["robustness error"] == 40
+    unsure = validity.by_judge(run, {"J": pd.Series([5.0] * 5 + [None] * 5)}).set_index("measure")
+    assert unsure.loc["robust accuracy", "value"] == pytest.approx(60) and unsure.loc["robust accuracy", "n"] == 9
+
+
 def test_the_study_runs_in_miniature(tmp_path):
     overrides = ("data.limit=6", "models=[{name: L, model: data/embedded/models/L, dtype: float32}]")
     with in_process.notebooks(kernels_for="study"):
@@ -116,7 +145,7 @@ def test_the_study_runs_in_miniature(tmp_path):
         own = scores[(scores["method"] == method) & (scores["setting"] == "relevant")]
         assert ranked.loc[(method, "robust accuracy"), "value"] == pytest.approx(100 * own["correct_with"].mean())
         assert ranked.loc[(method, "alignment failure"), "value"] == 0, "a judge that likes all finds no failure"
-        broke, failed = (ranked.loc[(method, name), "value"] for name in ("breakage", "robustness error"))
+        broke, failed = (ranked.loc[(method, name), "value"] for name in ("breakage rate", "robustness error"))
         known = own[own["correct_without"].astype(bool)]
         assert broke == failed == pytest.approx(100 * (~known["correct_with"].astype(bool)).mean())
     tables = {p.stem for p in (run.workspace.figures / "tables").glob("*.csv")}
@@ -145,9 +174,7 @@ def test_a_model_is_asked_in_the_judges_words_and_its_rating_is_an_expectation(m
     [(_, [(chat, behind, count)], labels)] = seen
     assert labels == "12345" and count == 5 and "rating" in behind
     said = chat[-1][1]
-    assert (
-        all(text in said for text in ("What is it?", "Keep it short.", "It is salt.", "Salt.")) and "gold" not in said
-    )
+    assert all(text in said for text in ("What is it?", "Keep it short.", "It is salt.", "Salt."))
 
 
 class Judges:

@@ -120,6 +120,9 @@ def test_the_interaction_of_breakage_is_what_free_form_breaks_more():
     wrong = {f"free_{shown}": "-" * 10 for shown in free_form.SHOWN}
     none = free_form.interaction(outcomes(**(HELD | wrong)), CONFIG, 1)
     assert none[["value", "low", "high"]].isna().all().all(), "nothing can break"
+    unasked = {f"free_{shown}": "?" * 10 for shown in free_form.SHOWN}
+    none = free_form.interaction(outcomes(**(HELD | unasked)), CONFIG, 1)
+    assert none["value"].isna().all() and (none["n"] == 0).all(), "no reply came"
 
 
 def test_questions_that_point_to_their_options_do_not_stand_alone():
