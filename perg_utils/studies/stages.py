@@ -267,9 +267,14 @@ def planned(profile: Profile) -> list[Contrast]:
         pairs += [("another editor", m.name, arm, arm._replace(model=m.name)) for m in mine if m.aligner]
         for pair in pairs:
             out.setdefault(pair[0], []).append(Contrast(*pair))
-    grid = {setting for setting in profile.grid if Method.PREF_ALIGNER in profile.grid[setting]}
+    run = {
+        (model.name, str(setting))
+        for model in profile.models
+        for setting in profile.grid
+        if Method.PREF_ALIGNER in profile.methods_for(model, setting)
+    }
     every = [one for kind in out.values() for one in kind]
-    return [one for one in every if {one.arm.setting, one.reference.setting} <= {str(s) for s in grid}]
+    return [one for one in every if {(arm.model, arm.setting) for arm in (one.arm, one.reference)} <= run]
 
 
 def crossed(scores: pd.DataFrame, profile: Profile, confidence: float = 0.95) -> pd.DataFrame:

@@ -170,6 +170,9 @@ def test_the_contrasts_are_fixed_by_the_profile_alone():
     assert all(one.reference != one.arm for one in planned)
     few = load_profile("study_stages", ["grid={relevant: [pref_aligner]}"])
     assert "an oracle that filters" not in {one.question for one in stages.planned(few)}
+    only_s = load_profile("study_stages", ["models.1.settings=[relevant]", "models.2.settings=[relevant]"])
+    assert [m.name for m in only_s.models[:3]] == ["S", "M", "L"]
+    assert {one.who for one in stages.planned(only_s) if one.question == "an oracle that filters"} == {"S"}
 
 
 def test_shares_have_exact_bounds_and_the_bootstrap_resamples_questions():
