@@ -189,14 +189,18 @@ def by_judge(run: Run, ratings: dict[str, pd.Series], threshold: int = 3) -> pd.
 
 
 def cases_of_scores(run: Run) -> pd.DataFrame:
-    """Return the run's own responses in relevant as cases, indexed as its scores; what `by_judge` takes is rated so."""
+    """Return the run's own responses in relevant as cases, indexed as its scores; what `by_judge` takes is rated so.
+
+    Only those whose rating decides something: right, or right without. A wrong answer fails whatever a judge says.
+    """
     scores, responses = run.read("scores"), run.read("responses")
     examples, bank = run.read("examples").set_index("example_id"), run.read("preferences").set_index("preference_id")
     plain = responses[responses["method"] == Method.NO_PREFERENCE]
     said = {(r["example_id"], r["model"]): r["response"] for r in plain.to_dict("records")}
     texts = responses.set_index(ROW_ID)["response"]
     rows = {}
-    for index, row in scores[scores["setting"] == Setting.RELEVANT].iterrows():
+    decides = (scores["correct_with"] | scores["correct_without"]).fillna(False)
+    for index, row in scores[(scores["setting"] == Setting.RELEVANT) & decides].iterrows():
         response = texts.get(tuple(row[name] for name in ROW_ID))
         if not isinstance(response, str):
             continue
