@@ -431,9 +431,11 @@ def test_the_first_interrupt_keeps_what_is_in_flight(storage, journal):
                 time.sleep(0.05)
             os.kill(os.getpid(), signal.SIGINT)
 
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
         threading.Thread(target=interrupt, daemon=True).start()
         with pytest.raises(KeyboardInterrupt):
             journal.ask(open_engine(model(url)), asked)
+        signal.signal(signal.SIGINT, before)
         kept = journal.execute("SELECT count(*) FROM replies")[0][0]
         assert 0 < kept < 800 and faulty_server.stats(url)["sent"] == kept, "all that was sent is kept"
         assert texts(journal, open_engine(model(url)), asked)[0] == right(asked)
