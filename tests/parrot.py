@@ -1,4 +1,4 @@
-"""An engine for tests of the journal: it replies with what it was asked."""
+"""Engines for tests: one replies with what it was asked, one with what a function says."""
 
 from perg_utils.engines.base import Decoding, Reply, Request
 
@@ -23,3 +23,16 @@ class Parrot:
             if isinstance(reply, Exception):
                 raise reply
             yield index, reply
+
+
+class Says:
+    """Replies with what `say` makes of a request, and remembers the requests."""
+
+    def __init__(self, say):
+        self.identity = {"kind": "says", "model": "says-1"}
+        self.asked, self.say = [], say
+
+    def generate(self, requests):
+        for index, request in enumerate(requests):
+            self.asked.append(request)
+            yield index, Reply(self.say(request), finish_reason="stop")

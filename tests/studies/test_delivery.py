@@ -1,10 +1,9 @@
-from types import MappingProxyType
-
 import in_process
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from parrot import Says
 
 from perg_utils.core.errors import DataError
 from perg_utils.core.loading import load_profile
@@ -12,10 +11,10 @@ from perg_utils.core.profile import ModelConfig
 from perg_utils.core.run import open_run
 from perg_utils.core.schema import Category, Setting
 from perg_utils.dataset.preferences import load_bank
-from perg_utils.engines.base import EngineError, Reply
+from perg_utils.engines.base import EngineError
 from perg_utils.prompts.sets import PromptError, load_prompts
 from perg_utils.run import pipeline
-from perg_utils.studies import arms, delivery, letters
+from perg_utils.studies import arms, delivery, letters, named_none
 from perg_utils.studies.letters import likelihoods
 
 CONFIG = load_profile("study_delivery").statistics
@@ -102,7 +101,7 @@ def test_the_crossed_model_finds_the_length_that_was_put_into_it():
     at = -3 + 1.0 * (np.log2(rows["words"]) - np.log2(rows["words"]).mean()) + 1.5 * (rows["category"] == "Creative")
     at = at + 1.5 * (rows["preference_id"] == 3)
     rows["named_none"] = rng.random(n) < 1 / (1 + np.exp(-at))
-    odds, spread, singly = delivery.crossed(rows.astype({"preference_id": str}))
+    odds, spread, singly = named_none.crossed(rows.astype({"preference_id": str}))
     value = odds.set_index("term")["value"]
     assert 2.2 < value["length doubled"] < 3.4 and 3 < value["Creative against Clarity"] < 6.5
     assert 0.7 < value["CQA against TQA"] < 1.4 and spread["preferences"] < 1
@@ -134,22 +133,8 @@ def test_likelihoods_are_those_of_one_at_a_time_are_kept_and_servers_have_none(t
     assert likelihoods(tmp_path / "journal.sqlite", small, asked) == together
 
 
-class Server:
-    """Remembers the schemas that it was held to."""
-
-    identity = MappingProxyType({"kind": "test", "model": "m"})
-
-    def __init__(self):
-        self.held = []
-
-    def generate(self, requests):
-        for index, request in enumerate(requests):
-            self.held.append(request.schema)
-            yield index, Reply('{"letter": "A", "answer": "Iron."}', finish_reason="stop")
-
-
 def test_only_a_server_is_held_to_a_schema(monkeypatch, tmp_path):
-    server = Server()
+    server = Says(lambda request: '{"letter": "A", "answer": "Iron."}')
     monkeypatch.setattr("perg_utils.studies.arms.open_engine", lambda model: server)
     run = open_run("study_delivery", (), tmp_path)
     chat = (("user", "What is it?"),)
@@ -158,7 +143,7 @@ def test_only_a_server_is_held_to_a_schema(monkeypatch, tmp_path):
         model = ModelConfig.model_validate(yaml.safe_load(engine))
         [text] = arms.ask(run, model, "JSON", [(row, chat)], schema='{"type": "object"}')["response"]
         assert delivery.unpack(text) == ("A", "Iron.")
-    assert server.held == ['{"type": "object"}', None]
+    assert [one.schema for one in server.asked] == ['{"type": "object"}', None]
 
 
 def test_a_set_without_the_texts_of_studies_says_so():
@@ -185,7 +170,7 @@ def test_the_study_runs_in_miniature(tmp_path):
     behind = delivery.still_there(run, "S")
     assert len(behind) == 6 and behind["named"].all() and behind["letter"].isin(list("ABCDEFGH")).all()
     assert set(delivery.knowledge(behind)["what"]) == {"still right", "plain right", "same"}
-    rows = delivery.released(run, "S")  # any run has the tables of a release
+    rows = named_none.released(run, "S")  # any run has the tables of a release
     assert len(rows) == 6 and not rows["named_none"].any() and (rows["words"] > 0).all()
     with pytest.raises(DataError, match="no released zero_shot response of X"):
-        delivery.released(run, "X")
+        named_none.released(run, "X")

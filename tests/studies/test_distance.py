@@ -1,14 +1,12 @@
-from types import MappingProxyType
-
 import in_process
 import numpy as np
 import pandas as pd
 import pytest
+from parrot import Says
 
 from perg_utils.core.loading import load_profile
 from perg_utils.core.run import Run, open_run
 from perg_utils.core.schema import Category, Null
-from perg_utils.engines.base import Reply
 from perg_utils.judging.rubric import Case
 from perg_utils.run import pipeline
 from perg_utils.scoring.discrimination import discrimination
@@ -177,25 +175,11 @@ def test_a_model_is_asked_in_the_judges_words_and_its_rating_is_an_expectation(m
     assert all(text in said for text in ("What is it?", "Keep it short.", "It is salt.", "Salt."))
 
 
-class Judges:
-    """Rates everything with 4."""
-
-    identity = MappingProxyType({"kind": "test", "model": "judge-1"})
-
-    def __init__(self):
-        self.asked = 0
-
-    def generate(self, requests):
-        for index in range(len(requests)):
-            self.asked += 1
-            yield index, Reply('{"explanation": "so", "rating": 4}', finish_reason="stop")
-
-
 def test_a_language_model_that_judges_the_run_rates_the_cases_and_is_asked_once(monkeypatch, tmp_path):
-    engine = Judges()
+    engine = Says(lambda request: '{"explanation": "so", "rating": 4}')
     monkeypatch.setattr("perg_utils.engines.open.open_engine", lambda model: engine)
     judge = "judge={kind: llm, structured: false, model: {name: J, engine: api, model: judge-1}}"
     run = open_run("study_distance", (judge, "prompts=standard"), tmp_path)
     for _ in range(2):
         assert validity.by_own_judge(run, CASES).to_dict() == {7: 4.0}
-    assert engine.asked == 1, "what the journal holds is not asked, or paid for, again"
+    assert len(engine.asked) == 1, "what the journal holds is not asked, or paid for, again"

@@ -1,15 +1,13 @@
-from types import MappingProxyType
-
 import in_process
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from parrot import Says
 
 from perg_utils.core.loading import load_profile
 from perg_utils.core.run import Run, open_run
-from perg_utils.engines.base import Reply
 from perg_utils.run import pipeline
 from perg_utils.studies import free_form
 
@@ -157,22 +155,8 @@ def test_the_study_runs_in_miniature(tmp_path):
     assert near.notna().all() and (near == by_words)[by_words.notna()].mean() > 0.9
 
 
-class Reader:
-    """Reads a response and options, and says which it is; remembers what it was shown."""
-
-    identity = MappingProxyType({"kind": "test", "model": "reader-1"})
-
-    def __init__(self):
-        self.seen = []
-
-    def generate(self, requests):
-        for index, request in enumerate(requests):
-            self.seen.append(" ".join(text for _, text in request.messages))
-            yield index, Reply("B" if "ash" in self.seen[-1] else "none", finish_reason="stop")
-
-
 def test_a_model_that_maps_is_shown_the_answer_and_the_options_and_nothing_else(monkeypatch, tmp_path):
-    reader = Reader()
+    reader = Says(lambda request: "B" if "ash" in words(request) else "none")
     monkeypatch.setattr("perg_utils.studies.arms.open_engine", lambda model: reader)
     model = "models=[{name: R, engine: api, model: reader-1}]"
     run = open_run("study_free_form", (model, "prompts=standard", "world=real", "data.origin=hub"), tmp_path)
@@ -182,4 +166,9 @@ def test_a_model_that_maps_is_shown_the_answer_and_the_options_and_nothing_else(
     free = pd.DataFrame({"example_id": ["q1", "q2", "q1"], "response": ["It is like ash.", "It is like a rose.", None]})
     letters = free_form.mapped(run, "R", free, "model")
     assert letters[0] == "B" and letters[1:].isna().all()
-    assert len(reader.seen) == 2 and all("white" in text and "What is its colour?" not in text for text in reader.seen)
+    seen = [words(request) for request in reader.asked]
+    assert len(seen) == 2 and all("white" in text and "What is its colour?" not in text for text in seen)
+
+
+def words(request):
+    return " ".join(text for _, text in request.messages)

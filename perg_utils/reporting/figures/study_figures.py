@@ -223,7 +223,7 @@ def latency(run: Run, times: pd.DataFrame) -> Drawn:
 
 @figure("odds")
 def odds(run: Run, found: pd.DataFrame) -> Drawn:
-    """Return odds ratios, a row a term, on a logarithmic axis; `found` is from `studies.delivery.crossed`.
+    """Return odds ratios, a row a term, on a logarithmic axis; `found` is from `studies.named_none.crossed`.
 
     >>> import pandas as pd
     >>> found = pd.DataFrame({"term": ["length doubled"], "value": [1.6], "low": [1.5], "high": [1.7], "n": [900]})
